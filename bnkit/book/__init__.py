@@ -1,0 +1,1 @@
+"""The press: turns chapters into the published book."""

@@ -1,0 +1,65 @@
+"""Where data, runs and style live. Never relative to the working directory.
+
+JupyterLab starts a chapter in ``chapters/``, papermill in the caller's folder: both must find the same files.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+STYLE = Path(__file__).with_name("house.mplstyle")
+
+
+def root() -> Path:
+    """The project folder: ``$BNKIT_ROOT``, else the folder that holds this package.
+
+    Raises FileNotFoundError where neither is a checkout of the book (``bnkit.reference`` and ``bnkit.layers`` work
+    without one; chapters, runs and data do not).
+    """
+    folder = Path(os.environ.get("BNKIT_ROOT") or Path(__file__).parent.parent).resolve()
+    if not (folder / "chapters").is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not a checkout of the book: it has no folder 'chapters'. "
+            "Set BNKIT_ROOT to the checkout, or install bnkit from inside it (make setup)."
+        )
+    return folder
+
+
+def runs() -> Path:
+    """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project."""
+    return Path(os.environ["BNKIT_RUNS"]) if os.environ.get("BNKIT_RUNS") else root() / "data" / "runs"
+
+
+def paper() -> Path:
+    """The paper's own numbers and digitised curves."""
+    return root() / "data" / "paper"
+
+
+def cache() -> Path:
+    """Downloads and checkpoints; ignored by git, safe to delete."""
+    return root() / "data" / "cache"
+
+
+def data_folders(name: str) -> list[Path]:
+    """Folders in which the files of data set `name` are looked for, best first; they need not exist."""
+    given = [Path(os.environ["BNKIT_DATA"]).expanduser().resolve() / name] if os.environ.get("BNKIT_DATA") else []
+    return [*given, cache() / name]
+
+
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write so that a reader, or a kill at any moment, meets the old file or the new one and never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; a published file is not
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
