@@ -1,6 +1,7 @@
-"""bnkit: Batch Normalization (Ioffe & Szegedy, 2015) as a NumPy reference, a torch layer, and the experiments of the book.
+"""bnkit: Batch Normalization (Ioffe & Szegedy, 2015), measured.
 
-Import the module you need: ``from bnkit import reference`` (NumPy only) or ``from bnkit.layers import BatchNorm`` (torch).
+A NumPy reference, a torch layer, and the experiments of the book. Import the module you need:
+``from bnkit import reference`` (NumPy only) or ``from bnkit.layers import BatchNorm`` (torch).
 """
 
 __version__ = "0.1.0"

@@ -1,9 +1,11 @@
 """Measured numbers on their way into prose: nothing measured is typed by hand.
 
-``report`` shows a sentence whose numbers come from the cell it stands in; it reads the same in JupyterLab and in the book.
-``glue`` stores a number under a name that other pages quote with
-``{glue:text}`/chapters/08-mnist.ipynb::name:.3f` ``.
+``report`` shows a sentence whose numbers come from the cell it stands in; it reads the same in JupyterLab and in the
+book. ``glue`` stores a number under a name that other pages quote through the builder's ``glue:text`` role, with the
+key written from the root: ``/chapters/08-mnist.ipynb::name:.3f``.
 """
+
+import inspect
 
 from IPython.display import Markdown, display
 
@@ -16,7 +18,13 @@ def report(markdown: str) -> None:
 def glue(name: str, value: object) -> None:
     """Store `value` in the executed notebook under `name`, for other pages to quote; shows nothing by itself.
 
-    Writes the display data that the book's builder reads, so that running a chapter needs none of the builder's packages.
+    Writes the display data that the book's builder reads, so that running a chapter needs none of its packages.
     """
+    value = value.item() if hasattr(value, "item") else value  # the builder cannot format "np.float64(0.5)"
     data = {"application/papermill.record/text/plain": repr(value)}
     display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}})
+
+
+def show_source(thing: object) -> None:
+    """Show the source of a function or class as the page's code: the tested code itself, never a copy."""
+    display(Markdown(f"```python\n{inspect.getsource(thing).rstrip()}\n```"))

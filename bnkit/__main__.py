@@ -1,0 +1,189 @@
+"""``python -m bnkit``: list the experiments, run them, verify recorded ones, fetch data, measure speed."""
+
+import argparse
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from bnkit import datasets, paths, records
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bnkit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("list", help="the experiments of the book, and which of their runs are recorded")
+    command.set_defaults(do=_list)
+
+    command = commands.add_parser("run", help="make one run and store it")
+    command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
+    command.add_argument("--seed", type=_whole, default=0)
+    command.add_argument("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.set_defaults(do=_run)
+
+    command = commands.add_parser("runs", help="make every run that is missing; safe to stop and to start again")
+    command.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
+    command.add_argument("--only", default="", help="names that begin with this")
+    command.set_defaults(do=_runs)
+
+    command = commands.add_parser("verify", help="train the first steps of a recorded run again and compare")
+    command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
+    command.add_argument("--seed", type=_whole, default=0)
+    command.add_argument("--steps", type=_positive, default=500)
+    command.set_defaults(do=_verify)
+
+    command = commands.add_parser("data", help="find or download a data set and check it")
+    command.add_argument("name", choices=datasets.names())
+    command.set_defaults(do=_data)
+
+    command = commands.add_parser("bench", help="time ours beside its peers, one thread, as ratios")
+    command.add_argument("--quick", action="store_true", help="few rounds: a first impression")
+    command.set_defaults(do=_bench)
+
+    options = parser.parse_args(arguments)
+    try:
+        return options.do(options) or 0
+    except (KeyError, records.RecordError, datasets.DataError, OSError) as error:
+        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _whole(text):
+        raise argparse.ArgumentTypeError("0 is too few; give 1 or more")
+    return int(text)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from bnkit import experiments
+
+    missing = set(experiments.missing())
+    for one in experiments.EXPERIMENTS.values():
+        recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
+        print(f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from bnkit import experiments
+
+    steps = options.steps or experiments.experiment(options.name).recipe.steps
+    with _one_thread(), tqdm(total=steps, unit="step", disable=None) as bar:
+        record, path = experiments.run(
+            options.name,
+            options.seed,
+            steps=options.steps,
+            device=options.device,
+            on_step=lambda step: bar.update(step - bar.n),
+        )
+        bar.update(steps - bar.n)
+    _print_result(record)
+    print(f"stored as {path}")
+
+
+def _print_result(record: records.Record) -> None:
+    if record.manifest["diverged_at"]:
+        print(f"{record.name}: diverged at step {record.manifest['diverged_at']:,}")
+    steps, accuracy = record.curve("test_accuracy")
+    print(f"{record.name}: test accuracy {accuracy[-1]:.4f} after {steps[-1]:,} steps")
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from bnkit import experiments
+
+    todo = [(name, seed) for name, seed in experiments.missing() if name.startswith(options.only)]
+    if not todo:
+        print("nothing to do: every run is recorded")
+        return 0
+    for name in {experiments.experiment(name).recipe.dataset for name, _ in todo}:
+        datasets.load(name)  # a missing data set is one error now, not one for each run
+    failed = 0
+    jobs = min(options.jobs, len(todo))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_one_run, name, seed): f"{name} seed {seed}" for name, seed in todo}
+        with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
+            for future in bar:
+                problem = future.exception()
+                failed += problem is not None
+                bar.write(f"{futures[future]}: {problem}" if problem else future.result())
+    return 1 if failed else 0
+
+
+def _one_run(name: str, seed: int) -> str:
+    """In a process of its own: one run, unless another process is at it."""
+    from bnkit import experiments
+
+    lock = paths.cache() / "checkpoints" / f"{name.replace('/', '-')}-seed-{seed}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0), _one_thread():
+            if (name, seed) not in experiments.missing():
+                return f"{name} seed {seed}: recorded meanwhile"
+            record, _ = experiments.run(name, seed)
+    except Timeout:
+        return f"{name} seed {seed}: another process is at it; left to that one"
+    return f"{record.name}: test accuracy {record.curve('test_accuracy')[1][-1]:.4f}"
+
+
+@contextmanager
+def _one_thread():
+    """These networks are too small to share among cores; one thread also makes a run repeatable on its platform."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from bnkit import experiments
+
+    experiments.experiment(options.name)
+    with tqdm(total=options.steps, unit="step", disable=None) as bar:
+        comparison, same, tolerance = experiments.verify(
+            options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
+        )
+    where = "the platform of the record: equality expected" if same else f"another platform: tolerance {tolerance}"
+    print(f"{options.name} seed {options.seed}: {comparison.steps_compared} steps compared, {where}")
+    for name, difference in comparison.largest_difference.items():
+        print(f"  {name:14} largest difference {difference:.3g}")
+    print("verified" if comparison.ok else "NOT verified: the record and this run differ")
+    return 0 if comparison.ok else 1
+
+
+def _data(options: argparse.Namespace) -> None:
+    found = datasets.load(options.name)
+    print(
+        f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test examples, "
+        f"{len(found.classes)} classes, sha256 {found.digest}"
+    )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from bnkit import bench
+
+    print("time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster")
+    with _one_thread():
+        for row in bench.rows(rounds=5 if options.quick else 21):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

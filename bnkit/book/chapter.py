@@ -1,0 +1,94 @@
+"""Runs one notebook in a process of its own, and says in words what went wrong with it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bnkit.book.layout import Book
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class Workshop:
+    """Runs notebooks until it is closed; closing it stops those that still run."""
+
+    def __init__(self, book: Book, scratch: Path):
+        self._running: set[subprocess.Popen] = set()
+        self._environment = {
+            **os.environ,
+            # One thread each: the bytes of a result must not depend on how many chapters run beside it.
+            **dict.fromkeys(THREADS, "1"),
+            "BNKIT_ROOT": str(book.root),
+            "PYTHONHASHSEED": "0",
+            # No settings of the user's, which could change a page.
+            "MPLCONFIGDIR": str(book.build / "cache" / "matplotlib"),
+            "IPYTHONDIR": str(scratch / "ipython"),
+            "JUPYTER_CONFIG_DIR": str(scratch / "jupyter"),
+            "JUPYTER_RUNTIME_DIR": str(scratch),
+        }
+        # matplotlib looks for fonts when it is first imported, and says so on stderr if that takes long: do it now.
+        self._python("-c", "import matplotlib.font_manager").communicate()
+
+    def run(self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool) -> str | None:
+        """Execute `clean` into `executed` with parameters `given`; return None, or the cell and the error in words.
+
+        No cell may take longer than `seconds`. With `live`, progress and what cells print go to the terminal.
+        """
+        command = ["-m", "bnkit.book.worker", str(clean), str(executed), "--seconds", str(seconds)]
+        command += ["--parameters", json.dumps(dict(given))] if given else []
+        process = self._python(*command, *(["--live"] if live else []), live=live)
+        complaints = process.communicate()[1]
+        return None if process.returncode == 0 else explain(executed, complaints or "")
+
+    def close(self) -> None:
+        """Stop what still runs; kernels notice that their parent is gone and end, too."""
+        for process in list(self._running):
+            process.terminate()
+
+    def _python(self, *arguments: str, live: bool = False) -> subprocess.Popen:
+        # A progress bar would be stored in the page as stderr: only where somebody watches.
+        environment = self._environment | ({} if live else {"TQDM_DISABLE": "1"})
+        pipe = None if live else subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        )
+        self._running.add(process)
+        return process
+
+
+@contextmanager
+def workshop(book: Book) -> Iterator[Workshop]:
+    """A workshop with a short-lived folder of a short name: kernels' sockets are in it, whose paths must be short."""
+    short = "/tmp" if os.access("/tmp", os.W_OK) else None
+    (book.build / "cache").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True) as scratch:
+        open_workshop = Workshop(book, Path(scratch))
+        try:
+            yield open_workshop
+        finally:
+            open_workshop.close()
+
+
+def explain(executed: Path, complaints: str) -> str:
+    """What went wrong in a notebook that did not run to its end: the cell, its source, the error."""
+    try:
+        cells = json.loads(executed.read_bytes())["cells"]
+    except (OSError, ValueError):
+        cells = []
+    for cell in cells:
+        errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
+        if errors or cell["metadata"].get("papermill", {}).get("status") == "running":
+            traceback = [line for error in errors for line in error["traceback"]]
+            told = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback)) or complaints
+            return f"cell {cell['id']!r}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
+    return _indented(complaints.strip() or "it could not be started", "  ")
+
+
+def _indented(text: str, by: str) -> str:
+    return "\n".join(f"{by}{line}".rstrip() for line in text.strip().splitlines())

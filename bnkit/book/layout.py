@@ -1,0 +1,88 @@
+"""Where a book lies: its documents in reading order, its settings, and the folders that the press fills."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+GENERATED = "chapters/this-build"  # written by the press itself, see this_build.py
+
+
+class PressError(Exception):
+    """The book cannot be built; the message is for the terminal."""
+
+
+@dataclass(frozen=True)
+class Book:
+    """One checkout of the book."""
+
+    root: Path
+    package: Path = Path(__file__).resolve().parents[1]  # bnkit, whose sources the chapters depend on
+
+    @property
+    def build(self) -> Path:
+        """Everything the press makes; safe to delete."""
+        return self.root / "_build"
+
+    @property
+    def executed(self) -> Path:
+        """Executed notebooks as papermill left them, each with a stamp of what it was made from."""
+        return self.build / "executed"
+
+    @property
+    def failed(self) -> Path:
+        """Notebooks that failed, as far as they ran, for reading."""
+        return self.build / "failed"
+
+    @property
+    def source(self) -> Path:
+        """The composed source of the site."""
+        return self.build / "source"
+
+    @property
+    def html(self) -> Path:
+        """The published site: always a whole one."""
+        return self.build / "html"
+
+    @property
+    def lock(self) -> Path:
+        """The exact versions of every package the book is made with."""
+        return self.root / "requirements.lock"
+
+    def documents(self) -> list[str]:
+        """The documents that ``_toc.yml`` lists, in reading order, as ``chapters/08-mnist``."""
+        try:
+            toc = yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise PressError(f"_toc.yml cannot be read: {error}") from error
+        return list(_files(toc))
+
+    def file(self, document: str) -> Path:
+        """The notebook or Markdown page of a document."""
+        for suffix in (".ipynb", ".md"):
+            if (path := self.root / f"{document}{suffix}").is_file():
+                return path
+        raise PressError(f"_toc.yml lists {document}, but there is neither {document}.ipynb nor {document}.md")
+
+    def notebooks(self) -> list[str]:
+        """The documents that are notebooks, in reading order."""
+        written = (document for document in self.documents() if document != GENERATED)
+        return [document for document in written if self.file(document).suffix == ".ipynb"]
+
+    def chapter(self, name: str) -> str:
+        """The document of the notebook that a reader calls `name`, ``08-mnist`` or ``chapters/08-mnist.ipynb``."""
+        names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
+        found = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
+        if found is None:
+            raise PressError(f"there is no chapter {name!r}; the chapters are: {', '.join(names)}")
+        return found
+
+
+def _files(entry: object) -> list[str]:
+    """Every ``root`` and ``file`` of a table of contents, depth first."""
+    if isinstance(entry, list):
+        return [file for each in entry for file in _files(each)]
+    if not isinstance(entry, dict):
+        return []
+    own = [entry[key] for key in ("root", "file") if key in entry]
+    return own + [file for value in entry.values() for file in _files(value)]

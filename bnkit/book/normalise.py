@@ -1,0 +1,29 @@
+"""Removes from an executed notebook what differs from run to run, so that two builds give the same bytes."""
+
+INJECTED = "injected-parameters"  # papermill's tag of the cell it injects; our id for it, as papermill's is random
+
+
+def normalise(notebook: dict) -> dict:
+    """The executed notebook without times, paths and random ids; the injected cell is taken off the page."""
+    metadata = {key: value for key, value in notebook["metadata"].items() if key not in ("papermill", "widgets")}
+    metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # no version
+    return {**notebook, "metadata": metadata, "cells": [_normalise_cell(cell) for cell in notebook["cells"]]}
+
+
+def is_injected(cell: dict) -> bool:
+    """Whether papermill, and not the author, wrote this cell."""
+    return INJECTED in cell["metadata"].get("tags", [])
+
+
+def _normalise_cell(cell: dict) -> dict:
+    metadata = {key: value for key, value in cell["metadata"].items() if key not in ("papermill", "execution")}
+    if is_injected(cell):  # the parameter card, shown by the next cell, tells it better
+        return {**cell, "id": INJECTED, "metadata": {**metadata, "tags": [*metadata["tags"], "remove-cell"]}}
+    if "outputs" not in cell:
+        return {**cell, "metadata": metadata}
+    return {**cell, "metadata": metadata, "outputs": [out for out in cell["outputs"] if not _is_progress_bar(out)]}
+
+
+def _is_progress_bar(output: dict) -> bool:
+    """A bar that redraws itself on stderr; only reruns have them, where somebody watched."""
+    return output["output_type"] == "stream" and output["name"] == "stderr" and "\r" in "".join(output["text"])

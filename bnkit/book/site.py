@@ -1,0 +1,58 @@
+"""Turns a composed source into the static site, and swaps the published folder: a whole site, or the last good one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bnkit.book.layout import PressError
+
+
+def build(source: Path, work: Path, *, strict: bool = True) -> Path:
+    """Build the site of `source` inside the fresh folder `work`; return the folder of pages.
+
+    With `strict`, every warning is an error. Raises PressError with the warnings.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(work)]
+    command += ["-W", "-n", "--keep-going"] if strict else []
+    fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0", "NO_COLOR": "1", "TZ": "UTC"}
+    done = subprocess.run(command, env={**os.environ, **fixed}, capture_output=True, text=True, check=False)
+    pages = work / "_build" / "html"
+    if done.returncode or not (pages / "index.html").is_file():
+        raise PressError(f"Jupyter Book says:\n{complaints(done.stdout + done.stderr, source)}")
+    return pages
+
+
+def complaints(output: str, source: Path) -> str:
+    """The lines of Sphinx's output that are about problems; if there are none, its end."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{source}{os.sep}", "")
+    lines = [line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL|error:)", line)]
+    return "\n".join(f"  {line}" for line in lines or plain.splitlines()[-30:])
+
+
+def publish(fresh: Path, html: Path) -> None:
+    """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of the two is there."""
+    last = _last_good(html)
+    recover(html)
+    shutil.rmtree(last, ignore_errors=True)
+    if html.exists():
+        os.rename(html, last)
+    try:
+        os.rename(fresh, html)
+    except OSError:
+        recover(html)
+        raise
+    shutil.rmtree(last, ignore_errors=True)
+
+
+def recover(html: Path) -> None:
+    """Undo a swap that was cut short between its two steps."""
+    if not html.exists() and _last_good(html).exists():
+        os.rename(_last_good(html), html)
+
+
+def _last_good(html: Path) -> Path:
+    return html.with_name(f"{html.name}.last")

@@ -1,0 +1,65 @@
+"""The page "This build": how every chapter of the site was made. Nothing on it changes unless the book does."""
+
+import hashlib
+import json
+import platform
+import re
+from pathlib import Path
+
+from bnkit.book.layout import Book
+from bnkit.parameters import read_cell
+
+SHOWN = ("numpy", "torch", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
+
+
+def page(book: Book) -> str:
+    """The page, in Markdown."""
+    notebooks = book.notebooks()
+    listed = {book.file(document) for document in notebooks}
+    left_out = sorted(path.stem for path in (book.root / "chapters").glob("*.ipynb") if path not in listed)
+    lines = [
+        "# This build",
+        "",
+        f"All {len(notebooks)} chapters of this site were executed from their committed, clean notebooks with the "
+        "parameters shown, which are the defaults. They passed their own assertions and the checks of the press before "
+        "the site was built.",
+        f"Not executed, and not part of the site: {', '.join(left_out)}." if left_out else "No chapter was left out.",
+        "",
+        "| chapter | parameters | notebook |",
+        "| :-- | :-- | :-- |",
+        *(_row(document, book.file(document)) for document in notebooks),
+        "",
+        "The last column begins the SHA-256 of the notebook file.",
+        "",
+        "## Made with",
+        "",
+        "| | version |",
+        "| :-- | :-- |",
+        f"| Python | {platform.python_version()} |",
+        *(f"| {name} | {version} |" for name, version in _locked(book.lock)),
+        "",
+        f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same sources, versions and machine "
+        "give the same pages, byte for byte: there is no date here to spoil that. Each figure of recorded runs names "
+        "its runs, and each run's file holds its date, machine and revision.",
+        "",
+        "Formulas are drawn by MathJax (Apache License 2.0), which comes with the site: it needs no network.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(document: str, notebook: Path) -> str:
+    cells = json.loads(notebook.read_bytes())["cells"]
+    title = next((match[1] for cell in cells if (match := re.match(r"# +(.+)", "".join(cell["source"])))), document)
+    declaring = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    declared = read_cell("".join(next(declaring, {"source": ""})["source"]))
+    parameters = ", ".join(f"`{each.name}={each.default}`" for each in declared).replace("|", "\\|")
+    return f"| [{title}](/{document}.ipynb) | {parameters or 'none'} | `{_sha(notebook)}` |"
+
+
+def _locked(lock: Path) -> list[tuple[str, str]]:
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    return [(name, pins[name]) for name in SHOWN if name in pins]
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,66 @@
+"""One chapter in a process of its own: ``python -m bnkit.book.worker clean.ipynb executed.ipynb ...``.
+
+The kernel is this very Python, whatever kernels the machine calls ``python3``, and it talks through files instead of
+network ports, which kernels that start at the same moment can snatch from each other.
+"""
+
+import argparse
+import json
+import sys
+
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the running Python."""
+
+    transport = "ipc"
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(argv=KERNEL, display_name="Python 3", language="python")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute one notebook; on failure say why on stderr and leave the notebook as far as it ran."""
+    parser = argparse.ArgumentParser(prog="python -m bnkit.book.worker", description=__doc__.splitlines()[0])
+    parser.add_argument("clean")
+    parser.add_argument("executed")
+    parser.add_argument("--parameters", type=json.loads, default={}, help="a JSON object")
+    parser.add_argument("--seconds", type=int, help="limit for each cell; none by default")
+    parser.add_argument("--live", action="store_true", help="show progress and what cells print")
+    options = parser.parse_args(arguments)
+    try:
+        papermill.execute_notebook(
+            options.clean,
+            options.executed,
+            parameters=options.parameters,
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            start_timeout=120,  # many kernels that import torch at once take their time
+            execution_timeout=options.seconds,
+            progress_bar=options.live,
+            stdout_file=sys.stdout if options.live else None,
+            stderr_file=sys.stderr if options.live else None,
+        )
+    except PapermillExecutionError:
+        return 1  # the notebook itself says which cell and why
+    except CellTimeoutError:
+        print(f"a cell ran for more than {options.seconds} seconds", file=sys.stderr)
+    except DeadKernelError:
+        print("the kernel died, perhaps for want of memory", file=sys.stderr)
+    except OSError as error:
+        print(f"cannot write: {error}", file=sys.stderr)
+    else:
+        return 0
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The figures of the chapter on back-propagation. In all of them orange is a gradient on its way back."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, Drawing, figure, styled
+
+GRADIENT_TEXT = "#8A5A00"  # HIGHLIGHT, dark enough to be read as text
+FLOOR = 1e-17  # zeros are drawn here, for a logarithmic axis has no place for them
+
+# Per quantity: column and row, what it is, and its gradient; d means the derivative of the loss by what follows.
+BOXES = {
+    "x": (0, 0.0, r"$x_i$", r"$dx_i = dc_i + \frac{1}{m}\,d\mu$"),
+    "mean": (1, 0.65, r"$\mu = \frac{1}{m}\Sigma\,x_i$", r"$d\mu = -\Sigma\,dc_i$"),
+    "centred": (0, 1.5, r"$c_i = x_i - \mu$", r"$dc_i = r\,d\hat{x}_i + 2c_i\,dq_i$"),
+    "squared": (1, 2.0, r"$q_i = c_i^2$", r"$dq_i = \frac{1}{m}\,d\sigma^2$"),
+    "var": (1, 3.0, r"$\sigma^2 = \frac{1}{m}\Sigma\,q_i$", r"$d\sigma^2 = ds\,/\,2s$"),
+    "std": (1, 4.0, r"$s = \sqrt{\sigma^2 + \epsilon}$", r"$ds = -dr\,/\,s^2$"),
+    "inv_std": (1, 5.0, r"$r = 1\,/\,s$", r"$dr = \Sigma\,c_i\,d\hat{x}_i$"),
+    "x_hat": (0, 5.5, r"$\hat{x}_i = c_i\,r$", r"$d\hat{x}_i = \gamma\,dz_i$"),
+    "gamma": (1, 6.1, r"$\gamma$", r"$d\gamma = \Sigma\,\hat{x}_i\,dz_i$"),
+    "scaled": (0, 6.6, r"$z_i = \gamma\,\hat{x}_i$", r"$dz_i = dy_i$"),
+    "beta": (1, 7.2, r"$\beta$", r"$d\beta = \Sigma\,dy_i$"),
+    "y": (0, 7.7, r"$y_i = z_i + \beta$", r"$dy_i$, from the loss"),
+}
+COLUMN, WIDTH, HEIGHT = 2.75, 2.1, 0.8  # distance of the columns, size of a box, in units of a row
+
+
+@styled
+def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
+    """The computational graph, top to bottom: a box per quantity of ``BOXES``, a pair of arrows per pair in `arrows`.
+
+    An arrow (from, to) is one of the way back; its twin, the way forward, is drawn beside it.
+    """
+    drawing, axes = figure(width=5.0, height=8.4)
+    low, high = -WIDTH / 2 - 0.08, COLUMN + WIDTH / 2 + 0.08
+    axes.set(xlim=(low, high), ylim=(8.2, -0.85), xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    for later, earlier in arrows:
+        _pair(axes, earlier, later)
+    for name, (column, row, forward, back) in BOXES.items():
+        corner = (column * COLUMN - WIDTH / 2, row - HEIGHT / 2)
+        axes.add_patch(
+            FancyBboxPatch(corner, WIDTH, HEIGHT, "round,pad=0,rounding_size=0.08", fc="white", ec=NEUTRAL, zorder=3)
+        )
+        where = {"x": column * COLUMN, "ha": "center", "va": "center", "zorder": 4}
+        axes.text(y=row - 0.27, s=name, family="monospace", fontsize=9.5, color=THEORY, **where)
+        axes.text(y=row - 0.02, s=forward, fontsize=11.5, color=WITH_BN, **where)
+        axes.text(y=row + 0.26, s=back, fontsize=11.5, color=GRADIENT_TEXT, **where)
+    middle = (low + high) / 2
+    axes.text(middle - 0.1, -0.65, "▼ forward: the quantity", color=WITH_BN, ha="right", fontsize=10)
+    axes.text(middle + 0.1, -0.65, "▲ back: its gradient", color=GRADIENT_TEXT, ha="left", fontsize=10)
+    return drawing
+
+
+def _pair(axes: Axes, earlier: str, later: str) -> None:
+    """Both arrows between two boxes: vertical within a column, else from side to side."""
+    (column, row, *_), (other, below, *_) = BOXES[earlier], BOXES[later]
+    if column == other:
+        start, end = np.array([column * COLUMN, row + HEIGHT / 2]), np.array([column * COLUMN, below - HEIGHT / 2])
+        aside = np.array([0.07, 0])
+    else:
+        side, tilt = np.sign(other - column) * WIDTH / 2, np.sign(below - row) * HEIGHT / 4
+        start, end = np.array([column * COLUMN + side, row + tilt]), np.array([other * COLUMN - side, below - tilt])
+        aside = np.array([0, -0.07])
+    style = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 1, "zorder": 5}
+    axes.add_patch(FancyArrowPatch(start - aside, end - aside, color=WITH_BN, **style))
+    axes.add_patch(FancyArrowPatch(end + aside, start + aside, color=HIGHLIGHT, **style))
+
+
+@styled
+def removed(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Drawing:
+    """One panel per loss: upstream gradient over x̂, the straight line that is removed, and the residuals that are left.
+
+    Each panel is (x_hat, g, line), all of shape (m,).
+    """
+    drawing, rows = figure(len(panels), 1, width=5.2, height=2.05 * len(panels), sharex=True)
+    for axes, (name, (x_hat, g, line)) in zip(np.atleast_1d(rows), panels.items(), strict=True):
+        order = np.argsort(x_hat)
+        axes.plot(x_hat[order], line[order], color=THEORY, linestyle=":", linewidth=1.6)
+        axes.vlines(x_hat, line, g, color=HIGHLIGHT, linewidth=3)
+        axes.scatter(x_hat, g, color=WITH_BN, s=34, zorder=3)
+        left = np.sum((g - line) ** 2) / np.sum(g**2)
+        axes.set_title(f"{name}: {left:.0%} of |g|² is left")
+        axes.set_ylabel("gradient g")
+        axes.margins(0.08, 0.25)
+        if np.ptp(g) < 1e-6:  # a constant needs a frame of its own
+            axes.set_ylim(0, 2 * g.mean())
+    np.atleast_1d(rows)[-1].set_xlabel("normalised input x̂")
+    return drawing
+
+
+@styled
+def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
+    """Largest input gradient over ε for three losses, both axes logarithmic; the first curve is the sound one.
+
+    Shapes: `eps` (k,), each curve (k,). Zeros are drawn at ``FLOOR``.
+    """
+    drawing, axes = figure(width=5.2, height=3.8)
+    looks = ((WITH_BN, WITH_BN, (0, 8)), (HIGHLIGHT, GRADIENT_TEXT, (14, -4)), (NEUTRAL, THEORY, (0, 10)))
+    for (name, values), (colour, of_text, offset) in zip(curves.items(), looks, strict=True):
+        drawn = np.maximum(values, FLOOR)
+        axes.plot(eps, drawn, color=colour)
+        height = drawn[1] if colour == HIGHLIGHT else drawn.max()  # beside the slope, above the level curves
+        axes.annotate(name, (eps[1], height), xytext=offset, textcoords="offset points", color=of_text)
+    axes.axvline(1e-5, color=NEUTRAL, linewidth=0.8, linestyle="--")
+    axes.annotate("ε = 1e-5,\nthe usual value", (1e-5, 1e-10), xytext=(5, 0), textcoords="offset points", color=THEORY)
+    axes.set(xscale="log", yscale="log", xlabel="ε", ylabel="largest |∂ℓ/∂x|", ylim=(FLOOR / 3, 300))
+    return drawing

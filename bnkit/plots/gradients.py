@@ -1,0 +1,190 @@
+"""The figures of chapter 1: gradients through many layers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
+
+from bnkit.plots import (
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    Drawing,
+    band,
+    figure,
+    label_end,
+    styled,
+)
+
+NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
+ACTIVATION = {"linear": NEUTRAL, "sigmoid": SERIES[3], "tanh": SERIES[5], "relu": SERIES[2]}
+LINES = ("solid", "dashed", "dashdot")
+
+
+@styled
+def slopes(z: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
+    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: z (n,), each curve (n,)."""
+    drawing, axes = figure(height=3.2)
+    places = {"sigmoid": (2.0, 0.15), "tanh": (0.95, 0.62), "relu": (3.2, 0.93)}  # beside the curve, in data units
+    for name, slope in curves.items():
+        low = slope < share * slope.max()
+        axes.plot(z, slope, color=ACTIVATION[name], linewidth=1, alpha=0.6)
+        axes.plot(z, np.where(low, np.nan, slope), color=ACTIVATION[name], linewidth=3)
+        axes.text(*places[name], NAMES[name], color=ACTIVATION[name])
+    axes.set(xlabel="input z of the nonlinearity", ylabel="slope g'(z)", ylim=(-0.03, 1.08))
+    return drawing
+
+
+@styled
+def profiles(
+    without: Mapping[str, Mapping[str, np.ndarray]], with_bn: Mapping[str, Mapping[str, np.ndarray]] | None = None
+) -> Drawing:
+    """Gradient norm at each layer over that at the last; a panel for each activation, a line for each initialisation.
+
+    Shapes: squared norms, (seeds, depth). With `with_bn` the networks without BN are drawn thin, for comparison.
+    """
+    drawing, panels = figure(1, len(without), width=9, height=3.6, sharey=True)
+    for axes, (activation, inits) in zip(panels, without.items(), strict=True):
+        for line, (init, sizes) in zip(LINES, inits.items(), strict=True):
+            layers = np.arange(1, sizes.shape[1] + 1)
+            if with_bn:
+                axes.plot(layers, _relative(sizes).mean(0), color=WITHOUT_BN, linestyle=line, linewidth=0.8, alpha=0.6)
+                band(axes, layers, _relative(with_bn[activation][init]), WITH_BN, linestyle=line)
+            else:
+                band(axes, layers, _relative(sizes), WITHOUT_BN, linestyle=line, label=init)
+        axes.set(title=NAMES[activation], xlabel="layer (loss: on the right)", yscale="log")
+    low, high = np.log10(panels[0].get_ylim())
+    decades = next(step for step in (1, 2, 5, 10, 20, 50) if (high - low) / step < 7 or step == 50)
+    panels[0].yaxis.set_major_locator(LogLocator(10.0**decades))
+    panels[0].yaxis.set_minor_locator(NullLocator())
+    panels[0].set_ylabel("gradient norm,\nlast layer = 1")
+    if with_bn:
+        panels[0].plot([], [], color=WITH_BN, label="with BN")
+        panels[0].plot([], [], color=WITHOUT_BN, linewidth=0.8, label="without")
+        panels[0].legend(loc="lower right")
+    else:
+        panels[-1].legend(loc="lower right", title="initialisation", title_fontsize=10, handlelength=3)
+    return drawing
+
+
+def _relative(sizes: np.ndarray) -> np.ndarray:
+    return np.sqrt(sizes / sizes[:, -1:])
+
+
+@styled
+def edge(
+    gains: np.ndarray, measured: Mapping[str, np.ndarray], fine: np.ndarray, theory: Mapping[str, Sequence]
+) -> Drawing:
+    """Growth per layer against the gain of the weights. Shapes: gains (n,), measured (n, seeds), fine, theory (k,)."""
+    drawing, axes = figure(height=3.8)
+    axes.axhline(1, color=NEUTRAL, linewidth=1)
+    axes.axhspan(1, 60, color=HIGHLIGHT, alpha=0.08, linewidth=0)
+    for name, growths in measured.items():
+        axes.plot(fine, theory[name], color=THEORY, linestyle="dotted", linewidth=1.4)
+        axes.plot(gains, growths, "o", color=ACTIVATION[name], markersize=4)
+        label_end(axes, gains, growths.mean(1), NAMES[name], ACTIVATION[name], dx=8)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="gain a of the weights, drawn from N(0, a²/n)",
+        ylabel="growth per layer of the\nsquared gradient norm",
+        ylim=(2e-3, 60),
+    )
+    _ticks(axes.xaxis, [0.25, 0.5, 1, 2, 4])
+    axes.text(fine[0], 1.25, "explodes", color=NEUTRAL, va="bottom")
+    axes.text(fine[0], 0.8, "vanishes", color=NEUTRAL, va="top")
+    return drawing
+
+
+@styled
+def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Drawing:
+    """Growth per layer against the share of saturated units, one panel for each activation, one line for each route.
+
+    Shapes: a route is (share, growth), (n,) each.
+    """
+    drawing, panels = figure(1, len(routes), width=8.4, height=3.6, sharey=True)
+    for axes, (activation, lines) in zip(panels, routes.items(), strict=True):
+        axes.axhline(1, color=NEUTRAL, linewidth=1)
+        for (name, (share, growth)), colour in zip(lines.items(), (SERIES[5], HIGHLIGHT), strict=True):
+            axes.plot(100 * share, growth, "o-", color=colour, markersize=4, label=name)
+        axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
+    panels[0].set_ylabel("growth per layer of the\nsquared gradient norm")
+    panels[0].legend(loc="lower left", labelcolor="linecolor")
+    return drawing
+
+
+@styled
+def batch_sizes(
+    batches: Sequence[int], measured: Mapping[str, np.ndarray], linear: np.ndarray, large: Mapping[str, float]
+) -> Drawing:
+    """Growth per layer with BN against the batch size. Shapes: batches (n,), measured (n, seeds), `linear` (n,)."""
+    drawing, axes = figure(height=4.0)
+    end = 2.2 * batches[-1]
+    for name, growths in measured.items():
+        band(axes, batches, growths.T, ACTIVATION[name], marker="o", markersize=4)
+        axes.plot([batches[-1], end], [large[name]] * 2, color=THEORY, linestyle="dotted")
+        apart = {"sigmoid": 5, "linear": -5}.get(name, 0)  # their limits are close
+        label_end(axes, [end], [large[name]], f"{NAMES[name]}, limit {large[name]:.3f}", ACTIVATION[name], dy=apart)
+    axes.plot(batches, linear, color=THEORY, linestyle="dotted")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="examples in a mini-batch, B",
+        ylabel="growth per layer of the\nsquared gradient norm",
+    )
+    _ticks(axes.xaxis, batches)
+    _ticks(axes.yaxis, [1, 1.2, 1.5, 2, 2.5])
+    return drawing
+
+
+@styled
+def depths(depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Mapping[str, np.ndarray]) -> Drawing:
+    """Test accuracy against depth, networks without and with BN in two panels. Shapes: depths (n,), each (n, seeds)."""
+    drawing, panels = figure(1, 2, width=9, height=3.8, sharey=True)
+    for axes, group, title in zip(panels, (without, with_bn), ("without BN", "with BN"), strict=True):
+        for name, accuracy in group.items():
+            colour = ACTIVATION["relu" if name.startswith("ReLU") else "sigmoid"]
+            line = "dashed" if "Dropout" in name else "dotted" if "decay" in name else "solid"
+            band(axes, depths, 100 * accuracy.T, colour, label=name, marker="o", markersize=4, linestyle=line)
+        axes.axhline(10, color=NEUTRAL, linewidth=1)
+        axes.set(title=title, xscale="log", xlabel="hidden layers", ylim=(-1, 102))
+        _ticks(axes.xaxis, depths)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.1), handlelength=2, fontsize=9)
+    panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
+    panels[0].set_ylabel("test accuracy in %")
+    return drawing
+
+
+@styled
+def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
+    """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n, seeds, depth)."""
+    drawing, axes = figure(height=3.6)
+    layers = np.arange(1, sizes.shape[2] + 1)
+    for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):
+        colour = (WITH_BN, SERIES[2], SERIES[3], SERIES[4])[index % 4]
+        band(axes, layers, np.sqrt(size), colour)
+        axes.annotate(
+            "untrained" if step == 0 else f"after {step} step{'s' if step > 1 else ''}",
+            (1, np.sqrt(size[:, 0]).mean()),
+            xytext=(-6, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=colour,
+        )
+    axes.set(
+        yscale="log", xlabel="layer (loss: on the right)", ylabel="gradient norm", xlim=(-0.28 * len(layers), None)
+    )
+    axes.xaxis.set_major_locator(FixedLocator([1, *range(10, len(layers) + 1, 10)]))
+    return drawing
+
+
+def _ticks(axis: Axes, places: Sequence[float]) -> None:
+    """Ticks at `places` only, written as plain numbers: a logarithmic axis over two octaves has no good ones itself."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -1,0 +1,212 @@
+"""The figures of chapter 2: small changes, covariate shift and the buckling column."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Polygon
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from bnkit.plots import (
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    Drawing,
+    band,
+    figure,
+    label_end,
+    styled,
+)
+
+COLOUR = {"without BN": WITHOUT_BN, "with BN": WITH_BN, "noisy BN": HIGHLIGHT}
+LINES = {"sigmoid": "dashed", "tanh": "dashdot", "relu": "solid"}
+NAMES = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
+
+
+@styled
+def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor: float = 1e-8) -> Drawing:
+    """Relative change of each layer's pre-activation, one panel for each kind of change, one line for each network.
+
+    A network is (activation, with BN?). Shapes: (seeds, depth). What is below `floor` is not drawn.
+    """
+    drawing, axes_list = figure(1, len(panels), width=9, height=4, sharey=True)
+    for axes, (title, networks) in zip(axes_list, panels.items(), strict=True):
+        for (activation, norm), changes in networks.items():
+            layers = np.arange(1, changes.shape[1] + 1)
+            colour = WITH_BN if norm else WITHOUT_BN
+            band(axes, layers, changes, colour, linestyle=LINES[activation])
+        ends = {network: changes.mean(0)[-1] for network, changes in networks.items() if changes.mean(0)[-1] > floor}
+        place = 0.0
+        for network in sorted(ends, key=ends.get):  # from below, each label at least a third of a decade above the last
+            place = max(ends[network], place * 10**0.35)
+            label_end(axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN)
+        axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, None))
+    axes_list[0].set_ylabel("relative change of the\npre-activations")
+    axes_list[0].plot([], [], color=WITHOUT_BN, label="without BN")
+    axes_list[0].plot([], [], color=WITH_BN, label="with BN")
+    axes_list[0].legend(loc="upper left", labelcolor="linecolor")
+    return drawing
+
+
+@styled
+def grid(gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np.ndarray]) -> Drawing:
+    """Test accuracy over initial scale and learning rate. Shapes: (gains, rates, seeds), NaN: this network diverged."""
+    drawing, axes_list = figure(1, len(panels), width=9, height=4.2, sharey=True)
+    for axes, (title, accuracy) in zip(axes_list, panels.items(), strict=True):
+        lost = np.isnan(accuracy).any(2)
+        mean = np.where(lost, 0.0, np.nan_to_num(accuracy).mean(2))
+        image = axes.imshow(100 * mean, vmin=0, vmax=100, origin="lower", aspect="auto")
+        for row, column in np.ndindex(*mean.shape):
+            text = "div." if lost[row, column] else f"{100 * mean[row, column]:.0f}"
+            axes.text(
+                column, row, text, ha="center", va="center", fontsize=9, color="k" if mean[row, column] > 0.6 else "w"
+            )
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axes.set_yticks(range(len(gains)), [f"{gain:g}" for gain in gains])
+        axes.set(title=title, xlabel="learning rate")
+        axes.grid(False)
+    axes_list[0].set_ylabel("gain of the initial weights")
+    drawing.colorbar(image, ax=list(axes_list), label="test accuracy in %", shrink=0.9)
+    return drawing
+
+
+@styled
+def rotation(
+    angles: Sequence[float],
+    pictures: np.ndarray,
+    accuracy: Mapping[str, np.ndarray],
+    shifts: Mapping[str, np.ndarray],
+) -> Drawing:
+    """Left: test accuracy against the angle of the test images. Right: how far the distributions have moved.
+
+    Shapes: angles (n,), pictures (n, h, w), the others (n, seeds).
+    """
+    drawing, (left, right) = figure(1, 2, width=9, height=4)
+    for name, values in accuracy.items():
+        band(left, angles, 100 * values.T, COLOUR[name], label=name, marker="o", markersize=4)
+    left.axhline(10, color=NEUTRAL, linewidth=1)
+    left.text(angles[-1], 8, "chance", color=NEUTRAL, va="top", ha="right", fontsize=9)
+    width = 0.9 * (angles[-1] - angles[0]) / len(angles)
+    left.set(
+        xlabel="rotation of the test images in degrees",
+        ylabel="test accuracy in %",
+        xlim=(angles[0] - width / 2, angles[-1] + width / 2),
+        ylim=(0, 142),
+    )
+    left.set_yticks(range(0, 101, 20))
+    for angle, picture in zip(angles, pictures, strict=True):
+        box = left.inset_axes((angle - width / 2, 108, width, 30), transform=left.transData)
+        box.imshow(picture, cmap="gray_r")
+        box.set_axis_off()
+    left.legend(loc="upper right", bbox_to_anchor=(1, 0.72), labelcolor="linecolor")
+    for (name, values), colour in zip(shifts.items(), (THEORY, WITHOUT_BN, WITH_BN), strict=True):
+        band(right, angles, values.T, colour, marker="o", markersize=4)
+        label_end(right, angles, values.mean(1), name, colour)
+    right.set(xlabel="rotation in degrees", ylabel="Wasserstein distance,\nin standard deviations")
+    return drawing
+
+
+@styled
+def following(steps: np.ndarray, variants: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
+    """What happens while three kinds of network train: one panel for each measure, one line for each kind of network.
+
+    Shapes: steps (looks,); of each kind "distribution" (looks − 1, seeds), "gradient" and "accuracy" (looks, seeds).
+    """
+    drawing, panels = figure(1, 3, width=9.6, height=3.6)
+    for name, measures in variants.items():
+        for axes, values, at in zip(
+            panels,
+            (measures["distribution"], measures["gradient"], 100 * measures["accuracy"]),
+            (steps[1:], steps, steps),
+            strict=True,
+        ):
+            band(axes, at, values.T, COLOUR[name], label=name)
+    panels[0].set(
+        title="change of distribution", ylabel="Wasserstein distance between\ntwo looks, in st. dev.", yscale="log"
+    )
+    panels[1].set(title="change of gradient", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, None))
+    panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
+    for axes in panels:
+        axes.set_xlabel("training step")
+    panels[2].legend(loc="lower right", labelcolor="linecolor")
+    return drawing
+
+
+@styled
+def over_rates(rates: Sequence[float], variants: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
+    """The same measures at each learning rate, averaged over the training. Shapes: (rates, seeds)."""
+    drawing, panels = figure(1, 3, width=9.6, height=3.4)
+    for name, measures in variants.items():
+        for axes, measure, factor in zip(panels, ("distribution", "gradient", "accuracy"), (1, 1, 100), strict=True):
+            band(axes, rates, factor * measures[measure].T, COLOUR[name], label=name, marker="o", markersize=4)
+    panels[0].set(
+        title="change of distribution", ylabel="Wasserstein distance between\ntwo looks, in st. dev.", yscale="log"
+    )
+    panels[1].set(title="change of gradient", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, 1))
+    panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
+    for axes in panels:
+        axes.set(xlabel="learning rate", xscale="log")
+        axes.xaxis.set_major_locator(FixedLocator(list(rates)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[2].legend(loc="lower center", labelcolor="linecolor")
+    return drawing
+
+
+# The column
+
+
+@styled
+def columns(loaded: Sequence, unit: float) -> Drawing:
+    """Columns at their critical load; the first panel shows one below it. `loaded` are ``buckling.Column`` values."""
+    drawing, panels = figure(1, len(loaded) + 1, width=8.4, height=4.2, sharey=True)
+    straight = loaded[0]._replace(shape=0 * loaded[0].shape, load=0.5 * loaded[0].load)
+    for axes, column, letter in zip(panels, [straight, *loaded], "abcdefg", strict=False):
+        _column(axes, column)
+        load = f"P = {column.load / unit:.2f} P₀"
+        axes.set_title(f"{letter}) {load}" + ("\n    still straight" if column is straight else "\n    buckled"))
+    return drawing
+
+
+def _column(axes: Axes, column) -> None:
+    wide = 0.16
+    axes.plot([0, 0], [0, 1], color=NEUTRAL, linewidth=1, linestyle="dotted")
+    axes.plot(wide * column.shape, column.height, color=SERIES[0], linewidth=4, solid_capstyle="butt")
+    for height in column.supports:  # a wedge from either side: the column can turn there, but not move
+        for side in (-1, 1):
+            tip, back = side * 0.025, side * 0.11
+            wedge = [(tip, height), (back, height + 0.03), (back, height - 0.03)]
+            axes.add_patch(Polygon(wedge, color=HIGHLIGHT))
+    axes.add_patch(Polygon([(0, 0), (-0.06, -0.06), (0.06, -0.06)], color=THEORY))
+    axes.plot([0, 0], [0, 1], "o", color=THEORY, markersize=6)
+    axes.annotate("", (0, 1.02), xytext=(0, 1.2), arrowprops={"arrowstyle": "-|>", "color": THEORY, "linewidth": 2})
+    axes.text(0.03, 1.15, "P", color=THEORY)
+    axes.set(xlim=(-0.3, 0.3), ylim=(-0.08, 1.22))
+    axes.set_axis_off()
+
+
+@styled
+def amplifications(
+    loads: np.ndarray, computed: Mapping[int, np.ndarray], criticals: Mapping[int, float], unit: float
+) -> Drawing:
+    """How much a load enlarges a small crookedness, for columns with several numbers of supports.
+
+    Shapes: `loads` (n,), computed (n,) with NaN above the critical load. Loads are drawn in units of `unit`.
+    """
+    drawing, axes = figure(height=3.6)
+    for (supports, values), colour in zip(computed.items(), (SERIES[0], SERIES[2], HIGHLIGHT, SERIES[4]), strict=False):
+        critical = criticals[supports]
+        fine = np.linspace(0, 0.985 * critical, 200)
+        axes.plot(fine / unit, 1 / (1 - fine / critical), color=THEORY, linestyle="dotted")
+        axes.plot(loads / unit, values, "o", color=colour, markersize=4)
+        axes.axvline(critical / unit, color=colour, linewidth=1, alpha=0.6)
+        name = f"{supports or 'no'} support{'s' if supports > 1 else ''}"
+        axes.text(critical / unit, 47, name, color=colour, ha="center", va="bottom")
+    axes.set(yscale="log", ylim=(0.9, 45), xlabel="load P, in units of P₀ = π² EI / L²", ylabel="crookedness grows by")
+    axes.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 40]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("× {x:g}"))
+    return drawing

@@ -1,0 +1,197 @@
+"""The figures of the chapter on whitening. In all of them blue is what Batch Normalization does, orange whitening."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+
+from bnkit.plots import (
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    WRONG,
+    Drawing,
+    figure,
+    label_end,
+    styled,
+)
+
+COLOURS = {
+    "raw": WITHOUT_BN,
+    "standardised": WITH_BN,
+    "PCA": SERIES[5],
+    "ZCA": HIGHLIGHT,
+    "Newton–Schulz": NEUTRAL,
+}
+
+
+@styled
+def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
+    """One panel per batch (m, 2): the examples, each in one colour throughout, and the ellipse of two deviations."""
+    drawing, panels = figure(1, len(batches), width=9.2, height=2.7)
+    angle = np.arctan2(*list(batches.values())[-1].T)  # a white cloud is round, so its colours are evenly spread
+    for axes, (name, batch) in zip(panels, batches.items(), strict=True):
+        axes.scatter(*batch.T, c=angle, cmap="twilight", s=5, linewidths=0)
+        _ellipse(axes, batch)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.6)
+        axes.axvline(0, color=NEUTRAL, linewidth=0.6)
+        axes.set_title(name)
+        axes.set_aspect("equal")
+        reach = np.abs(batch).max() * 1.05
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="feature 1")
+    panels[0].set_ylabel("feature 2")
+    return drawing
+
+
+def _ellipse(axes: Axes, batch: np.ndarray) -> None:
+    eigenvalues, vectors = np.linalg.eigh(np.cov(batch.T, bias=True))
+    width, height = 4 * np.sqrt(eigenvalues)  # two deviations to either side
+    turn = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    axes.add_patch(Ellipse(batch.mean(axis=0), width, height, angle=turn, fill=False, color="black", linewidth=1.2))
+
+
+@styled
+def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray]) -> Drawing:
+    """One row per name: images (k, h, w), each row in its own grey scale, and at the right the correlations (d, d)."""
+    count = len(next(iter(rows.values())))
+    drawing, panels = figure(
+        len(rows), count + 1, width=8.2, height=1.35 * len(rows), gridspec_kw={"width_ratios": [1] * count + [1.25]}
+    )
+    for line, (name, images) in zip(panels, rows.items(), strict=True):
+        low, high = np.percentile(images, (1, 99))
+        for axes, image in zip(line, images, strict=False):
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high)
+        matrix = line[-1].imshow(correlations[name], cmap="RdBu_r", vmin=-1, vmax=1)
+        line[0].set_ylabel(name)
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+    panels[0, -1].set_title("correlations")
+    drawing.colorbar(matrix, ax=panels[:, -1], ticks=[-1, 0, 1], shrink=0.5)
+    return drawing
+
+
+@styled
+def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
+    """One panel per problem: excess loss (steps + 1,) of gradient descent on each kind of input, log-log."""
+    drawing, panels = figure(1, len(problems), width=8.6, height=3.9, sharey=True)
+    for axes, (title, curves) in zip(panels, problems.items(), strict=True):
+        for name, excess in curves.items():
+            shown = np.maximum(excess, 1e-9)
+            axes.loglog(np.arange(len(shown)) + 1, shown, color=COLOURS[name], label=name)
+        axes.axhline(1e-2, color=THEORY, linestyle=":", linewidth=1)
+        axes.set(title=title, xlabel="gradient steps + 1", ylim=(1e-6, 2))
+    panels[0].set_ylabel("excess training loss, start = 1")
+    panels[0].text(
+        0.12, 1.2e-2, "one percent", color=THEORY, fontsize=9, ha="left", transform=panels[0].get_yaxis_transform()
+    )
+    panels[0].legend(loc="lower center")
+    return drawing
+
+
+@styled
+def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Drawing:
+    """Parameter (upper row) and loss (lower row) against steps, without and with the gradient through the statistics.
+
+    Each mapping: name -> (parameter, loss), both (steps + 1,); the first name is the wrong way.
+    """
+    drawing, panels = figure(2, 2, width=8.6, height=5.0, sharex="col")
+    titles = ("a bias behind centring", "a weight behind standardising")
+    for column, title, drifts in zip(panels.T, titles, (bias, weight), strict=True):
+        for colour, (name, (parameter, loss)) in zip((WRONG, WITH_BN), drifts.items(), strict=True):
+            steps = np.arange(len(loss))
+            column[0].plot(steps, parameter, color=colour, label=name)
+            column[1].plot(steps, loss, color=colour, linewidth=3 if colour == WRONG else 1.2)
+        column[0].set_title(title)
+        column[1].set(xlabel="gradient steps", ylim=(0, 1.3 * max(loss.max() for _, loss in drifts.values())))
+    panels[0, 0].set_ylabel("bias $b$")
+    panels[0, 1].set_ylabel("weight $w$")
+    for axes in panels[1]:
+        axes.set_ylabel("loss")
+    panels[0, 0].legend(loc="upper left", bbox_to_anchor=(0, 1.04))
+    return drawing
+
+
+@styled
+def price(sizes: Sequence[int], ranks: Sequence[int], d: int, costs: Mapping[str, Mapping[int, float]]) -> Drawing:
+    """Left: rank of the covariance of a batch against its size. Right: operations per batch against the features."""
+    drawing, (left, right) = figure(1, 2, width=8.6, height=3.7)
+    left.plot([1, d + 1, max(sizes)], [0, d, d], color=THEORY, linestyle=":", label="min(m − 1, d)")
+    left.plot(sizes, ranks, "o", color=HIGHLIGHT, label="measured")
+    left.axvspan(0, d + 1, color=WRONG, alpha=0.08, linewidth=0)
+    left.text(0.06 * d, 0.95 * d, "cannot be inverted", color=WRONG)
+    left.set(title=f"rank, {d} features", xlabel="examples in the batch $m$", ylabel="rank of the covariance")
+    left.set(xlim=(0, max(sizes) + 4), ylim=(0, d * 1.1))
+    left.legend(loc="lower right")
+    for name, operations in costs.items():
+        widths, counts = zip(*operations.items(), strict=True)
+        right.loglog(widths, counts, color=COLOURS[name], base=2)
+        right.set_yscale("log")
+        label_end(right, widths, counts, name, COLOURS[name])
+    right.set(title="operations per batch", xlabel="features $d$", ylabel="additions and multiplications")
+    right.set_xticks(widths, map(str, widths))
+    right.minorticks_off()
+    return drawing
+
+
+@styled
+def derivative(gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.ndarray, errors: Mapping) -> Drawing:
+    """Left: speed of the whitening matrices as two eigenvalues meet. Right: error of ZCA's derivative in float32.
+
+    Shapes: `gaps`, `formula` and each of `rates` (g,); `errors`: name -> (gaps, relative errors), NaN where it failed.
+    """
+    drawing, (left, right) = figure(1, 2, width=8.6, height=3.8)
+    left.loglog(gaps, formula, color=THEORY, linestyle=":", linewidth=3)
+    for name, rate in rates.items():
+        left.loglog(gaps, rate, "o-", color=COLOURS[name], markersize=4)
+        left.annotate(
+            name, (gaps[7], rate[7]), xytext=(-8, 9), textcoords="offset points", color=COLOURS[name], ha="right"
+        )
+    left.annotate("∝ 1 / gap", (gaps[4], formula[4]), xytext=(8, -14), textcoords="offset points", color=THEORY)
+    left.set(title="speed of the whitening matrix", ylabel="change per change of covariance")
+    for colour, (name, (where, error)) in zip((WRONG, HIGHLIGHT), errors.items(), strict=True):
+        right.loglog(where, error, "o-", color=colour, markersize=4, label=name)
+        for gap in np.asarray(where)[np.isnan(error)]:
+            right.annotate("NaN", (gap, 2), ha="center", color=colour, fontsize=9)
+    right.axhline(1, color=NEUTRAL, linewidth=0.8)
+    right.set(title="ZCA's derivative, float32", ylabel="relative error", ylim=(1e-8, 1e3))
+    right.legend(loc="upper left")
+    for axes in (left, right):
+        axes.set(xlabel="gap between eigenvalues")
+        axes.invert_xaxis()
+    return drawing
+
+
+@styled
+def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Drawing:
+    """Variance along an axis after k iterations, against the axis's share of the total variance. Shapes (d,) each."""
+    drawing, axes = figure(height=3.8)
+    shades = np.linspace(0.25, 1, len(variances))
+    for shade, (iterations, variance) in zip(shades, variances.items(), strict=True):
+        axes.loglog(shares, variance, "o-", color=HIGHLIGHT, alpha=shade, markersize=3)
+        label_end(axes, shares, variance, f"{iterations} iterations", THEORY)
+    axes.axhline(1, color=THEORY, linestyle=":", linewidth=1)
+    axes.set(xlabel="share of the axis in the total variance", ylabel="its variance afterwards")
+    axes.invert_xaxis()
+    return drawing
+
+
+@styled
+def disturbance(sizes: Sequence[int], curves: Mapping[str, np.ndarray]) -> Drawing:
+    """Spread of a fixed example's output over mini-batches, against the size of the mini-batch. Shapes (sizes,)."""
+    drawing, axes = figure(height=3.9)
+    sizes = np.asarray(sizes)
+    for name, curve in curves.items():
+        axes.loglog(sizes, curve, "o-", color=COLOURS[name], markersize=4, base=2)
+        axes.set_yscale("log")
+        label_end(axes, sizes, curve, name, COLOURS[name], dy={"standardised": 6, "Newton–Schulz": -6}.get(name, 0))
+    axes.plot(sizes, 0.7 * curves["standardised"][0] * (sizes / sizes[0]) ** -0.5, color=THEORY, linestyle=":")
+    axes.text(sizes[1], 0.5 * curves["standardised"][1], "slope −1/2", color=THEORY, fontsize=9)
+    axes.set(xlabel="examples in the mini-batch $m$", ylabel="spread of one example's output")
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.minorticks_off()
+    return drawing

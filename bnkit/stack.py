@@ -1,0 +1,282 @@
+"""Many small fully connected networks at once: one architecture, R sets of weights, gradients written out in NumPy.
+
+The theory chapters compare dozens of small networks: seeds, initial weights, learning rates. Networks that see the same
+mini-batches cost far less as one product of (R, m, d) arrays than one after another, and the comparison is paired.
+
+Letters: R networks, m examples, d units. Names follow Section 3.2 of the paper: a hidden layer with input u is
+z = BN(Wu) or z = Wu + b, then the nonlinearity g(z); where the network has classes, a linear layer ends it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import datasets, reference
+
+Layer = dict[str, np.ndarray]  # weight (R, inputs, units); bias, or gamma and beta, (R, units)
+Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np.ndarray | float]]
+
+
+class Activation(NamedTuple):
+    """A nonlinearity and its derivative, both functions of its input z."""
+
+    value: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * z)  # 1 / (1 + exp(-z)) would overflow for large negative z
+
+
+def _sigmoid_slope(z: np.ndarray) -> np.ndarray:
+    g = _sigmoid(z)
+    return g * (1 - g)
+
+
+ACTIVATIONS = {
+    "linear": Activation(lambda z: z, np.ones_like),
+    "sigmoid": Activation(_sigmoid, _sigmoid_slope),
+    "tanh": Activation(np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "relu": Activation(lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
+}
+
+
+LIMIT = 1e8  # a parameter beyond this has diverged; early enough for what follows to be squared in float32
+
+
+@dataclass(frozen=True)
+class Stack:
+    """R networks of one architecture; ``descend`` and ``train`` change its arrays in place."""
+
+    layers: list[Layer]  # hidden layers, then the linear output layer if the networks have classes
+    activation: str  # a name in ACTIVATIONS
+    depth: int  # number of hidden layers
+    diverged: np.ndarray  # (R,) bool: taken out of training, its parameters set to 0
+    eps: float = 1e-5  # of the normalisation
+
+
+class Pass(NamedTuple):
+    """What one layer keeps of a forward pass. Shapes: u (R, m, inputs), s and z (R, m, units)."""
+
+    u: np.ndarray  # its input
+    s: np.ndarray  # Wu, or Wu + b
+    z: np.ndarray  # input of the nonlinearity
+    cache: object  # of the normalisation; None without it
+    scale_z: np.ndarray | float  # by which a disturbance multiplied z
+    scale_u: np.ndarray | float  # by which dropout multiplied the layer's output
+
+
+def build(
+    inputs: int,
+    width: int,
+    depth: int,
+    classes: int | None,
+    activation: str,
+    norm: bool,
+    deviation: Callable[[int, int], float | np.ndarray],
+    seeds: Sequence[int],
+    *,
+    eps: float = 1e-5,
+    dtype: type = np.float64,
+) -> Stack:
+    """Untrained networks, one for each of `seeds`: `depth` hidden layers of `width` units, `classes` outputs or none.
+
+    Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the deviation is one
+    number or one for each network. Networks with equal seeds start from equal weights, up to their deviation,
+    with and without `norm`. Biases and beta start at 0, gamma at 1.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}")
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    widths = [inputs, *[width] * depth, *([classes] if classes else [])]
+    layers = []
+    for index, shape in enumerate(pairwise(widths)):
+        drawn = np.stack([generator.standard_normal(shape) for generator in generators])  # (R, fan_in, fan_out)
+        sigma = np.broadcast_to(deviation(*shape), len(generators))[:, None, None]
+        layer = {"weight": (sigma * drawn).astype(dtype)}
+        zeros = np.zeros((len(generators), shape[1]), dtype)
+        if norm and index < depth:
+            layers.append(layer | {"gamma": zeros + 1, "beta": zeros})  # no bias: beta takes its place (Section 3.2)
+        else:
+            layers.append(layer | {"bias": zeros})
+    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps)
+
+
+def forward(
+    stack: Stack,
+    x: np.ndarray,
+    *,
+    populations: list | None = None,
+    noise: Disturbance | None = None,
+    dropout: Disturbance | None = None,
+) -> tuple[np.ndarray, list[Pass]]:
+    """Outputs of all networks for one mini-batch, and what ``backward`` needs.
+
+    With `populations` (of ``observe``) the normalisation is that of inference, Algorithm 2; without, that of training.
+    ``noise(layer, shape)`` gives a scale and a shift for each z, ``dropout(layer, shape)`` a scale for each output of a
+    hidden layer.
+
+    Shapes: x (m, inputs), the same for all networks, or (R, m, inputs) -> outputs (R, m, classes), or (R, m, width).
+    """
+    g = ACTIVATIONS[stack.activation]
+    u, tape = x, []
+    for index, layer in enumerate(stack.layers):
+        hidden = index < stack.depth
+        s = u @ layer["weight"]  # (R, m, units)
+        if "gamma" in layer:
+            z, cache = _normalise(s, layer, stack.eps, populations[index] if populations else None)
+        else:
+            s = z = s + layer["bias"][:, None, :]
+            cache = None
+        scale_z, shift_z = noise(index, z.shape) if noise and hidden else (1.0, 0.0)
+        scale_u, _ = dropout(index, z.shape) if dropout and hidden else (1.0, 0.0)
+        z = z * scale_z + shift_z if noise and hidden else z
+        tape.append(Pass(u, s, z, cache, scale_z, scale_u))
+        u = g.value(z) * scale_u if hidden else z
+    return u, tape
+
+
+def backward(stack: Stack, tape: list[Pass], d_outputs: np.ndarray) -> tuple[list[Layer], list[np.ndarray]]:
+    """Gradients of every parameter, in the order of ``stack.layers``, and of every layer's input.
+
+    Shapes: d_outputs as the outputs of ``forward``; the second list has (R, m, inputs of the layer) arrays, the first
+    of them the gradient of x.
+    """
+    slope = ACTIVATIONS[stack.activation].slope
+    gradients, d_inputs, d = [], [], d_outputs
+    for index in reversed(range(len(stack.layers))):
+        layer, passed = stack.layers[index], tape[index]
+        if index < stack.depth:
+            d = d * passed.scale_u * slope(passed.z) * passed.scale_z
+        if "gamma" in layer:
+            flat, d_gamma, d_beta = reference.backward(_columns(d), passed.cache)
+            d, shape = _networks(flat, len(d)), layer["gamma"].shape
+            gradient = {"gamma": d_gamma.reshape(shape), "beta": d_beta.reshape(shape)}
+        else:
+            gradient = {"bias": d.sum(1)}
+        gradient["weight"] = np.swapaxes(passed.u, -1, -2) @ d  # (R, inputs, units)
+        d = d @ np.swapaxes(layer["weight"], 1, 2)
+        gradients.append(gradient)
+        d_inputs.append(d)
+    return gradients[::-1], d_inputs[::-1]
+
+
+def observe(stack: Stack, x: np.ndarray) -> list:
+    """Population statistics of each layer, as Algorithm 2 takes them, from one large batch; None for a plain layer."""
+    _, tape = forward(stack, x)
+    return [
+        reference.observe(None, _columns(passed.s)) if "gamma" in layer else None
+        for layer, passed in zip(stack.layers, tape, strict=True)
+    ]
+
+
+def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cross-entropy of each network, in nats, and its gradient. Shapes: (R, m, c), (m,) -> (R,), (R, m, c)."""
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    examples = np.arange(len(labels))
+    d = np.exp(log_p)
+    d[:, examples, labels] -= 1
+    return -log_p[:, examples, labels].mean(1), d / len(labels)
+
+
+def accuracy(stack: Stack, x: np.ndarray, labels: np.ndarray, populations: list | None = None) -> np.ndarray:
+    """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
+    outputs, _ = forward(stack, x, populations=populations)
+    return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
+
+
+def train(
+    stack: Stack,
+    x: np.ndarray,
+    labels: np.ndarray,
+    rates: float | np.ndarray,
+    steps: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    decay: float = 0.0,
+    noise: Disturbance | None = None,
+    dropout: Disturbance | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Train in place by plain gradient descent on mini-batches; yield (step, batch) *before* each step and once after.
+
+    `rates` is the learning rate, one or one for each network; all networks see the same mini-batches. `decay` times the
+    weight is added to the weight's gradient. What is watched is up to the caller, between two steps.
+    """
+    order = datasets.batches(len(x), batch_size, seed)
+    for step in range(steps):
+        batch = next(order)
+        yield step, batch
+        # Too high a rate ends in infinity and NaN. That is an answer of the experiment: ``descend`` takes note of it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs, tape = forward(stack, x[batch], noise=noise, dropout=dropout)
+            _, d_outputs = cross_entropy(outputs, labels[batch])
+            gradients, _ = backward(stack, tape, d_outputs)
+            descend(stack, gradients, rates, decay=decay)
+    yield steps, next(order)
+
+
+def descend(
+    stack: Stack,
+    gradients: list[Layer],
+    rates: float | np.ndarray,
+    *,
+    decay: float = 0.0,
+    layers: slice = slice(None),
+) -> None:
+    """One step of gradient descent, in place, of the chosen `layers`; a network that diverges is taken out."""
+    rates = np.broadcast_to(rates, len(stack.diverged))
+    for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
+        for name, value in layer.items():
+            penalty = decay * value if decay and name == "weight" else 0.0
+            value -= _per_network(rates, value) * (gradient[name] + penalty)
+            # written so that NaN, for which every comparison is false, counts as diverged
+            stack.diverged[:] |= ~(np.abs(value).reshape(len(value), -1).max(1) < LIMIT)
+    if stack.diverged.any():
+        for layer in stack.layers:
+            for value in layer.values():
+                value[stack.diverged] = 0
+
+
+def inputs(images: np.ndarray, data: datasets.Dataset) -> np.ndarray:
+    """Images as inputs of a network: less the mean of `data`'s training images, over their one standard deviation.
+
+    Shapes: (n, h, w) -> (n, h * w) float32.
+    """
+    seen = data.train_images.reshape(len(data.train_images), -1).astype(np.float64)
+    return ((images.reshape(len(images), -1) - seen.mean(0)) / seen.std()).astype(np.float32)
+
+
+def copy(stack: Stack) -> Stack:
+    """An independent copy."""
+    layers = [{name: value.copy() for name, value in layer.items()} for layer in stack.layers]
+    return replace(stack, layers=layers, diverged=stack.diverged.copy())
+
+
+def _normalise(s: np.ndarray, layer: Layer, eps: float, population: object | None) -> tuple[np.ndarray, object]:
+    """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
+    gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
+    if population is None:
+        y, cache = reference.forward(_columns(s), gamma, beta, eps)
+    else:
+        y, cache = reference.infer(_columns(s), gamma, beta, population, eps), None
+    return _networks(y, len(s)), cache
+
+
+def _per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """(R,) -> (R, 1, ...), with the dtype and the axes of `like`."""
+    return numbers.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    """(R, m, d) -> (m, R * d)."""
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+def _networks(values: np.ndarray, networks: int) -> np.ndarray:
+    """(m, R * d) -> (R, m, d)."""
+    return values.reshape(len(values), networks, -1).transpose(1, 0, 2)

@@ -1,0 +1,257 @@
+"""Chapter 1: how the gradient's size changes from layer to layer, measured, and what theory says it should be.
+
+All sizes are *squared* norms of the gradient with respect to a layer's output. These multiply from layer to layer: one
+number per layer, the growth. The first layer is left out throughout: its input is raw data and not an activation, so
+that its own factor differs, once, from that of all others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import datasets, stack
+
+# Standard deviation of the initial weights, from the number of inputs and of outputs of a layer.
+INITS = {
+    "small": lambda fan_in, fan_out: 0.01,
+    "Xavier": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,  # Bengio and Glorot 2010
+    "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,  # He et al. 2015
+    "framework": lambda fan_in, fan_out: (1 / (3 * fan_in)) ** 0.5,  # what torch.nn.Linear draws, if not told otherwise
+}
+SATURATED = 0.1  # a unit is called saturated for an example when its slope is below this share of the largest slope
+
+
+class Backprop(NamedTuple):
+    """One backward pass through untrained networks."""
+
+    sizes: np.ndarray
+    """Squared norm of the gradient with respect to the output of layer 1, ..., depth; shape (seeds, depth)."""
+    saturated: np.ndarray
+    """Share of saturated units and examples in all layers but the first, (seeds,)."""
+
+
+def deviation(init: str | float):
+    """Standard deviation of the weights: a name of INITS, or a gain a for a / sqrt(fan_in)."""
+    return INITS[init] if isinstance(init, str) else lambda fan_in, fan_out: init / fan_in**0.5
+
+
+def backpropagate(
+    activation: str,
+    init: str | float,
+    *,
+    depth: int,
+    width: int = 100,
+    batch: int = 128,
+    seeds: int = 5,
+    norm: bool = False,
+    keep: float = 1.0,
+    offset: float = 0.0,
+    loss: str = "random",
+) -> Backprop:
+    """Send a gradient through `depth` untrained layers, from the last to the first.
+
+    Inputs are Gaussian. The gradient that enters at the top is Gaussian as well (`loss` "random"), or it is that of the
+    sum of all outputs ("sum") or of their squares ("squares"). Each unit's output is kept with probability `keep`
+    (Dropout), and each bias is plus or minus `offset`.
+    """
+    networks = stack.build(width, width, depth, None, activation, norm, deviation(init), range(seeds))
+    generator = np.random.default_rng([depth, width, batch, seeds])
+    x = generator.standard_normal((seeds, batch, width))
+    for layer in networks.layers:
+        name = "beta" if norm else "bias"
+        layer[name] = offset * generator.choice([-1.0, 1.0], layer[name].shape)
+    outputs, tape = stack.forward(networks, x, dropout=dropout(generator, keep) if keep < 1 else None)
+    upstream = {
+        "random": generator.standard_normal(outputs.shape),
+        "sum": np.ones_like(outputs),
+        "squares": 2 * outputs,
+    }
+    _, d_inputs = stack.backward(networks, tape, upstream[loss])
+    d_outputs = [*d_inputs[1:], upstream[loss]]  # the input of a layer is the output of the one below
+    slope = stack.ACTIVATIONS[activation].slope
+    low = np.stack([slope(passed.z) < SATURATED * slope(np.zeros(1)) for passed in tape[1:]])
+    return Backprop(np.stack([(d**2).sum((1, 2)) for d in d_outputs], axis=1), low.mean((0, 2, 3)))
+
+
+def growth(sizes: np.ndarray) -> np.ndarray:
+    """Factor by which the squared norm grows per layer on its way down to layer 1: (seeds, depth) -> (seeds,)."""
+    return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
+
+
+def dropout(generator: np.random.Generator, keep: float) -> stack.Disturbance:
+    """Dropout as training does it: an output is kept with probability `keep`, and then divided by it."""
+    return lambda layer, shape: ((generator.random(shape, np.float32) < keep) / np.float32(keep), 0.0)
+
+
+# Theory: integrals over a Gaussian, for layers of infinite width
+
+_Z = np.linspace(-12, 12, 24_000)  # no node at 0, where a ReLU has no slope; beyond 12 a Gaussian weighs 1e-33
+_WEIGHT = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
+
+
+def expected(values: np.ndarray) -> float:
+    """Mean of a function of z ~ N(0, 1), given its values at the nodes of the quadrature."""
+    return float(_WEIGHT @ values)
+
+
+def mean_field(
+    activation: str, init: str | float, *, depth: int, width: int = 100, keep: float = 1.0, offset: float = 0.0
+) -> float:
+    """Growth per layer without BN in the limit of infinite width, for the inputs of ``backpropagate``.
+
+    A pre-activation has mean plus or minus `offset` and variance q. With weights of variance s / fan_in the next q is
+    s E[g(z)²], and the squared gradient is multiplied by s E[g'(z)²] (Schoenholz et al. 2017). Dropout divides both by
+    `keep`.
+    """
+    g = stack.ACTIVATIONS[activation]
+    s = width * deviation(init)(width, width) ** 2
+    q, log_growth = s, 0.0  # the input of the first layer has variance 1
+    for _ in range(depth - 1):
+        # g is odd, or odd around 1/2, for those that get an offset: -offset has the same slopes, and both signs of g
+        values = [g.value(np.sqrt(q) * _Z + shift) for shift in (offset, -offset)]
+        q = s / keep * np.mean([expected(value**2) for value in values])
+        log_growth += np.log(s / keep * expected(g.slope(np.sqrt(q) * _Z + offset) ** 2))
+    return float(np.exp(log_growth / (depth - 1)))
+
+
+def with_bn(activation: str) -> float:
+    """Growth per layer with BN, for wide layers and large batches: E[g'(z)²] / Var[g(z)] with z ~ N(0, 1).
+
+    Weights of variance s / fan_in turn the variance of the layer below, Var[g], into s Var[g], by which BN divides. The
+    squared gradient is multiplied by s E[g'²] and divided by the same: s cancels. For ReLU this is π / (π − 1) (Yang et
+    al. 2019). It is at least 1, by the Gaussian Poincaré inequality.
+    """
+    g = stack.ACTIVATIONS[activation]
+    return expected(g.slope(_Z) ** 2) / (expected(g.value(_Z) ** 2) - expected(g.value(_Z)) ** 2)
+
+
+def linear_with_bn(batch: int) -> float:
+    """Growth per layer of a linear network with BN for mini-batches of `batch` examples (Yang et al. 2019)."""
+    return (batch - 2) / (batch - 3)
+
+
+def sampling_error(width: int, depth: int, seeds: int) -> float:
+    """Four standard deviations of the logarithm of a measured growth: what chance alone may do.
+
+    A random layer of n units multiplies a squared norm by its mean factor times 1 ± sqrt(5 / n), roughly: the number
+    for a ReLU, others vary less. The logarithm is averaged over depth − 1 layers and all seeds.
+    """
+    return 4 * (5 / (width * (depth - 1) * seeds)) ** 0.5
+
+
+# What training makes of it
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of network and how it is trained."""
+
+    name: str
+    activation: str
+    init: str
+    norm: bool = False
+    decay: float = 0.0  # weight decay
+    keep: float = 1.0  # share of outputs that Dropout keeps
+
+
+VARIANTS = (
+    Variant("sigmoid", "sigmoid", "Xavier"),
+    Variant("sigmoid, Dropout", "sigmoid", "Xavier", keep=0.8),
+    Variant("sigmoid, weight decay", "sigmoid", "Xavier", decay=1e-3),
+    Variant("ReLU, He", "relu", "He"),
+    Variant("sigmoid, BN", "sigmoid", "Xavier", norm=True),
+    Variant("ReLU, BN", "relu", "He", norm=True),
+)
+
+
+class Trained(NamedTuple):
+    """Networks after a short training on digits, each at the best of several learning rates."""
+
+    accuracy: np.ndarray
+    """Test accuracy, (depths, seeds)."""
+    rate: np.ndarray
+    """The learning rate with the best mean accuracy on training images, (depths,)."""
+    weight_left: np.ndarray
+    """Norm of the first layer's weights over what it was before training, mean over seeds, (depths,)."""
+
+
+def train(
+    variant: Variant,
+    depths: Sequence[int],
+    *,
+    steps: int,
+    seeds: int,
+    width: int = 50,
+    batch: int = 64,
+    rates: Sequence[float] = (0.03, 0.1, 1.0),
+) -> Trained:
+    """Train `variant` on digits at each depth, for every learning rate and seed at once, and keep the best rate."""
+    data = datasets.load("digits")
+    x, labels = stack.inputs(data.train_images, data), data.train_labels
+    chosen = []
+    for depth in depths:
+        starts = list(range(seeds)) * len(rates)
+        networks = stack.build(
+            x.shape[1],
+            width,
+            depth,
+            len(data.classes),
+            variant.activation,
+            variant.norm,
+            INITS[variant.init],
+            starts,
+            dtype=np.float32,
+        )
+        before = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2))
+        masks = dropout(np.random.default_rng(depth), variant.keep) if variant.keep < 1 else None
+        every_rate = np.repeat(rates, seeds)
+        for _ in stack.train(networks, x, labels, every_rate, steps, batch, decay=variant.decay, dropout=masks):
+            pass
+        populations = stack.observe(networks, x[:500]) if variant.norm else None
+        seen = _by_rate(stack.accuracy(networks, x[:500], labels[:500], populations), seeds)
+        best = seen.mean(1).argmax()
+        test = stack.accuracy(networks, stack.inputs(data.test_images, data), data.test_labels, populations)
+        left = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)) / before
+        chosen.append((_by_rate(test, seeds)[best], rates[best], _by_rate(left, seeds)[best].mean()))
+    return Trained(*map(np.array, zip(*chosen, strict=True)))
+
+
+class Settling(NamedTuple):
+    """Networks with BN in the first steps of their training on digits."""
+
+    sizes: np.ndarray
+    """Squared norm of the gradient with respect to the output of each hidden layer, (looks, seeds, depth)."""
+    weight: np.ndarray
+    """Norm of all hidden weights over what it was before training, (looks, seeds)."""
+
+
+def settle(
+    activation: str,
+    init: str,
+    *,
+    depth: int,
+    width: int,
+    seeds: int,
+    rate: float,
+    steps: Sequence[int],
+    batch: int = 128,
+) -> Settling:
+    """Train networks with BN and look at their gradients after each of `steps` optimisation steps, ascending."""
+    data = datasets.load("digits")
+    x, labels = stack.inputs(data.train_images, data).astype(np.float64), data.train_labels
+    networks = stack.build(x.shape[1], width, depth, len(data.classes), activation, True, INITS[init], range(seeds))
+    sizes, weights = [], []
+    for step, chosen in stack.train(networks, x, labels, rate, steps[-1], batch):
+        if step in steps:
+            outputs, tape = stack.forward(networks, x[chosen])
+            _, d_inputs = stack.backward(networks, tape, stack.cross_entropy(outputs, labels[chosen])[1])
+            sizes.append([(d**2).sum((1, 2)) for d in d_inputs[1:]])
+            weights.append(np.sqrt(sum((layer["weight"] ** 2).sum((1, 2)) for layer in networks.layers[:depth])))
+    return Settling(np.array(sizes).transpose(0, 2, 1), np.array(weights) / weights[0])
+
+
+def _by_rate(values: np.ndarray, seeds: int) -> np.ndarray:
+    """(rates * seeds,) -> (rates, seeds), with 0 for a network that diverged: its rate shall not be the best."""
+    return np.nan_to_num(values.reshape(-1, seeds))

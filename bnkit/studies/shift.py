@@ -1,0 +1,308 @@
+"""Chapter 2: small changes on their way through a network, covariate shift, and internal covariate shift.
+
+Internal covariate shift has two definitions, and both can be measured: the change of the distribution of a layer's
+inputs (Section 2 of the paper), and the change of a layer's gradient by the steps of the layers below it (Santurkar et
+al. 2018, Definition 2.1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import datasets, stack
+
+# Standard deviation of the weights times sqrt(fan_in): Xavier for square layers, He for ReLU.
+GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
+
+
+def deviation(gain: float | np.ndarray):
+    """Standard deviation of a layer's initial weights, `gain` / sqrt(fan_in)."""
+    return lambda fan_in, fan_out: gain / fan_in**0.5
+
+
+# Small changes
+
+
+def respond(
+    activation: str,
+    change: float,
+    *,
+    where: str,
+    norm: bool,
+    depth: int,
+    width: int = 100,
+    batch: int = 128,
+    seeds: int = 5,
+    gain: float | None = None,
+) -> np.ndarray:
+    """How far a small change of the weights moves each layer's pre-activation: ||z' − z|| / ||z||, (seeds, depth).
+
+    `where` "first" turns the first layer's weights by the relative size `change` in a random direction; "scale"
+    multiplies the weights of every layer by 1 + `change`. Networks are untrained, inputs Gaussian.
+    """
+    networks = stack.build(
+        width, width, depth, None, activation, norm, deviation(gain or GAINS[activation]), range(seeds)
+    )
+    generator = np.random.default_rng([depth, width, batch, seeds])
+    x = generator.standard_normal((seeds, batch, width))
+    changed = stack.copy(networks)
+    if where == "first":
+        weight = changed.layers[0]["weight"]
+        direction = generator.standard_normal(weight.shape)
+        weight += change * direction * (_norm(weight) / _norm(direction))[:, None, None]
+    elif where == "scale":
+        for layer in changed.layers:
+            layer["weight"] *= 1 + change
+    else:
+        raise ValueError(f"where={where!r}; it is 'first' or 'scale'")
+    _, before = stack.forward(networks, x)
+    _, after = stack.forward(changed, x)
+    return np.stack([_norm(b.z - a.z) / _norm(a.z) for a, b in zip(before, after, strict=True)], axis=1)
+
+
+def _norm(values: np.ndarray) -> np.ndarray:
+    return np.sqrt((values**2).sum((1, 2)))
+
+
+# Where training works
+
+
+def trainable(
+    activation: str,
+    norm: bool,
+    gains: Sequence[float],
+    rates: Sequence[float],
+    *,
+    seeds: int,
+    steps: int,
+    depth: int = 3,
+    width: int = 40,
+    batch: int = 50,
+) -> np.ndarray:
+    """Test accuracy on digits for each initial scale, learning rate and seed: (gains, rates, seeds), NaN: diverged."""
+    digits = Digits.load()
+    shape = (len(gains), len(rates), seeds)
+    gain, rate, seed = (grid.ravel() for grid in np.meshgrid(gains, rates, range(seeds), indexing="ij"))
+    networks = digits.build(activation, norm, gain, seed, depth, width)
+    for _ in stack.train(networks, digits.x, digits.labels, rate, steps, batch):
+        pass
+    return digits.test(networks).reshape(shape)
+
+
+# Covariate shift: the inputs change
+
+
+def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Images turned counter-clockwise about their centre, interpolated, empty outside. Shapes: (n, h, w), the same."""
+    from scipy import ndimage
+
+    return ndimage.rotate(images.astype(float), degrees, axes=(2, 1), reshape=False, order=1)
+
+
+class Rotated(NamedTuple):
+    """What turning the test images does to trained networks."""
+
+    accuracy: np.ndarray
+    """Test accuracy, (angles, seeds)."""
+    accuracy_with_batch_statistics: np.ndarray
+    """The same, if BN stays in training mode while testing; equal to `accuracy` without BN."""
+    input_shift: np.ndarray
+    """``distance`` between turned and upright test images, (angles,)."""
+    hidden_shift: np.ndarray
+    """The same for the input of the last hidden layer's nonlinearity, (angles, seeds)."""
+
+
+def covariate_shift(
+    norm: bool, angles: Sequence[float], *, seeds: int, steps: int, rate: float = 1.0, depth: int = 3, width: int = 50
+) -> Rotated:
+    """Train sigmoid networks on upright digits and test them on turned ones."""
+    digits = Digits.load()
+    networks = digits.build("sigmoid", norm, GAINS["sigmoid"], range(seeds), depth, width)
+    for _ in stack.train(networks, digits.x, digits.labels, rate, steps, 50):
+        pass
+    populations = stack.observe(networks, digits.x[:500]) if norm else None
+
+    def last_input(x: np.ndarray) -> np.ndarray:
+        return stack.forward(networks, x, populations=populations)[1][depth - 1].z
+
+    found = []
+    for angle in angles:
+        x = stack.inputs(rotate(digits.data.test_images, angle), digits.data)
+        found.append(
+            (
+                stack.accuracy(networks, x, digits.test_labels, populations),
+                stack.accuracy(networks, x, digits.test_labels),
+                distance(digits.x_test[None], x[None])[0],
+                distance(last_input(digits.x_test), last_input(x)),
+            )
+        )
+    return Rotated(*map(np.array, zip(*found, strict=True)))
+
+
+def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]:
+    """Accuracy of networks with BN on the same test images, by what else is in the batch they are tested in, (seeds,).
+
+    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches, and batches "by class".
+    """
+    digits = Digits.load()
+    networks = digits.build("sigmoid", True, GAINS["sigmoid"], range(seeds), 3, 50)
+    for _ in stack.train(networks, digits.x, digits.labels, 1.0, steps, 50):
+        pass
+
+    def in_batches(order: np.ndarray) -> np.ndarray:
+        parts = np.array_split(order, len(order) // batch)
+        right = [stack.accuracy(networks, digits.x_test[part], digits.test_labels[part]) * len(part) for part in parts]
+        return np.sum(right, axis=0) / len(order)
+
+    return {
+        "population": digits.test(networks),
+        "shuffled": in_batches(np.random.default_rng(0).permutation(len(digits.x_test))),
+        "by class": in_batches(digits.test_labels.argsort(kind="stable")),
+    }
+
+
+# Internal covariate shift: the inputs of a layer change because the layers below it learn
+
+
+def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 distance of each unit's distribution, mean over units, in units of its spread before.
+
+    Shapes: (R, m, d) twice -> (R,). For two samples of equal size it is the mean difference of the sorted values.
+    """
+    moved = np.abs(np.sort(after, axis=1) - np.sort(before, axis=1)).mean((1, 2))
+    return moved / before.std(1).mean(1)
+
+
+def gradient_change(
+    networks: stack.Stack, x: np.ndarray, labels: np.ndarray, rates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each layer but the first.
+
+    G is a layer's gradient on a mini-batch; G' is its gradient on the same mini-batch after a step of all layers below.
+    Returns ||G − G'|| / ||G|| and the cosine between G and G', (layers − 1, R) each. The networks stay as they are.
+    """
+    gradients = _gradients(networks, x, labels)
+    relative, cosine = [], []
+    for index in range(1, len(networks.layers)):
+        stepped = stack.copy(networks)
+        stack.descend(stepped, gradients, rates, layers=slice(index))
+        g, g_after = gradients[index]["weight"], _gradients(stepped, x, labels)[index]["weight"]
+        relative.append(_norm(g - g_after) / _norm(g))
+        cosine.append((g * g_after).sum((1, 2)) / (_norm(g) * _norm(g_after)))
+    return np.array(relative), np.array(cosine)
+
+
+def _gradients(networks: stack.Stack, x: np.ndarray, labels: np.ndarray) -> list[stack.Layer]:
+    outputs, tape = stack.forward(networks, x)
+    return stack.backward(networks, tape, stack.cross_entropy(outputs, labels)[1])[0]
+
+
+def noisy(generator: np.random.Generator) -> stack.Disturbance:
+    """The noise of Santurkar et al. (2018), Appendix A.2.1, to be put behind BN: other at every step and in every unit.
+
+    Each unit draws a mean from U(−0.5, 0.5) and a deviation from U(1, 1.25); each example then draws its own shift and
+    scale around these.
+    """
+
+    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        units = (shape[0], 1, shape[2])
+        mean = generator.random(units, np.float32) - 0.5
+        sigma = 1 + generator.random(units, np.float32) / 4
+        # the text leaves open whether the 0.1 of the scale is a deviation or a variance; taken as a deviation
+        scale = sigma + np.float32(0.1) * generator.standard_normal(shape, np.float32)
+        return scale, mean + np.float32(0.2) * (generator.random(shape, np.float32) - np.float32(0.5))
+
+    return disturb
+
+
+class Shift(NamedTuple):
+    """Internal covariate shift while networks train, for each learning rate and seed."""
+
+    steps: np.ndarray
+    """Optimisation steps at which was looked, (looks,)."""
+    distribution: np.ndarray
+    """``distance`` of the last hidden layer's pre-activations from the previous look, (looks − 1, rates, seeds)."""
+    gradient: np.ndarray
+    """||G − G'|| / ||G||, mean over layers, (looks, rates, seeds)."""
+    cosine: np.ndarray
+    """Cosine of G and G', mean over layers, (looks, rates, seeds)."""
+    accuracy: np.ndarray
+    """Test accuracy, (looks, rates, seeds)."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of network whose internal covariate shift is followed."""
+
+    name: str
+    norm: bool
+    noise: bool
+
+
+VARIANTS = (Variant("without BN", False, False), Variant("with BN", True, False), Variant("noisy BN", True, True))
+
+
+def follow(
+    variant: Variant,
+    rates: Sequence[float],
+    *,
+    seeds: int,
+    steps: int,
+    every: int = 10,
+    depth: int = 3,
+    width: int = 50,
+    batch: int = 50,
+) -> Shift:
+    """Train sigmoid networks on digits and measure both kinds of shift, every `every` steps.
+
+    Distributions are those of one fixed set of 256 training images, in training mode as the next layer sees them, with
+    the noise where there is any.
+    """
+    digits = Digits.load()
+    every_rate = np.repeat(rates, seeds)
+    networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], list(range(seeds)) * len(rates), depth, width)
+    noise, noise_of_looks = (noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2))
+    looks, inputs = [], []
+    for step, chosen in stack.train(networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise):
+        if step % every == 0:
+            _, tape = stack.forward(networks, digits.x[:256], noise=noise_of_looks)
+            inputs = [*inputs[-1:], tape[depth - 1].z]
+            moved = distance(*inputs) if len(inputs) == 2 else np.full(len(every_rate), np.nan)
+            relative, cosine = gradient_change(networks, digits.x[chosen], digits.labels[chosen], every_rate)
+            looks.append((step, moved, relative.mean(0), cosine.mean(0), digits.test(networks)))
+    at, *values = (np.array(column) for column in zip(*looks, strict=True))
+    moved, relative, cosine, accuracy = (value.reshape(len(at), len(rates), seeds) for value in values)
+    return Shift(at, moved[1:], relative, cosine, accuracy)
+
+
+class Digits(NamedTuple):
+    """scikit-learn's digits as inputs of small networks."""
+
+    data: datasets.Dataset
+    x: np.ndarray  # (1500, 64)
+    x_test: np.ndarray  # (297, 64)
+
+    @classmethod
+    def load(cls) -> "Digits":
+        data = datasets.load("digits")
+        return cls(data, stack.inputs(data.train_images, data), stack.inputs(data.test_images, data))
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.data.train_labels
+
+    @property
+    def test_labels(self) -> np.ndarray:
+        return self.data.test_labels
+
+    def build(self, activation: str, norm: bool, gain, seeds: Sequence[int], depth: int, width: int) -> stack.Stack:
+        """Networks for these images, in float32."""
+        return stack.build(64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32)
+
+    def test(self, networks: stack.Stack) -> np.ndarray:
+        """Test accuracy in inference mode, the population taken from 500 training images, (R,)."""
+        normalised = "gamma" in networks.layers[0]
+        populations = stack.observe(networks, self.x[:500]) if normalised else None
+        return stack.accuracy(networks, self.x_test, self.test_labels, populations)

@@ -1,0 +1,312 @@
+"""What whitening buys and what it costs (Sections 2 and 3 of the paper): data to whiten, and six small experiments.
+
+The maps themselves are in ``bnkit.whitening``; here they are put to work. NumPy only.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import whitening
+
+# Data
+
+
+def tilted_cloud(m: int, rng: np.random.Generator) -> np.ndarray:
+    """A Gaussian cloud in the plane: off centre, five times as wide as high before it is turned. Shape (m, 2)."""
+    turn = np.radians(35)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return rng.normal(size=(m, 2)) * (2.5, 0.5) @ rotation + (3.0, 1.0)
+
+
+def correlated(m: int, d: int, condition: float, rng: np.random.Generator) -> np.ndarray:
+    """Centred data whose covariance has eigenvalues from 1 down to 1 / `condition` exactly, in random directions.
+
+    Shape (m, d), m > d.
+    """
+    x = rng.normal(size=(m, d))
+    white = whitening.zca(x)(x)  # this very batch has the identity as its covariance, not only its distribution
+    rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    return white * np.sqrt(np.geomspace(1, 1 / condition, d)) @ rotation
+
+
+def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images as rows without the pixels that are the same in all of them, and which pixels were kept.
+
+    Shapes: (n, h, w) -> (n, kept) float, (h * w,) bool.
+    """
+    pixels = images.reshape(len(images), -1).astype(float)
+    kept = np.ptp(pixels, axis=0) > 0
+    return pixels[:, kept], kept
+
+
+def pooled(images: np.ndarray) -> np.ndarray:
+    """Images at half the resolution, as rows: a value is the mean of 2 x 2 pixels. Shapes: (n, h, w) -> (n, h w / 4)."""
+    n, height, width = images.shape
+    return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
+
+
+# Whitening helps a linear model
+
+
+class Descent(NamedTuple):
+    """Gradient descent on a least-squares problem."""
+
+    condition: float  # of the Hessian: largest over smallest curvature
+    excess: np.ndarray  # (steps + 1,), (loss - smallest possible loss) / (the same at the start)
+    weights: np.ndarray  # (d + 1, k), where the descent ended; the last row is the bias
+
+    def steps_to(self, excess: float) -> int | None:
+        """The first step at which the excess loss is at most `excess`; None if that never happened."""
+        reached = np.flatnonzero(self.excess <= excess)
+        return int(reached[0]) if len(reached) else None
+
+
+def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
+    """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent from zero, at the best constant rate.
+
+    Shapes: x (m, d), targets (m, k). The best constant rate for a quadratic is 2 / (largest + smallest curvature); a
+    distance along one axis then shrinks at least by (condition - 1) / (condition + 1) per step.
+    """
+    z = np.column_stack([x, np.ones(len(x))])
+    hessian, moment = z.T @ z / len(z), z.T @ targets / len(z)
+    curvatures = np.linalg.eigvalsh(hessian)
+    rate = 2 / (curvatures[0] + curvatures[-1])
+    best = np.linalg.solve(hessian, moment)
+    weights, excess = np.zeros_like(best), np.empty(steps + 1)
+    for step in range(steps + 1):
+        away = weights - best
+        excess[step] = np.sum(away * (hessian @ away))
+        if step < steps:
+            weights = weights - rate * (hessian @ weights - moment)
+    return Descent(float(curvatures[-1] / curvatures[0]), excess / excess[0], weights)
+
+
+# Normalisation behind the optimiser's back
+
+
+class Drift(NamedTuple):
+    """One parameter and the loss, step by step. Shapes: (steps + 1,) both."""
+
+    parameter: np.ndarray
+    loss: np.ndarray
+
+
+def drifting_bias(u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_mean: bool) -> Drift:
+    """Section 2's example: learn b in x = u + b, x_hat = x - mean(x), loss mean((x_hat - target)^2) / 2.
+
+    If `through_mean` is False, the step takes the mean for a constant, as if somebody else centred x. Shapes (m,).
+    """
+    b, biases, losses = 0.0, [], []
+    for _ in range(steps + 1):
+        x = u + b
+        error = x - x.mean() - targets  # = dl/dx_hat, up to 1/m
+        biases.append(b)
+        losses.append(np.mean(error**2) / 2)
+        gradient = error - error.mean() if through_mean else error  # dl/dx: the mean moves along with x, or not
+        b -= rate * gradient.mean()
+    return Drift(np.array(biases), np.array(losses))
+
+
+def drifting_weight(u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_statistics: bool) -> Drift:
+    """The same with a scale: learn w in x = w u, x_hat = (x - mean(x)) / std(x), from w = 1. Shapes (m,)."""
+    w, weights, losses = 1.0, [], []
+    for _ in range(steps + 1):
+        x = w * u
+        x_hat = (x - x.mean()) / x.std()
+        error = x_hat - targets
+        weights.append(w)
+        losses.append(np.mean(error**2) / 2)
+        gradient = error
+        if through_statistics:
+            gradient = error - error.mean() - x_hat * np.mean(error * x_hat)
+        w -= rate * np.mean(gradient * u) / x.std()
+    return Drift(np.array(weights), np.array(losses))
+
+
+# What full whitening costs
+
+
+def ranks(sizes: list[int], d: int, rng: np.random.Generator) -> list[int]:
+    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each batch size."""
+    return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
+
+
+def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
+    """Additions and multiplications to normalise one batch of m examples with d features, leading terms only.
+
+    The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR, with vectors).
+    """
+    around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
+    return {
+        "standardise": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
+        "newton_schulz": around + iterations * 3 * 2 * d**3,  # three products per iteration
+        "zca": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
+    }
+
+
+def slowdown(d: int, m: int, rng: np.random.Generator, repeats: int = 5) -> float:
+    """How many times as long ``eigh`` of a d x d covariance takes as the standard deviations of the batch, measured.
+
+    The shortest of `repeats` runs counts for each: other work on the machine can only make a run longer.
+    """
+    x = rng.normal(size=(m, d))
+    covariance = whitening.covariance(x)
+    return _shortest(lambda: np.linalg.eigh(covariance), repeats) / _shortest(lambda: x.std(axis=0), repeats)
+
+
+def _shortest(work: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# Where whitening has no derivative
+
+
+def whitening_matrix(kind: str, covariance: np.ndarray) -> np.ndarray:
+    """The matrix by which ``pca`` or ``zca`` multiplies a centred batch with this covariance. Shapes (d, d)."""
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))])
+    scaled = axes / np.sqrt(eigenvalues)
+    return {"pca": scaled, "zca": scaled @ axes.T}[kind]
+
+
+def sensitivity(kind: str, eigenvalues: tuple[float, float], along: np.ndarray) -> float:
+    """How fast the whitening matrix moves as the covariance diag(`eigenvalues`) moves `along` a symmetric matrix.
+
+    A central difference, in the Frobenius norm, with a step far below both the eigenvalues and the gap between them.
+    """
+    step = 1e-3 * min(*eigenvalues, abs(eigenvalues[0] - eigenvalues[1]) or np.inf)
+    above, below = (whitening_matrix(kind, np.diag(eigenvalues) + sign * step * along) for sign in (1, -1))
+    return float(np.linalg.norm(above - below) / (2 * step))
+
+
+def zca_change(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The derivative of Cov^(-1/2) along a symmetric matrix, finite wherever Cov can be inverted. Shapes (d, d).
+
+    Divided differences of 1/sqrt, written so that equal eigenvalues are no division by zero.
+    """
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    roots = np.sqrt(eigenvalues)
+    quotients = -1 / (np.outer(roots, roots) * np.add.outer(roots, roots))
+    return axes @ (quotients * (axes.T @ along @ axes)) @ axes.T
+
+
+def zca_change_through_eigenvectors(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The same derivative by the chain rule through ``eigh``, as automatic differentiation computes it.
+
+    The eigenvectors change by 1 / (difference of two eigenvalues): equal eigenvalues give 0/0. Keeps the dtype.
+    """
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    change = axes.T @ along @ axes
+    gaps = np.subtract.outer(eigenvalues, eigenvalues).T  # [i, j]: eigenvalue j - eigenvalue i
+    np.fill_diagonal(gaps, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):  # it is the point
+        axes_change = axes @ (change / gaps)
+    power, power_change = eigenvalues**-0.5, -0.5 * eigenvalues**-1.5 * np.diag(change)
+    with np.errstate(invalid="ignore"):
+        half = (axes_change * power) @ axes.T
+        return half + half.T + (axes * power_change) @ axes.T
+
+
+def float32_errors(
+    gaps: list[float], rng: np.random.Generator, d: int = 8
+) -> dict[str, tuple[list[float], np.ndarray]]:
+    """Relative errors of both ways to ZCA's derivative in single precision, for eigenvalues that lie `gaps` apart.
+
+    Returns the name of the way -> (gaps, errors); an error is NaN where the way gave NaN.
+    """
+    rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    along = rng.normal(size=(d, d))
+    along = along + along.T
+    ways = {"through the eigenvectors": zca_change_through_eigenvectors, "by divided differences": zca_change}
+    errors = {name: [] for name in ways}
+    for gap in gaps:
+        covariance = rotation * (1 + gap * np.arange(d)) @ rotation.T
+        covariance = (covariance + covariance.T) / 2
+        exact = zca_change(covariance, along)
+        for name, way in ways.items():
+            found = way(covariance.astype(np.float32), along.astype(np.float32))
+            errors[name].append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+    return {name: (list(gaps), np.array(error)) for name, error in errors.items()}
+
+
+# What a mini-batch does to one example
+
+
+def disturbance(
+    fit: Callable[[np.ndarray], whitening.Whitening],
+    x: np.ndarray,
+    sizes: list[int],
+    batches: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """How much the output of a fixed example depends on the mini-batch it is normalised with.
+
+    For each batch size: the root mean square, over `batches` random mini-batches and over ten examples, of an output
+    feature's distance from its mean over the mini-batches. The scale is that of the output, 1. Shapes: x (n, d) ->
+    (sizes,). Huang et al. (2019) call it stochastic normalisation disturbance.
+    """
+    found = []
+    for m in sizes:
+        outputs = [fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)]  # batches of (10, d)
+        found.append(np.sqrt(np.var(outputs, axis=0).mean()))
+    return np.array(found)
+
+
+# Failure gallery
+
+
+def standardise_each_image(x: np.ndarray) -> np.ndarray:
+    """A mutant: every example to mean 0 and variance 1 over its own features, under the name of whitening."""
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+
+
+def divide_by_eigenvalues(x: np.ndarray) -> np.ndarray:
+    """A mutant of ``pca``: the square root is forgotten."""
+    eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
+    return (x - x.mean(axis=0)) @ axes / eigenvalues
+
+
+def axes_as_rows(x: np.ndarray) -> np.ndarray:
+    """A mutant of ``zca``: takes the rows of ``eigh``'s second result for eigenvectors; they are its columns."""
+    eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
+    return (x - x.mean(axis=0)) @ (axes.T / np.sqrt(eigenvalues) @ axes)
+
+
+def forget_mean_and_count(x: np.ndarray) -> np.ndarray:
+    """A mutant of ``zca``: decomposes x.T @ x, neither centred nor divided by m."""
+    eigenvalues, axes = np.linalg.eigh(x.T @ x)
+    return x @ (axes / np.sqrt(eigenvalues) @ axes.T)
+
+
+MUTANTS = {
+    "standardises each image by itself": standardise_each_image,
+    "divides by the eigenvalue, not its root": divide_by_eigenvalues,
+    "takes eigenvectors for rows": axes_as_rows,
+    "forgets the mean and 1/m": forget_mean_and_count,
+}
+
+
+def far_from_white(x: np.ndarray) -> float:
+    """The largest distance of any entry of the covariance from the identity, or of any mean from 0."""
+    return float(max(np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()))
+
+
+def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
+    """A mutant of ``newton_schulz``: iterates P <- (3P - P P P S) / 2 as it is usually printed. Shapes (d, d).
+
+    Right for a handful of iterations; then rounding errors that do not commute with S double and redouble.
+    """
+    total = np.trace(covariance)
+    inverse_root = np.eye(len(covariance))
+    with np.errstate(over="ignore", invalid="ignore"):  # it is the point
+        for _ in range(iterations):
+            inverse_root = (3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total) / 2
+    return inverse_root / np.sqrt(total)

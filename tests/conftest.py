@@ -1,0 +1,45 @@
+"""How the tests compare arrays: one function, and the tolerances in one place."""
+
+import numpy as np
+from hypothesis import settings
+
+# The same examples in every run, as with every other seed of the house; no deadline, for a busy machine is no bug.
+settings.register_profile("house", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("house")
+
+# Relative to the largest magnitude of the expected array, since sums carry the rounding of their largest terms.
+TOLERANCE = {
+    np.dtype(np.float64): 1e-10,  # 2e-16 per operation, sums of up to 1e5 terms, and division by small spreads
+    np.dtype(np.float32): 2e-5,  # 6e-8 per operation, the same sums
+    np.dtype(np.float16): 2e-3,  # 5e-4: the result itself is rounded to 11 bits, twice
+}
+
+
+def assert_close(actual, expected, tolerance=None):
+    """Raise AssertionError unless both are finite, of one shape, and equal to within the coarser dtype's tolerance.
+
+    NumPy arrays, numbers or torch tensors. `tolerance` replaces the dtype's: say why where it is given.
+    """
+    actual, expected = _array(actual), _array(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    assert actual.size, "nothing to compare: the arrays are empty"
+    assert np.isfinite(actual).all(), "the result holds NaN or infinity"
+    assert np.isfinite(expected).all(), "the expectation holds NaN or infinity"
+    if tolerance is None:
+        tolerance = max(TOLERANCE.get(array.dtype, TOLERANCE[np.dtype(np.float64)]) for array in (actual, expected))
+    expected = expected.astype(np.float64)
+    np.testing.assert_allclose(
+        actual.astype(np.float64),
+        expected,
+        rtol=0,
+        atol=tolerance * (np.abs(expected).max() or 1.0),  # zeros have no scale: they are compared with one
+        equal_nan=False,
+    )
+
+
+def _array(value):
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no bfloat16
+        value = value.numpy()
+    return np.asarray(value)

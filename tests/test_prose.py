@@ -1,0 +1,52 @@
+"""Sentences and numbers reach the page in the form that the book's builder reads."""
+
+import nbformat
+import numpy as np
+import pytest
+from IPython.core.formatters import format_display_data
+from myst_nb.ext import glue as builder
+
+from bnkit import prose
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The outputs of a cell, as a notebook would store them."""
+    outputs = []
+
+    def display(thing, raw=False, metadata=None):
+        data, own = (thing, {}) if raw else format_display_data(thing)
+        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {})))
+
+    monkeypatch.setattr(prose, "display", display)
+    monkeypatch.setattr(builder, "ipy_display", display)
+    return outputs
+
+
+def test_a_sentence_is_markdown(shown):
+    prose.report(f"The error falls to {1 / 3:.2f}.")
+    assert shown[0].data["text/markdown"] == "The error falls to 0.33."
+
+
+@pytest.mark.parametrize("value", [0.25, 3, -1e-9, "with BN", True])
+def test_a_glued_value_is_stored_as_the_builder_itself_stores_it(shown, value):
+    prose.glue("name", value)
+    builder.glue("name", value, display=False)
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("value", [np.float64(0.25), np.float32(0.25), np.array(0.25), np.int64(3)])
+def test_a_glued_numpy_number_is_a_number_to_the_builder(shown, value):
+    prose.glue("name", value)
+    cell = nbformat.v4.new_code_cell(outputs=shown)
+    ((name, output),) = builder.extract_glue_data_cell(cell)
+    assert name == "name"
+    assert float(output["data"]["text/plain"]) == value
+    assert cell.outputs == []  # nothing to see where it was glued
+
+
+def test_quoted_source_is_the_source_itself(shown):
+    prose.show_source(prose.report)
+    text = shown[0].data["text/markdown"]
+    assert text.startswith("```python\ndef report(markdown: str) -> None:\n")
+    assert text.endswith("display(Markdown(markdown))\n```")
