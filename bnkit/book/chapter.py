@@ -84,8 +84,8 @@ def explain(executed: Path, complaints: str) -> str:
     for cell in cells:
         errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
         if errors or cell["metadata"].get("papermill", {}).get("status") == "running":
-            traceback = [line for error in errors for line in error["traceback"]]
-            told = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback)) or complaints
+            told = "\n".join([line for error in errors for line in error["traceback"]] + [complaints])
+            told = re.sub(r"\x1b\[[0-9;]*m", "", told)
             return f"cell {cell['id']!r}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
     return _indented(complaints.strip() or "it could not be started", "  ")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from bnkit.book.layout import PressError
 
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"  # this Python's own, found without a PATH
+
 
 def build(source: Path, work: Path, *, strict: bool = True) -> Path:
     """Build the site of `source` inside the fresh folder `work`; return the folder of pages.
@@ -16,7 +18,7 @@ def build(source: Path, work: Path, *, strict: bool = True) -> Path:
     With `strict`, every warning is an error. Raises PressError with the warnings.
     """
     shutil.rmtree(work, ignore_errors=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(work)]
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(source), "--path-output", str(work)]
     command += ["-W", "-n", "--keep-going"] if strict else []
     fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0", "NO_COLOR": "1", "TZ": "UTC"}
     done = subprocess.run(command, env={**os.environ, **fixed}, capture_output=True, text=True, check=False)

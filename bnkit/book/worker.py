@@ -6,11 +6,13 @@ network ports, which kernels that start at the same moment can snatch from each 
 
 import argparse
 import json
+import os
 import sys
 
 import papermill
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.paths import jupyter_runtime_dir
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -21,6 +23,9 @@ class ThisPython(AsyncKernelManager):
     """Starts kernels of the running Python."""
 
     transport = "ipc"
+
+    def _ip_default(self) -> str:  # what the names of its sockets begin with
+        return os.path.join(jupyter_runtime_dir(), str(os.getpid()))
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -55,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a cell ran for more than {options.seconds} seconds", file=sys.stderr)
     except DeadKernelError:
         print("the kernel died, perhaps for want of memory", file=sys.stderr)
-    except OSError as error:
-        print(f"cannot write: {error}", file=sys.stderr)
+    except (OSError, RuntimeError) as error:  # a full disk, a kernel that does not start
+        print(error, file=sys.stderr)
     else:
         return 0
     return 2

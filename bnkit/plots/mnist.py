@@ -109,7 +109,7 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
         steps, errors = steps[1:], 100 * (1 - values[:, 1:])  # a logarithm has no place for step 0
         band(axes, steps, errors, colour)
         place = (steps[0], errors[:, 0].mean())
-        _write(axes, place, label, colour, (0, -30) if net == "with_bn" else (0, 7))
+        _write(axes, place, label, colour, (0, -40) if net == "with_bn" else (0, 7))
         if found := _until(steps[-1], paper, f"figure1a/{net}"):
             axes.plot(found[0], 100 * (1 - found[1]), **PRINTED)
             if net == "without_bn":

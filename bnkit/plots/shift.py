@@ -27,7 +27,7 @@ NAMES = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 
 
 @styled
-def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor: float = 1e-8) -> Drawing:
+def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor: float = 1e-10) -> Drawing:
     """Relative change of each layer's pre-activation, one panel for each kind of change, one line for each network.
 
     A network is (activation, with BN?). Shapes: (seeds, depth). What is below `floor` is not drawn.
@@ -43,7 +43,7 @@ def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor
         for network in sorted(ends, key=ends.get):  # from below, each label at least a third of a decade above the last
             place = max(ends[network], place * 10**0.35)
             label_end(axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN)
-        axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, None))
+        axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, 5))
     axes_list[0].set_ylabel("relative change of the\npre-activations")
     axes_list[0].plot([], [], color=WITHOUT_BN, label="without BN")
     axes_list[0].plot([], [], color=WITH_BN, label="with BN")
@@ -74,19 +74,22 @@ def grid(gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np
 
 
 @styled
-def rotation(
-    angles: Sequence[float],
-    pictures: np.ndarray,
-    accuracy: Mapping[str, np.ndarray],
-    shifts: Mapping[str, np.ndarray],
-) -> Drawing:
+def rotation(angles: Sequence[float], pictures: np.ndarray, rotated: Mapping) -> Drawing:
     """Left: test accuracy against the angle of the test images. Right: how far the distributions have moved.
 
-    Shapes: angles (n,), pictures (n, h, w), the others (n, seeds).
+    `rotated` holds a ``shift.Rotated`` for networks "without BN" and "with BN". Shapes: angles (n,), pictures
+    (n, h, w).
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
-    for name, values in accuracy.items():
-        band(left, angles, 100 * values.T, COLOUR[name], label=name, marker="o", markersize=4)
+    for name, each in rotated.items():
+        band(left, angles, 100 * each.accuracy.T, COLOUR[name], label=name, marker="o", markersize=4)
+        band(right, angles, each.hidden_shift.T, COLOUR[name], marker="o", markersize=4)
+    pixels = each.input_shift
+    right.plot(angles, pixels, color=THEORY, marker="o", markersize=4)
+    label_end(right, angles, pixels, "pixels", THEORY)
+    names = sorted(rotated, key=lambda name: rotated[name].hidden_shift[-1].mean())
+    for name, dy in zip(names, (-7, 7), strict=True):
+        label_end(right, angles, rotated[name].hidden_shift.mean(1), f"layer 3, {name}", COLOUR[name], dy=dy)
     left.axhline(10, color=NEUTRAL, linewidth=1)
     left.text(angles[-1], 8, "chance", color=NEUTRAL, va="top", ha="right", fontsize=9)
     width = 0.9 * (angles[-1] - angles[0]) / len(angles)
@@ -102,33 +105,23 @@ def rotation(
         box.imshow(picture, cmap="gray_r")
         box.set_axis_off()
     left.legend(loc="upper right", bbox_to_anchor=(1, 0.72), labelcolor="linecolor")
-    for (name, values), colour in zip(shifts.items(), (THEORY, WITHOUT_BN, WITH_BN), strict=True):
-        band(right, angles, values.T, colour, marker="o", markersize=4)
-        label_end(right, angles, values.mean(1), name, colour)
-    right.set(xlabel="rotation in degrees", ylabel="Wasserstein distance,\nin standard deviations")
+    right.set(xlabel="rotation in degrees", ylabel="distance from upright,\nin standard deviations")
+    for axes in (left, right):
+        axes.set_xticks(angles)
     return drawing
 
 
 @styled
-def following(steps: np.ndarray, variants: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """What happens while three kinds of network train: one panel for each measure, one line for each kind of network.
+def following(followed: Mapping, rate: int) -> Drawing:
+    """What happens while networks train: one panel for each measure, one line for each kind of network.
 
-    Shapes: steps (looks,); of each kind "distribution" (looks − 1, seeds), "gradient" and "accuracy" (looks, seeds).
+    `followed` holds a ``shift.Shift`` for each kind; `rate` is the index of the learning rate.
     """
-    drawing, panels = figure(1, 3, width=9.6, height=3.6)
-    for name, measures in variants.items():
-        for axes, values, at in zip(
-            panels,
-            (measures["distribution"], measures["gradient"], 100 * measures["accuracy"]),
-            (steps[1:], steps, steps),
-            strict=True,
-        ):
-            band(axes, at, values.T, COLOUR[name], label=name)
-    panels[0].set(
-        title="change of distribution", ylabel="Wasserstein distance between\ntwo looks, in st. dev.", yscale="log"
-    )
-    panels[1].set(title="change of gradient", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, None))
-    panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
+    drawing, panels = _three_panels()
+    for name, each in followed.items():
+        band(panels[0], each.steps[1:], each.distribution[:, rate].T, COLOUR[name])
+        band(panels[1], each.steps, each.gradient[:, rate].T, COLOUR[name])
+        band(panels[2], each.steps, 100 * each.accuracy[:, rate].T, COLOUR[name], label=name)
     for axes in panels:
         axes.set_xlabel("training step")
     panels[2].legend(loc="lower right", labelcolor="linecolor")
@@ -136,17 +129,14 @@ def following(steps: np.ndarray, variants: Mapping[str, Mapping[str, np.ndarray]
 
 
 @styled
-def over_rates(rates: Sequence[float], variants: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """The same measures at each learning rate, averaged over the training. Shapes: (rates, seeds)."""
-    drawing, panels = figure(1, 3, width=9.6, height=3.4)
-    for name, measures in variants.items():
-        for axes, measure, factor in zip(panels, ("distribution", "gradient", "accuracy"), (1, 1, 100), strict=True):
-            band(axes, rates, factor * measures[measure].T, COLOUR[name], label=name, marker="o", markersize=4)
-    panels[0].set(
-        title="change of distribution", ylabel="Wasserstein distance between\ntwo looks, in st. dev.", yscale="log"
-    )
-    panels[1].set(title="change of gradient", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, 1))
-    panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
+def over_rates(rates: Sequence[float], followed: Mapping) -> Drawing:
+    """The same three panels against the learning rate: both shifts averaged over the training, accuracy at its end."""
+    drawing, panels = _three_panels()
+    for name, each in followed.items():
+        for axes, values in zip(
+            panels, (each.distribution.mean(0), each.gradient.mean(0), 100 * each.accuracy[-1]), strict=True
+        ):
+            band(axes, rates, values.T, COLOUR[name], label=name, marker="o", markersize=4)
     for axes in panels:
         axes.set(xlabel="learning rate", xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(list(rates)))
@@ -154,6 +144,15 @@ def over_rates(rates: Sequence[float], variants: Mapping[str, Mapping[str, np.nd
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panels[2].legend(loc="lower center", labelcolor="linecolor")
     return drawing
+
+
+def _three_panels() -> tuple[Drawing, np.ndarray]:
+    drawing, panels = figure(1, 3, width=9.6, height=3.5)
+    apart = "distance between looks,\nin standard deviations"
+    panels[0].set(title="distribution moves", ylabel=apart, yscale="log")
+    panels[1].set(title="gradient changes", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, 1))
+    panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
+    return drawing, panels
 
 
 # The column

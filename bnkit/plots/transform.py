@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, PercentFormatter
 
 from bnkit.plots import (
     HIGHLIGHT,
@@ -53,7 +53,7 @@ def batch_error(sizes: Sequence[int], errors: Mapping[str, tuple[np.ndarray, np.
             axes.loglog(sizes, pair[which][0] * (sizes / sizes[0]) ** -0.5, color=colour, linewidth=0.9)
         axes.set(title=title, xlabel="examples $m$")
         axes.set_xticks(sizes, map(str, sizes))
-        axes.minorticks_off()
+        _plain(axes)
     panels[0].set_ylabel("relative to the whole set")
     panels[0].legend(loc="lower left", title="points: measured, lines: $m^{-1/2}$", title_fontsize=9)
     return drawing
@@ -74,7 +74,7 @@ def sorted_batches(
     left.axvline(truth, color=THEORY, linestyle=":")
     left.text(truth, left.get_ylim()[1] * 0.9, " whole set", color=THEORY)
     left.set(title="one synthetic feature", xlabel="variance of a mini-batch", ylabel="density", yticks=[])
-    left.legend(loc="upper center", bbox_to_anchor=(0.55, 0.8))
+    left.legend(loc="center right")
     for colour, (name, each) in zip((WRONG, WITH_BN, WITHOUT_BN), accuracies.items(), strict=True):
         band(right, range(len(classes)), each, colour, label=name, marker="o", markersize=4)
     right.set_xticks(range(len(classes)), map(str, classes))
@@ -89,12 +89,20 @@ def unit(u: np.ndarray, target: np.ndarray, fits: Mapping[str, np.ndarray]) -> D
     """A curve and what one unit made of it, without and with learned gamma and beta. Shapes: (m,) all."""
     drawing, axes = figure(height=3.3)
     axes.plot(u, target, color=THEORY, linestyle=":", linewidth=3)
-    axes.text(u[-1], target[-1] + 0.06, "target", color=THEORY, ha="right")
+    axes.text(u[0], target[0] + 0.05, "target", color=THEORY)
     for colour, (name, fit) in zip((NEUTRAL, WITH_BN), fits.items(), strict=True):
         axes.plot(u, fit, color=colour)
         label_end(axes, u, fit, name, colour)
     axes.set(xlabel="input $u$", ylabel="output")
     return drawing
+
+
+def _plain(axes: Axes) -> None:
+    """Few and plain numbers on a logarithmic vertical axis that spans little."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.minorticks_off()
 
 
 def _dots(axes: Axes, position: float, values: np.ndarray, colour: str) -> None:
@@ -115,7 +123,7 @@ def ablation(losses: Mapping[str, Mapping[float, np.ndarray]], accuracies: Mappi
         for index, values in enumerate(by_rate.values()):
             _dots(left, index + offset, values, colour)
         left.plot([], [], "o", color=colour, label=name)
-    left.set_yscale("log")
+    _plain(left)
     left.set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
     left.set(title="all weights trained", xlabel="learning rate", ylabel="training loss at the end")
     left.legend(loc="upper right")
@@ -137,7 +145,8 @@ def placement(results: Mapping[str, Mapping[str, Mapping[float, tuple[np.ndarray
                 for axes, values in zip(column, pair, strict=True):
                     _dots(axes, index + offset, values, colour)
             column[0].plot([], [], "o", color=colour, label=f"{place} the nonlinearity")
-        column[0].set(title=activation, yscale="log")
+        column[0].set_title(activation)
+        _plain(column[0])
         column[1].set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
         column[1].set_xlabel("learning rate")
         column[1].yaxis.set_major_formatter(PercentFormatter(1))
@@ -186,7 +195,7 @@ def scale(
         right.plot(np.asarray(rates)[~trained], [2.3] * (~trained).sum(), "x", color=colour)
         if not trained.all():
             right.text(max(rates), 1.55, "untrained", color=colour, ha="right", fontsize=9)
-    right.set(xscale="log", yscale="log", title="one rate after another", xlabel="learning rate of the weights")
+    right.set(xscale="log", yscale="log", title="ReLU networks on the digits", xlabel="learning rate of the weights")
     right.set(ylabel="training loss at the end")
     return drawing
 
@@ -196,15 +205,25 @@ def growth(norms: Mapping[float, np.ndarray]) -> Drawing:
     """Left: norm of the weights (seeds, steps) while training, per learning rate. Right: rate over squared norm."""
     drawing, (left, right) = figure(1, 2, width=8.8, height=3.7)
     shades = np.linspace(0.35, 1, len(norms))
-    for shade, (rate, each) in zip(shades, norms.items(), strict=True):
-        steps, mean = np.arange(each.shape[1]) + 1, each.mean(axis=0)
-        left.loglog(steps, mean, color=WITH_BN, alpha=shade)
-        label_end(left, steps, mean, f"{rate:g}", WITH_BN)
-        right.loglog(steps, rate / mean**2, color=WITH_BN, alpha=shade)
-        label_end(right, steps, rate / mean**2, f"{rate:g}", WITH_BN)
+    curves = {rate: (each.mean(axis=0), rate / each.mean(axis=0) ** 2) for rate, each in norms.items()}
+    for axes, which in ((left, 0), (right, 1)):
+        for shade, pair in zip(shades, curves.values(), strict=True):
+            axes.loglog(np.arange(len(pair[which])) + 1, pair[which], color=WITH_BN, alpha=shade)
+        _name_ends(axes, {f"{rate:g}": pair[which][-1] for rate, pair in curves.items()}, len(pair[which]))
     left.set(title="norm of the weights", xlabel="step", ylabel=r"$\|W\|$")
     right.set(title="effective learning rate", xlabel="step", ylabel=r"$\eta\,/\,\|W\|^2$")
     return drawing
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, float], at: float) -> None:
+    """Write each name beside its end, on a logarithmic axis, pushed up where it would lie on the one below."""
+    low, high = np.log(axes.get_ylim())
+    last = -np.inf
+    for name, end in sorted(ends.items(), key=lambda item: item[1]):
+        height = 230 * (np.log(end) - low) / (high - low)  # the axes are about 230 points high
+        place = max(height, last + 11)
+        label_end(axes, [at], [end], name, WITH_BN, dy=place - height)
+        last = place
 
 
 @styled

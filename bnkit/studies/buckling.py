@@ -40,7 +40,7 @@ def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
     Raises ValueError for a support that is not on a grid point between the hinges.
     """
     free, stiffness, softening = _grid(supports, points)
-    # With K = C Cᵀ, K w = P S w is the ordinary problem C⁻¹ S C⁻ᵀ v = v / P, and its largest eigenvalue is the accurate one.
+    # With K = C Cᵀ, K w = P S w turns into C⁻¹ S C⁻ᵀ v = v / P, whose largest eigenvalue is the accurate one.
     root = np.linalg.cholesky(stiffness)
     values, vectors = np.linalg.eigh(np.linalg.solve(root, np.linalg.solve(root, softening).T))
     mode = np.linalg.solve(root.T, vectors[:, -1])
@@ -52,8 +52,8 @@ def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
 def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np.ndarray:
     """Equilibrium under `load` of a column that was a little `crooked` before: its total deflection.
 
-    Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same. Above the critical load
-    the solution is no equilibrium that a column could keep.
+    Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same. Above the critical
+    load the solution is no equilibrium that a column could keep.
     """
     free, stiffness, softening = _grid(supports, len(crooked) - 1)
     deflection = np.zeros(len(crooked))
@@ -61,8 +61,14 @@ def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np
     return deflection
 
 
+def enlarge(column: Column, loads: np.ndarray) -> np.ndarray:
+    """Factor by which each load enlarges a crookedness of the mode's shape, computed; NaN from 98 % of P_c upwards."""
+    bent = [np.abs(bend(column.shape, load, column.supports)).max() for load in loads]
+    return np.where(loads < 0.98 * column.load, bent, np.nan)
+
+
 def amplification(load: float | np.ndarray, critical_load: float) -> np.ndarray:
-    """How much a load below the critical one enlarges a crookedness of the mode's shape, in closed form: 1 / (1 − P/P_c)."""
+    """How much a load P < P_c enlarges a crookedness of the mode's shape, in closed form: 1 / (1 − P / P_c)."""
     return 1 / (1 - np.asarray(load) / critical_load)
 
 

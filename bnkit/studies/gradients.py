@@ -80,6 +80,19 @@ def growth(sizes: np.ndarray) -> np.ndarray:
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
 
+def measure(activation: str, init: str | float, **options) -> np.ndarray:
+    """``growth`` of what ``backpropagate`` finds, (seeds,)."""
+    return growth(backpropagate(activation, init, **options).sizes)
+
+
+def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[np.ndarray, np.ndarray]:
+    """Saturated share and growth per layer, means over seeds, for several settings of ``backpropagate``: (n,) each."""
+    passes = [backpropagate(activation, **setting, **options) for setting in settings]
+    return np.array([each.saturated.mean() for each in passes]), np.array(
+        [growth(each.sizes).mean() for each in passes]
+    )
+
+
 def dropout(generator: np.random.Generator, keep: float) -> stack.Disturbance:
     """Dropout as training does it: an output is kept with probability `keep`, and then divided by it."""
     return lambda layer, shape: ((generator.random(shape, np.float32) < keep) / np.float32(keep), 0.0)

@@ -35,16 +35,15 @@ def respond(
     width: int = 100,
     batch: int = 128,
     seeds: int = 5,
-    gain: float | None = None,
+    eps: float = 1e-5,
 ) -> np.ndarray:
     """How far a small change of the weights moves each layer's pre-activation: ||z' − z|| / ||z||, (seeds, depth).
 
     `where` "first" turns the first layer's weights by the relative size `change` in a random direction; "scale"
     multiplies the weights of every layer by 1 + `change`. Networks are untrained, inputs Gaussian.
     """
-    networks = stack.build(
-        width, width, depth, None, activation, norm, deviation(gain or GAINS[activation]), range(seeds)
-    )
+    weights = deviation(GAINS[activation])
+    networks = stack.build(width, width, depth, None, activation, norm, weights, range(seeds), eps=eps)
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
     changed = stack.copy(networks)
@@ -60,6 +59,18 @@ def respond(
     _, before = stack.forward(networks, x)
     _, after = stack.forward(changed, x)
     return np.stack([_norm(b.z - a.z) / _norm(a.z) for a, b in zip(before, after, strict=True)], axis=1)
+
+
+def growth(changes: np.ndarray) -> np.ndarray:
+    """Factor by which the squared change grows per layer, from layer 2 on: (seeds, depth) -> (seeds,).
+
+    Layers count while the change is small enough to be proportional (below 0.03) and larger than rounding errors.
+    """
+    middle = changes.mean(0)
+    last = 1
+    while last + 1 < len(middle) and 1e-12 < middle[last + 1] < 0.03:
+        last += 1
+    return (changes[:, last] / changes[:, 1]) ** (2 / (last - 1))
 
 
 def _norm(values: np.ndarray) -> np.ndarray:
@@ -115,11 +126,11 @@ class Rotated(NamedTuple):
 
 
 def covariate_shift(
-    norm: bool, angles: Sequence[float], *, seeds: int, steps: int, rate: float = 1.0, depth: int = 3, width: int = 50
+    norm: bool, angles: Sequence[float], *, seeds: int, steps: int, rate: float = 0.1, depth: int = 3, width: int = 50
 ) -> Rotated:
-    """Train sigmoid networks on upright digits and test them on turned ones."""
+    """Train ReLU networks on upright digits and test them on turned ones."""
     digits = Digits.load()
-    networks = digits.build("sigmoid", norm, GAINS["sigmoid"], range(seeds), depth, width)
+    networks = digits.build("relu", norm, GAINS["relu"], range(seeds), depth, width)
     for _ in stack.train(networks, digits.x, digits.labels, rate, steps, 50):
         pass
     populations = stack.observe(networks, digits.x[:500]) if norm else None

@@ -5,6 +5,7 @@ many of them are trained side by side, see ``Networks``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -112,8 +113,8 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 class Networks(nn.Module):
     """S fully connected networks of one architecture, side by side, each with weights of its own.
 
-    Batch Normalization treats each feature by itself: to it, S layers of h units are one layer of S * h features. Side by
-    side, S networks train in little more time than one. `place` is where the normalisation stands: "before" the
+    Batch Normalization treats each feature by itself: to it, S layers of h units are one layer of S * h features. Side
+    by side, many networks train in the time of a few. `place` is where the normalisation stands: "before" the
     nonlinearity (Section 3.2), "after" it, or "none". Weights are drawn from N(0, 0.1 squared), network by network.
 
     Shapes: (S, m, inputs) -> (S, m, classes).
@@ -245,6 +246,18 @@ def load_digits() -> Digits:
     return Digits(images, torch.tensor(found.train_labels), test_images, torch.tensor(found.test_labels))
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch: with networks this small more would only wait for each other, and results could differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def compare(
     digits: Digits,
     activation: str,
@@ -353,6 +366,7 @@ def learn_from_few_classes(
     return compare(digits, "relu", place, settings, seeds, steps, batches).accuracies.T
 
 
+@one_thread()
 def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence[int], count: int = 30) -> np.ndarray:
     """Accuracy of trained networks in test batches of 20 from few classes, normalised by the batch's own statistics.
 
@@ -366,6 +380,7 @@ def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence
     return np.array(found).T[:seeds]
 
 
+@one_thread()
 @torch.no_grad()
 def around_the_nonlinearity(networks: Networks, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Values of the second hidden layer before (Wu, not normalised) and after its nonlinearity, each unit standardised.

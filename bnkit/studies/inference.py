@@ -1,0 +1,307 @@
+"""Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what becomes of others.
+
+The network is small enough to be written out in NumPy, on top of ``bnkit.reference``; torch is here for one mutant of
+the layer only.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bnkit import datasets, reference
+from bnkit.layers import BatchNorm
+from bnkit.reference import Population
+
+# A network with Batch Normalization, in NumPy
+
+
+class Layer(NamedTuple):
+    """A hidden layer, z = sigmoid(BN(Wu))."""
+
+    weight: np.ndarray  # (units, inputs)
+    gamma: np.ndarray  # (units,)
+    beta: np.ndarray  # (units,)
+
+
+class Network(NamedTuple):
+    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is one, too."""
+
+    hidden: tuple[Layer, ...]
+    weight: np.ndarray  # (classes, units)
+    bias: np.ndarray  # (classes,)
+
+
+Normalise = Callable[[int, np.ndarray, Layer], np.ndarray]  # number of the layer, its x (m, units), the layer -> y
+
+
+def start(sizes: Sequence[int], rng: np.random.Generator) -> Network:
+    """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs), gamma 1, beta 0."""
+    weights = [
+        rng.normal(0, below**-0.5, size=(units, below)) for below, units in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    hidden = tuple(Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1])
+    return Network(hidden, weights[-1], np.zeros(sizes[-1]))
+
+
+def sigmoid(y: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(y / 2)) / 2
+
+
+def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
+    """The network's output with a normalisation of your choice. Shapes: (m, inputs) -> (m, classes)."""
+    for k, layer in enumerate(network.hidden):
+        u = sigmoid(normalise(k, u @ layer.weight.T, layer))
+    return u @ network.weight.T + network.bias
+
+
+def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
+    """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes beta, as x - x = 0."""
+    return reference.infer(x, layer.gamma, layer.beta, Population(x.mean(axis=0), x.var(axis=0), 1))
+
+
+def by_population(populations: Sequence[Population]) -> Normalise:
+    """Normalise by what training has averaged: Algorithm 2, line 11. One population for each layer."""
+    return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
+
+
+def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[Network, list[np.ndarray]]:
+    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer normalised."""
+    tape = []
+    for layer in network.hidden:
+        x = u @ layer.weight.T
+        y, cache = reference.forward(x, layer.gamma, layer.beta)
+        z = sigmoid(y)
+        tape.append((u, x, cache, z))
+        u = z
+    logits = u @ network.weight.T + network.bias
+    error = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error /= error.sum(axis=1, keepdims=True)
+    error[np.arange(len(labels)), labels] -= 1
+    error /= len(labels)  # of softmax and cross-entropy together, (m, classes)
+    dz, hidden = error @ network.weight, []
+    for layer, (below, _, cache, z) in zip(network.hidden[::-1], tape[::-1], strict=True):
+        dx, dgamma, dbeta = reference.backward(dz * z * (1 - z), cache)
+        hidden.append(Layer(dx.T @ below, dgamma, dbeta))
+        dz = dx @ layer.weight
+    return Network(tuple(hidden[::-1]), error.T @ u, error.sum(axis=0)), [x for _, x, *_ in tape]
+
+
+def step(network: Network, gradient: Network, rate: float) -> Network:
+    """The network after one step of plain gradient descent."""
+    hidden = (
+        Layer(*(old - rate * slope for old, slope in zip(layer, slopes, strict=True)))
+        for layer, slopes in zip(network.hidden, gradient.hidden, strict=True)
+    )
+    return Network(tuple(hidden), network.weight - rate * gradient.weight, network.bias - rate * gradient.bias)
+
+
+def accuracy(network: Network, u: np.ndarray, labels: np.ndarray, normalise: Normalise) -> float:
+    """Share of right answers."""
+    return float(np.mean(run(network, u, normalise).argmax(axis=1) == labels))
+
+
+def folded(network: Network, populations: Sequence[Population]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same network at inference without Batch Normalization: weight and bias of every layer."""
+    hidden = [
+        reference.fold(layer.weight, None, layer.gamma, layer.beta, population)
+        for layer, population in zip(network.hidden, populations, strict=True)
+    ]
+    return [*hidden, (network.weight, network.bias)]
+
+
+# Populations
+
+
+def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Population]:
+    """The plain average over mini-batches (m, inputs) that run through the frozen network as in training."""
+    populations = [None] * len(network.hidden)
+
+    def watch(k, x, layer):
+        populations[k] = reference.observe(populations[k], x)
+        return by_batch(k, x, layer)
+
+    for u in batches:
+        run(network, u, watch)
+    return populations
+
+
+def truth(network: Network, u: np.ndarray) -> list[Population]:
+    """Mean and variance of each x over a whole data set, every layer below normalised by those of its own."""
+    populations = []
+
+    def watch(k, x, layer):
+        populations.append(Population(x.mean(axis=0), x.var(axis=0), 1))
+        return reference.infer(x, layer.gamma, layer.beta, populations[k])
+
+    run(network, u, watch)
+    return populations
+
+
+def errors(found: Sequence[Population], true: Sequence[Population]) -> tuple[float, float]:
+    """Root mean square errors over all units of all layers: of means, in standard deviations, and of variances."""
+    pairs = list(zip(found, true, strict=True))
+    of_mean = np.concatenate([(each.mean - right.mean) ** 2 / right.var for each, right in pairs])
+    of_variance = np.concatenate([(each.var / right.var - 1) ** 2 for each, right in pairs])
+    return float(np.sqrt(of_mean.mean())), float(np.sqrt(of_variance.mean()))
+
+
+class Digits(NamedTuple):
+    """scikit-learn's digits with pixels from 0 to 1 in rows (n, 64), labels (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def load_digits() -> Digits:
+    found = datasets.load("digits")
+    images, test_images = (
+        each.reshape(len(each), -1) / found.white for each in (found.train_images, found.test_images)
+    )
+    return Digits(images, found.train_labels, test_images, found.test_labels)
+
+
+class Course(NamedTuple):
+    """A training, with several estimates of the population statistics that were kept along the way."""
+
+    network: Network  # at the end
+    averaged: Network  # at the end, but gamma and beta averaged over the mini-batches of the last epoch
+    populations: dict[str, list[Population]]  # at the end, of each estimate
+    steps: np.ndarray  # (t,), where the estimates were compared with the truth
+    checks: dict[str, np.ndarray]  # (t, 3): of means and variances, see ``errors``, and the test accuracy
+
+
+def train(
+    digits: Digits,
+    *,
+    steps: int,
+    seed: int,
+    new_weights: Mapping[str, float | None],
+    batch_size: int = 60,
+    rate: float = 1.0,
+    frozen: int = 50,
+    checks: int = 16,
+) -> Course:
+    """Train a network with two hidden layers of 50 units, and follow its population statistics.
+
+    `new_weights` names moving averages over the training steps and gives the share of the new batch in each, None for
+    a plain average since the start. "Algorithm 2" is added: at each check the network is frozen and `frozen`
+    mini-batches are averaged.
+    """
+    u, labels, *test = digits
+    network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))
+    moving = {name: [None] * len(network.hidden) for name in new_weights}
+    batches, apart = (datasets.batches(len(u), batch_size, each) for each in (seed, seed + 1_000_000))
+    due = set(np.unique(np.geomspace(1, steps, checks).round().astype(int)).tolist())
+    last_epoch, sums, seen = max(1, len(u) // batch_size), [], {name: [] for name in [*new_weights, "Algorithm 2"]}
+    for number in range(1, steps + 1):
+        indices = next(batches)
+        gradient, xs = gradients(network, u[indices], labels[indices])
+        for name, weight in new_weights.items():
+            moving[name] = [reference.observe(old, x, weight) for old, x in zip(moving[name], xs, strict=True)]
+        network = step(network, gradient, rate)
+        if number > steps - last_epoch:
+            sums.append([(layer.gamma, layer.beta) for layer in network.hidden])
+        if number in due:
+            found = moving | {"Algorithm 2": algorithm_2(network, (u[next(apart)] for _ in range(frozen)))}
+            right = truth(network, u)
+            for name, populations in found.items():
+                seen[name].append((*errors(populations, right), accuracy(network, *test, by_population(populations))))
+    means = [[np.mean(each, axis=0) for each in zip(*layer, strict=True)] for layer in zip(*sums, strict=True)]
+    averaged = tuple(Layer(layer.weight, *pair) for layer, pair in zip(network.hidden, means, strict=True))
+    seen = {name: np.array(each) for name, each in seen.items()}
+    return Course(network, network._replace(hidden=averaged), found, np.array(sorted(due)), seen)
+
+
+# Batches at test time
+
+
+def in_batches(
+    network: Network, u: np.ndarray, labels: np.ndarray, size: int, repeats: int, rng: np.random.Generator
+) -> float:
+    """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last one left out)."""
+    right = []
+    for _ in range(repeats):
+        order = rng.permutation(len(u))
+        for first in range(0, len(u) - size + 1, size):
+            chosen = order[first : first + size]
+            right.append(accuracy(network, u[chosen], labels[chosen], by_batch))
+    return float(np.mean(right))
+
+
+def in_company(
+    network: Network, u: np.ndarray, example: int, normalise: Normalise, companies: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Class probabilities of one example when it shares its batch with others, given by their indices.
+
+    Shapes: u (n, inputs) -> (companies, classes).
+    """
+    logits = np.array([run(network, u[[example, *others]], normalise)[0] for others in companies])
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def sorted_batches(labels: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Batches of examples of one class each, class after class: indices (size,)."""
+    order = np.argsort(labels, kind="stable")
+    for label in range(int(labels.max()) + 1):
+        members = order[labels[order] == label]
+        for first in range(0, len(members) - size + 1, size):
+            yield members[first : first + size]
+
+
+# The factor m/(m - 1)
+
+
+def batch_variances(sizes: Sequence[int], sigma: float, batches: int, rng: np.random.Generator) -> np.ndarray:
+    """Biased and corrected variance of a batch of independent values, averaged over batches. Shape: (2, sizes)."""
+    found = []
+    for m in sizes:
+        x = rng.normal(3.0, sigma, size=(m, batches))  # one feature for each batch: they are normalised apart
+        biased = reference.forward(x, np.ones(batches), np.zeros(batches))[1].var
+        found.append((biased.mean(), reference.observe(None, x).var.mean()))
+    return np.array(found).T
+
+
+def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
+    """One feature of ten classes, variance 1 within each, 4.36 over all: values (10, per_class), class by class."""
+    centres = (np.arange(10) - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0 to 9
+    return centres[:, None] + rng.normal(size=(10, per_class))
+
+
+def correlated_maps(m: int, side: int, rho: float, maps: int, rng: np.random.Generator) -> np.ndarray:
+    """Feature maps of mean 0 and variance 1; two pixels of one image have the correlation rho. (m, maps, side, side)."""
+    of_image = rng.normal(size=(m, maps, 1, 1))
+    return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
+
+
+def expected_correction(m: int, side: int, rho: float) -> float:
+    """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for independent values."""
+    values = m * side * side
+    return (1 - rho / m - (1 - rho) / values) * values / (values - 1)
+
+
+# What goes wrong elsewhere
+
+
+def biased_stored(population: Population | None, x: np.ndarray) -> Population:
+    """The batch variance kept as it is, without m/(m - 1): a mutant of ``reference.observe``."""
+    m = x.size // x.shape[1]
+    found = reference.observe(None, x)
+    found = found._replace(var=found.var * (m - 1) / m)
+    if population is None:
+        return found
+    mean, var, batches = population
+    share = 1 / (batches + 1)
+    return Population(mean + share * (found.mean - mean), var + share * (found.var - var), batches + 1)
+
+
+class ModeFromGradients(BatchNorm):
+    """A mutant of the layer: it trains if gradients are enabled, whatever ``train()`` and ``eval()`` were told."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.training = torch.is_grad_enabled()
+        return super().forward(input)
