@@ -228,7 +228,7 @@ class BatchNorm(_BatchNorm):
     Raises, before anything has changed: ValueError for another number of axes, for one value per channel in training,
     and for an `eps` that is not positive in training or negative in evaluation; RuntimeError for a number of channels,
     a dtype or a device that is not the layer's; NotImplementedError for an input that is not floating. NaN and
-    infinity are no error: they reach the result, and in training the running values, as in torch.
+    infinity are no error, as in torch: they spoil their channel of the result and, in training, of the running values.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 import inspect
 
-import mutants
 import pytest
 from checks import CHECKS
+
+from bnkit import mutants
 
 
 @pytest.mark.parametrize("name", CHECKS)

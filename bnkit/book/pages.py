@@ -31,15 +31,21 @@ class Tag(NamedTuple):
 
     name: str
     attributes: dict[str, str]
+    in_article: bool  # else it belongs to the theme: menus, and a second copy of the title for the printer
 
 
 class _Collector(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[Tag] = []
+        self._articles = 0
 
     def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(Tag(name, {key: value or "" for key, value in attributes}))
+        self._articles += name == "article"
+        self.tags.append(Tag(name, {key: value or "" for key, value in attributes}, bool(self._articles)))
+
+    def handle_endtag(self, name: str) -> None:
+        self._articles -= name == "article"
 
 
 def check(html: Path, documents: list[str]) -> list[Finding]:
@@ -60,7 +66,7 @@ def check(html: Path, documents: list[str]) -> list[Finding]:
 
 
 def _external(tags: list[Tag]) -> Iterator[str]:
-    for name, attributes in tags:
+    for name, attributes, _ in tags:
         if name == "link" and set(attributes.get("rel", "").split()) & LINKS_NOT_LOADED:
             continue
         for key in LOADS.get(name, ()):
@@ -69,7 +75,7 @@ def _external(tags: list[Tag]) -> Iterator[str]:
 
 
 def _images(tags: list[Tag]) -> Iterator[str]:
-    for name, attributes in tags:
+    for name, attributes, _ in tags:
         if name == "img" and not attributes.get("alt", "").strip():
             yield f"shows an image without alt text: {attributes.get('src', '')[:80]}"
 
@@ -80,7 +86,7 @@ def _ids(tags: list[Tag]) -> Iterator[str]:
 
 
 def _headings(tags: list[Tag]) -> Iterator[str]:
-    levels = [int(tag.name[1]) for tag in tags if re.fullmatch("h[1-6]", tag.name)]
+    levels = [int(tag.name[1]) for tag in tags if tag.in_article and re.fullmatch("h[1-6]", tag.name)]
     if levels.count(1) != 1:
         yield f"has {levels.count(1)} titles"
     for above, here in zip(levels, levels[1:], strict=False):
@@ -89,13 +95,13 @@ def _headings(tags: list[Tag]) -> Iterator[str]:
 
 
 def _trouble(tags: list[Tag]) -> Iterator[str]:
-    for _, attributes in tags:
+    for _, attributes, _ in tags:
         if TROUBLE & set(attributes.get("class", "").split()):
             yield "shows something Sphinx could not make sense of"
 
 
 def _links(path: Path, tags: list[Tag], ids: dict[Path, set[str | None]]) -> Iterator[str]:
-    for name, attributes in tags:
+    for name, attributes, _ in tags:
         href = attributes.get("href", "")
         parts = urlsplit(href)
         if name != "a" or not href or parts.scheme or parts.netloc:

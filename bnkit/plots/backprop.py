@@ -96,7 +96,7 @@ def removed(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> 
 
 @styled
 def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
-    """Largest input gradient over ε for three losses, both axes logarithmic; the first curve is the sound one.
+    """Largest input gradient over ε for three losses, both axes logarithmic: the sound one first, then one that rises, then a zero.
 
     Shapes: `eps` (k,), each curve (k,). Zeros are drawn at ``FLOOR``.
     """

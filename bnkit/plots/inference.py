@@ -9,7 +9,6 @@ from bnkit.plots import (
     FASTER,
     HIGHLIGHT,
     NEUTRAL,
-    SERIES,
     THEORY,
     WITH_BN,
     WRONG,
@@ -91,7 +90,7 @@ def correction(
     left.minorticks_off()
     left.set(title="independent values", xlabel="values in a batch $m$", ylabel="variance", ylim=(0, 1.2 * true))
     left.legend(loc="lower right")
-    for colour, (m, (measured, expected)) in zip(SERIES[:1] + SERIES[3:], maps.items(), strict=False):
+    for colour, (m, (measured, expected)) in zip((WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False):
         right.plot(rhos, expected, color=THEORY, linestyle=":")
         right.plot(rhos, measured, "o", color=colour)
         label_end(right, rhos, expected, f"{m} images", colour)

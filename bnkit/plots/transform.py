@@ -37,6 +37,7 @@ def bounds(values: np.ndarray, sizes: np.ndarray, one_hot: np.ndarray, gaussian:
     right.loglog(sizes, one_hot, "o", color=HIGHLIGHT, markersize=5, label="one value differs")
     right.loglog(sizes, gaussian, "o-", color=WITH_BN, markersize=4, label="Gaussian, typical")
     right.axhline(1, color=WRONG, linewidth=1)
+    right.minorticks_off()
     right.set(title="largest value in a batch", xlabel="examples $m$", ylabel=r"max $|\hat x|$")
     right.legend(loc="upper left")
     return drawing
@@ -197,6 +198,8 @@ def scale(
             right.text(max(rates), 1.55, "untrained", color=colour, ha="right", fontsize=9)
     right.set(xscale="log", yscale="log", title="ReLU networks on the digits", xlabel="learning rate of the weights")
     right.set(ylabel="training loss at the end")
+    for axes in (left, right):
+        axes.minorticks_off()
     return drawing
 
 
@@ -209,6 +212,7 @@ def growth(norms: Mapping[float, np.ndarray]) -> Drawing:
     for axes, which in ((left, 0), (right, 1)):
         for shade, pair in zip(shades, curves.values(), strict=True):
             axes.loglog(np.arange(len(pair[which])) + 1, pair[which], color=WITH_BN, alpha=shade)
+        axes.minorticks_off()
         _name_ends(axes, {f"{rate:g}": pair[which][-1] for rate, pair in curves.items()}, len(pair[which]))
     left.set(title="norm of the weights", xlabel="step", ylabel=r"$\|W\|$")
     right.set(title="effective learning rate", xlabel="step", ylabel=r"$\eta\,/\,\|W\|^2$")
@@ -234,5 +238,6 @@ def gallery(spreads: np.ndarray, found: Mapping[str, np.ndarray], right_one: np.
     for colour, (name, each) in zip((WRONG, HIGHLIGHT, WITHOUT_BN, THEORY), found.items(), strict=False):
         axes.loglog(spreads, each, color=colour, label=name)
     axes.set(xlabel="standard deviation of the input", ylabel="standard deviation of the output")
+    axes.minorticks_off()
     axes.legend(loc="upper right")
     return drawing

@@ -84,6 +84,7 @@ def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
             shown = np.maximum(excess, 1e-9)
             axes.loglog(np.arange(len(shown)) + 1, shown, color=COLOURS[name], label=name)
         axes.axhline(1e-2, color=THEORY, linestyle=":", linewidth=1)
+        axes.minorticks_off()
         axes.set(title=title, xlabel="gradient steps + 1", ylim=(1e-6, 2))
     panels[0].set_ylabel("excess training loss, start = 1")
     panels[0].text(
@@ -162,6 +163,7 @@ def derivative(gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.nd
     right.legend(loc="upper left")
     for axes in (left, right):
         axes.set(xlabel="gap between eigenvalues")
+        axes.minorticks_off()
         axes.invert_xaxis()
     return drawing
 
@@ -176,6 +178,7 @@ def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Dr
         label_end(axes, shares, variance, f"{iterations} iterations", THEORY)
     axes.axhline(1, color=THEORY, linestyle=":", linewidth=1)
     axes.set(xlabel="share of the axis in the total variance", ylabel="its variance afterwards")
+    axes.minorticks_off()
     axes.invert_xaxis()
     return drawing
 

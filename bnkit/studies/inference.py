@@ -5,6 +5,7 @@ the layer only.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,7 @@ Normalise = Callable[[int, np.ndarray, Layer], np.ndarray]  # number of the laye
 
 def start(sizes: Sequence[int], rng: np.random.Generator) -> Network:
     """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs), gamma 1, beta 0."""
-    weights = [
-        rng.normal(0, below**-0.5, size=(units, below)) for below, units in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
+    weights = [rng.normal(0, below**-0.5, size=(units, below)) for below, units in pairwise(sizes)]
     hidden = tuple(Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1])
     return Network(hidden, weights[-1], np.zeros(sizes[-1]))
 
@@ -109,6 +108,14 @@ def folded(network: Network, populations: Sequence[Population]) -> list[tuple[np
         for layer, population in zip(network.hidden, populations, strict=True)
     ]
     return [*hidden, (network.weight, network.bias)]
+
+
+def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -> np.ndarray:
+    """The output of a folded network, which is an ordinary one. Shapes: (m, inputs) -> (m, classes)."""
+    *hidden, (weight, bias) = layers
+    for below, offset in hidden:
+        u = sigmoid(u @ below.T + offset)
+    return u @ weight.T + bias
 
 
 # Populations
@@ -253,6 +260,33 @@ def sorted_batches(labels: np.ndarray, size: int) -> Iterator[np.ndarray]:
             yield members[first : first + size]
 
 
+def by_size(
+    network: Network, u: np.ndarray, labels: np.ndarray, sizes: Sequence[int], rng: np.random.Generator
+) -> tuple[list[float], list[float]]:
+    """Accuracy by the statistics of random batches and of batches of one class, for each size; NaN where none fits."""
+    random = [in_batches(network, u, labels, size, 1, rng) for size in sizes]
+    of_a_class = []
+    for size in sizes:
+        found = [accuracy(network, u[part], labels[part], by_batch) for part in sorted_batches(labels, size)]
+        of_a_class.append(float(np.mean(found)) if found else np.nan)
+    return random, of_a_class
+
+
+def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> float:
+    """How many batches of a network that stands still a moving average is worth, from the noise of its mean."""
+    population = None
+    for _ in range(batches):
+        population = reference.observe(population, rng.normal(size=(20, 1_000)), new_weight=weight)
+    return float(1 / 20 / np.mean(population.mean**2))
+
+
+def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, float]:
+    """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged, and the accuracy."""
+    found = algorithm_2(network, (digits.images[part] for part in sorted_batches(digits.labels, size)))
+    ratios = [each.var / right.var for each, right in zip(found, truth(network, digits.images), strict=True)]
+    return float(np.mean(ratios)), accuracy(network, digits.test_images, digits.test_labels, by_population(found))
+
+
 # The factor m/(m - 1)
 
 
@@ -267,13 +301,22 @@ def batch_variances(sizes: Sequence[int], sigma: float, batches: int, rng: np.ra
 
 
 def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """One feature of ten classes, variance 1 within each, 4.36 over all: values (10, per_class), class by class."""
+    """One feature of ten classes, variance 1 within each and 4.36 over all, exactly. Shape: (10, per_class)."""
     centres = (np.arange(10) - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0 to 9
-    return centres[:, None] + rng.normal(size=(10, per_class))
+    within = reference.forward(rng.normal(size=(per_class, 10)), np.ones(10), centres, eps=0.0)[0]
+    return within.T
+
+
+def averaged(values: np.ndarray, m: int) -> Population:
+    """Algorithm 2's averages over mini-batches of m of the values (n,), in the order in which they stand."""
+    population = None
+    for batch in values.reshape(-1, m, 1):
+        population = reference.observe(population, batch)
+    return population
 
 
 def correlated_maps(m: int, side: int, rho: float, maps: int, rng: np.random.Generator) -> np.ndarray:
-    """Feature maps of mean 0 and variance 1; two pixels of one image have the correlation rho. (m, maps, side, side)."""
+    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m, maps, side, side)."""
     of_image = rng.normal(size=(m, maps, 1, 1))
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
@@ -287,16 +330,11 @@ def expected_correction(m: int, side: int, rho: float) -> float:
 # What goes wrong elsewhere
 
 
-def biased_stored(population: Population | None, x: np.ndarray) -> Population:
-    """The batch variance kept as it is, without m/(m - 1): a mutant of ``reference.observe``."""
+def biased_stored(x: np.ndarray) -> Population:
+    """The variance of a batch kept as it is, without m/(m - 1): a mutant of ``reference.observe(None, x)``."""
     m = x.size // x.shape[1]
-    found = reference.observe(None, x)
-    found = found._replace(var=found.var * (m - 1) / m)
-    if population is None:
-        return found
-    mean, var, batches = population
-    share = 1 / (batches + 1)
-    return Population(mean + share * (found.mean - mean), var + share * (found.var - var), batches + 1)
+    right = reference.observe(None, x)
+    return right._replace(var=right.var * (m - 1) / m)
 
 
 class ModeFromGradients(BatchNorm):
@@ -305,3 +343,12 @@ class ModeFromGradients(BatchNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         self.training = torch.is_grad_enabled()
         return super().forward(input)
+
+
+def statistics_move(kind: type[BatchNorm], x: np.ndarray) -> tuple[bool, bool]:
+    """Whether a batch moves the running mean in training without gradients (it should), and in evaluation with them."""
+    recalibrated, frozen = kind(x.shape[1], dtype=torch.float64).train(), kind(x.shape[1], dtype=torch.float64).eval()
+    with torch.no_grad():
+        recalibrated(torch.from_numpy(x))
+    frozen(torch.from_numpy(x))
+    return bool(recalibrated.running_mean.any()), bool(frozen.running_mean.any())
