@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 from torch.nn.utils.parametrize import is_parametrized
 
 AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}  # all but the channels: a map is one feature (Section 3.2)
-HALF = (torch.float16, torch.bfloat16)  # too short for sums: their statistics are float32
+HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
 BLOCK = 2**18  # elements; a block of float32 is 1 MiB, which a cache holds
 
 # ---- Mathematics ----------------------------------------------------------------------------------------------------
@@ -29,9 +29,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The variance is that of the centred values, for E[x²] − E[x]² loses its digits where the mean is large.
 
-    Shapes: x (N, C, ...); mean and var (C,), x − mean as x. All float32 where x is shorter.
+    Shapes: x and x − mean (N, C, ...), mean and var (C,).
     """
-    mean = x.mean(AXES[x.ndim], dtype=_accurate(x.dtype))
+    mean = x.mean(AXES[x.ndim])
     centred = x - _along_channels(mean, x)
     var = _sum_of_products(centred, centred).mul_(x.shape[1] / x.numel())
     return mean, var, centred
@@ -50,7 +50,7 @@ def normalise(centred: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Ten
     Shapes: centred and the result (N, C, ...), all others (C,).
     """
     y = _times(centred, _along_channels(_scale(inv_std, weight), centred))
-    return y if bias is None else y.add_(_along_channels(bias, centred))
+    return y if bias is None else y.add_(_along_channels(bias.to(y.dtype), y))
 
 
 def parameter_gradients(dy: Tensor, centred: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +59,7 @@ def parameter_gradients(dy: Tensor, centred: Tensor, inv_std: Tensor) -> tuple[T
     Shapes: dy and centred (N, C, ...), all others (C,).
     """
     dweight = _sum_of_products(centred, dy).mul_(inv_std)
-    dbias = dy.sum(AXES[dy.ndim], dtype=inv_std.dtype)
-    return dweight, dbias
+    return dweight, dy.sum(AXES[dy.ndim])
 
 
 def input_gradient(
@@ -86,11 +85,17 @@ def observe(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor
 
     Shapes: all (C,).
     """
-    for running, new in ((running_mean, mean.detach()), (running_var, var.detach() * (m / (m - 1)))):
-        if running.dtype is new.dtype:
-            running.lerp_(new, momentum)
-        else:
-            running.copy_(running.to(new.dtype).lerp_(new, momentum))
+    if torch.is_grad_enabled():  # the running values are no part of what is differentiated
+        mean, var = mean.detach(), var.detach()
+    _move(running_mean, mean, momentum)
+    _move(running_var, var * (m / (m - 1)), momentum)
+
+
+def _move(running: Tensor, new: Tensor, share: float) -> None:
+    if running.dtype is new.dtype:
+        running.lerp_(new, share)
+    else:
+        running.copy_(running.to(new.dtype).lerp_(new, share))
 
 
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
@@ -115,10 +120,6 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
     """(C,) in the shape that broadcasts against x, (N, C, ...)."""
     return vector if x.ndim == 2 else vector.view(-1, *[1] * (x.ndim - 2))
-
-
-def _accurate(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in HALF else dtype
 
 
 # ---- Autograd -------------------------------------------------------------------------------------------------------
@@ -148,15 +149,14 @@ def batch_norm(
 
 def _forward(x, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and the mean and 1/√(var + eps) it was made with."""
-    dtype = x.dtype
-    x = x.contiguous(memory_format=_layout(x))
+    dtype, x = x.dtype, _wide(x, _layout(x))
     if training:
         mean, var, centred = moments(x)
         if running_mean is not None:
             observe(running_mean, running_var, mean, var, x.numel() // x.shape[1], momentum)
     else:
         # A copy of the mean: before the gradient is asked for, a training step may move the running one.
-        mean, var = running_mean.to(_accurate(dtype), copy=True), running_var.to(_accurate(dtype))
+        mean, var = running_mean.to(x.dtype, copy=True), running_var.to(x.dtype)
         centred = x - _along_channels(mean, x)
     inv_std = inverse_std(var, eps)
     return normalise(centred, inv_std, weight, bias).to(dtype), mean, inv_std
@@ -176,8 +176,8 @@ class _BatchNormFunction(torch.autograd.Function):
     def backward(ctx, dy):
         x, mean, inv_std, weight = ctx.saved_tensors
         wants_x, _, _, wants_weight, wants_bias, *_ = ctx.needs_input_grad
-        layout = _layout(x)
-        x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+        dtype, layout = x.dtype, _layout(x)
+        x, dy = _wide(x, layout), _wide(dy, layout)
         dx = dweight = dbias = None
         if ctx.training:
             if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
@@ -187,12 +187,12 @@ class _BatchNormFunction(torch.autograd.Function):
                 centred = x - _along_channels(mean, x)
             dweight, dbias = parameter_gradients(dy, centred, inv_std)
             if wants_x:
-                dx = input_gradient(dy, centred, inv_std, weight, dweight, dbias).to(x.dtype)
+                dx = input_gradient(dy, centred, inv_std, weight, dweight, dbias).to(dtype)
         else:  # the statistics are constants
             if wants_weight or wants_bias:
                 dweight, dbias = parameter_gradients(dy, x - _along_channels(mean, x), inv_std)
             if wants_x:
-                dx = (dy * _along_channels(_scale(inv_std, weight), x)).to(x.dtype)
+                dx = (dy * _along_channels(_scale(inv_std, weight), x)).to(dtype)
         return dx, None, None, dweight if wants_weight else None, dbias if wants_bias else None, None, None, None
 
 
@@ -201,6 +201,12 @@ def _layout(x: Tensor) -> torch.memory_format:
     if x.ndim < 4 or x.stride(1) != 1 or x.is_contiguous():
         return torch.contiguous_format
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+
+
+def _wide(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """x in that memory format, and in float32 if it is shorter; x itself where nothing is to be done."""
+    x = x.contiguous(memory_format=layout)
+    return x.float() if x.dtype in HALF else x
 
 
 def _others_differentiate() -> bool:

@@ -3,8 +3,8 @@
 The theory chapters compare dozens of small networks: seeds, initial weights, learning rates. Networks that see the same
 mini-batches cost far less as one product of (R, m, d) arrays than one after another, and the comparison is paired.
 
-Letters: R networks, m examples, d units. Names follow Section 3.2 of the paper: a hidden layer with input u is
-z = BN(Wu) or z = Wu + b, then the nonlinearity g(z); where the network has classes, a linear layer ends it.
+Letters: R networks, m examples, d units. Names follow the paper: a hidden layer with input u computes x = Wu + b and
+g(x), or x = Wu, y = BN(x) and g(y) (Section 3.2); where the networks have classes, a linear layer ends them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,26 +21,26 @@ Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np
 
 
 class Activation(NamedTuple):
-    """A nonlinearity and its derivative, both functions of its input z."""
+    """A nonlinearity and its derivative, both functions of its input."""
 
     value: Callable[[np.ndarray], np.ndarray]
     slope: Callable[[np.ndarray], np.ndarray]
 
 
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(0.5 * z)  # 1 / (1 + exp(-z)) would overflow for large negative z
+def _sigmoid(y: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) would overflow for large negative y
 
 
-def _sigmoid_slope(z: np.ndarray) -> np.ndarray:
-    g = _sigmoid(z)
+def _sigmoid_slope(y: np.ndarray) -> np.ndarray:
+    g = _sigmoid(y)
     return g * (1 - g)
 
 
 ACTIVATIONS = {
-    "linear": Activation(lambda z: z, np.ones_like),
+    "linear": Activation(lambda y: y, np.ones_like),
     "sigmoid": Activation(_sigmoid, _sigmoid_slope),
-    "tanh": Activation(np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-    "relu": Activation(lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
+    "tanh": Activation(np.tanh, lambda y: 1 - np.tanh(y) ** 2),
+    "relu": Activation(lambda y: np.maximum(y, 0), lambda y: (y > 0).astype(y.dtype)),
 }
 
 
@@ -59,13 +59,13 @@ class Stack:
 
 
 class Pass(NamedTuple):
-    """What one layer keeps of a forward pass. Shapes: u (R, m, inputs), s and z (R, m, units)."""
+    """What one layer keeps of a forward pass. Shapes: u (R, m, inputs), x and y (R, m, units)."""
 
     u: np.ndarray  # its input
-    s: np.ndarray  # Wu, or Wu + b
-    z: np.ndarray  # input of the nonlinearity
+    x: np.ndarray  # Wu, or Wu + b
+    y: np.ndarray  # BN(x), or x: the input of the nonlinearity
     cache: object  # of the normalisation; None without it
-    scale_z: np.ndarray | float  # by which a disturbance multiplied z
+    scale_y: np.ndarray | float  # by which a disturbance multiplied y
     scale_u: np.ndarray | float  # by which dropout multiplied the layer's output
 
 
@@ -107,7 +107,7 @@ def build(
 
 def forward(
     stack: Stack,
-    x: np.ndarray,
+    u: np.ndarray,
     *,
     populations: list | None = None,
     noise: Disturbance | None = None,
@@ -116,26 +116,26 @@ def forward(
     """Outputs of all networks for one mini-batch, and what ``backward`` needs.
 
     With `populations` (of ``observe``) the normalisation is that of inference, Algorithm 2; without, that of training.
-    ``noise(layer, shape)`` gives a scale and a shift for each z, ``dropout(layer, shape)`` a scale for each output of a
+    ``noise(layer, shape)`` gives a scale and a shift for each y, ``dropout(layer, shape)`` a scale for each output of a
     hidden layer.
 
-    Shapes: x (m, inputs), the same for all networks, or (R, m, inputs) -> outputs (R, m, classes), or (R, m, width).
+    Shapes: u (m, inputs), the same for all networks, or (R, m, inputs) -> outputs (R, m, classes), or (R, m, width).
     """
     g = ACTIVATIONS[stack.activation]
-    u, tape = x, []
+    tape = []
     for index, layer in enumerate(stack.layers):
         hidden = index < stack.depth
-        s = u @ layer["weight"]  # (R, m, units)
+        x = u @ layer["weight"]  # (R, m, units)
         if "gamma" in layer:
-            z, cache = _normalise(s, layer, stack.eps, populations[index] if populations else None)
+            y, cache = _normalise(x, layer, stack.eps, populations[index] if populations else None)
         else:
-            s = z = s + layer["bias"][:, None, :]
+            x = y = x + layer["bias"][:, None, :]
             cache = None
-        scale_z, shift_z = noise(index, z.shape) if noise and hidden else (1.0, 0.0)
-        scale_u, _ = dropout(index, z.shape) if dropout and hidden else (1.0, 0.0)
-        z = z * scale_z + shift_z if noise and hidden else z
-        tape.append(Pass(u, s, z, cache, scale_z, scale_u))
-        u = g.value(z) * scale_u if hidden else z
+        scale_y, shift_y = noise(index, y.shape) if noise and hidden else (1.0, 0.0)
+        scale_u, _ = dropout(index, y.shape) if dropout and hidden else (1.0, 0.0)
+        y = y * scale_y + shift_y if noise and hidden else y
+        tape.append(Pass(u, x, y, cache, scale_y, scale_u))
+        u = g.value(y) * scale_u if hidden else y
     return u, tape
 
 
@@ -143,14 +143,14 @@ def backward(stack: Stack, tape: list[Pass], d_outputs: np.ndarray) -> tuple[lis
     """Gradients of every parameter, in the order of ``stack.layers``, and of every layer's input.
 
     Shapes: d_outputs as the outputs of ``forward``; the second list has (R, m, inputs of the layer) arrays, the first
-    of them the gradient of x.
+    of them the gradient of the networks' input.
     """
     slope = ACTIVATIONS[stack.activation].slope
     gradients, d_inputs, d = [], [], d_outputs
     for index in reversed(range(len(stack.layers))):
         layer, passed = stack.layers[index], tape[index]
         if index < stack.depth:
-            d = d * passed.scale_u * slope(passed.z) * passed.scale_z
+            d = d * passed.scale_u * slope(passed.y) * passed.scale_y
         if "gamma" in layer:
             flat, d_gamma, d_beta = reference.backward(_columns(d), passed.cache)
             d, shape = _networks(flat, len(d)), layer["gamma"].shape
@@ -164,11 +164,11 @@ def backward(stack: Stack, tape: list[Pass], d_outputs: np.ndarray) -> tuple[lis
     return gradients[::-1], d_inputs[::-1]
 
 
-def observe(stack: Stack, x: np.ndarray) -> list:
+def observe(stack: Stack, u: np.ndarray) -> list:
     """Population statistics of each layer, as Algorithm 2 takes them, from one large batch; None for a plain layer."""
-    _, tape = forward(stack, x)
+    _, tape = forward(stack, u)
     return [
-        reference.observe(None, _columns(passed.s)) if "gamma" in layer else None
+        reference.observe(None, _columns(passed.x)) if "gamma" in layer else None
         for layer, passed in zip(stack.layers, tape, strict=True)
     ]
 
@@ -183,15 +183,15 @@ def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     return -log_p[:, examples, labels].mean(1), d / len(labels)
 
 
-def accuracy(stack: Stack, x: np.ndarray, labels: np.ndarray, populations: list | None = None) -> np.ndarray:
+def accuracy(stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None) -> np.ndarray:
     """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
-    outputs, _ = forward(stack, x, populations=populations)
+    outputs, _ = forward(stack, u, populations=populations)
     return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
 
 
 def train(
     stack: Stack,
-    x: np.ndarray,
+    u: np.ndarray,
     labels: np.ndarray,
     rates: float | np.ndarray,
     steps: int,
@@ -207,13 +207,13 @@ def train(
     `rates` is the learning rate, one or one for each network; all networks see the same mini-batches. `decay` times the
     weight is added to the weight's gradient. What is watched is up to the caller, between two steps.
     """
-    order = datasets.batches(len(x), batch_size, seed)
+    order = datasets.batches(len(u), batch_size, seed)
     for step in range(steps):
         batch = next(order)
         yield step, batch
         # Too high a rate ends in infinity and NaN. That is an answer of the experiment: ``descend`` takes note of it.
         with np.errstate(over="ignore", invalid="ignore"):
-            outputs, tape = forward(stack, x[batch], noise=noise, dropout=dropout)
+            outputs, tape = forward(stack, u[batch], noise=noise, dropout=dropout)
             _, d_outputs = cross_entropy(outputs, labels[batch])
             gradients, _ = backward(stack, tape, d_outputs)
             descend(stack, gradients, rates, decay=decay)
@@ -257,14 +257,14 @@ def copy(stack: Stack) -> Stack:
     return replace(stack, layers=layers, diverged=stack.diverged.copy())
 
 
-def _normalise(s: np.ndarray, layer: Layer, eps: float, population: object | None) -> tuple[np.ndarray, object]:
+def _normalise(x: np.ndarray, layer: Layer, eps: float, population: object | None) -> tuple[np.ndarray, object]:
     """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
-        y, cache = reference.forward(_columns(s), gamma, beta, eps)
+        y, cache = reference.forward(_columns(x), gamma, beta, eps)
     else:
-        y, cache = reference.infer(_columns(s), gamma, beta, population, eps), None
-    return _networks(y, len(s)), cache
+        y, cache = reference.infer(_columns(x), gamma, beta, population, eps), None
+    return _networks(y, len(x)), cache
 
 
 def _per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = commands.add_parser("strip", help="remove outputs and traces of runs from notebooks, in place")
     command.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
-    command.add_argument("--verify", action="store_true", help="change nothing; fail where there is something to remove")
+    command.add_argument(
+        "--verify", action="store_true", help="change nothing; fail where there is something to remove"
+    )
     command.set_defaults(do=_strip)
 
     options = parser.parse_args(arguments)

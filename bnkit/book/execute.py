@@ -61,7 +61,9 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
                 done, todo = wait(todo, timeout=1, return_when=FIRST_COMPLETED)
                 for document, problem, seconds in (future.result() for future in done):
                     _say_live("")
-                    say(f"  {document.removeprefix('chapters/'):24} {'FAILED after ' if problem else ''}{seconds:.0f} s")
+                    say(
+                        f"  {document.removeprefix('chapters/'):24} {'FAILED after ' if problem else ''}{seconds:.0f} s"
+                    )
                     failures += [Failure(document, problem)] if problem else []
                 running = list(since.items())
                 _say_live(", ".join(f"{document} {time.monotonic() - start:.0f} s" for document, start in running))

@@ -15,10 +15,14 @@ from bnkit.book.normalise import is_injected
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
-PRIVATE = re.compile(r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*|\b[A-Z]:\\\w+|(?<!\S)~/\w+""")
+PRIVATE = re.compile(
+    r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*|\b[A-Z]:\\\w+|(?<!\S)~/\w+"""
+)
 MEMORY = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 ADDRESS = re.compile(r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*""")
-GLUE = re.compile(r"(?:\{glue(?::\w+)?\}`|^\s*:{3,}\{glue(?::\w+)?\}\s+|^\s*`{3,}\{glue(?::\w+)?\}\s+)([^`\n]+)", re.MULTILINE)
+GLUE = re.compile(
+    r"(?:\{glue(?::\w+)?\}`|^\s*:{3,}\{glue(?::\w+)?\}\s+|^\s*`{3,}\{glue(?::\w+)?\}\s+)([^`\n]+)", re.MULTILINE
+)
 
 
 class Chapter(NamedTuple):

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -52,7 +53,9 @@ def check(html: Path, documents: list[str]) -> list[Finding]:
     """Every finding in the site at `html`, which should have a page for each of `documents`."""
     found = [Finding(each, "", "has no page") for each in documents if not (html / f"{each}.html").is_file()]
     pages = {path: _tags(path) for path in sorted(html.rglob("*.html"))}
-    ids = {path: {tag.attributes.get("id") or tag.attributes.get("name") for tag in tags} for path, tags in pages.items()}
+    ids = {
+        path: {tag.attributes.get("id") or tag.attributes.get("name") for tag in tags} for path, tags in pages.items()
+    }
     for path, tags in pages.items():
         name = path.relative_to(html).with_suffix("").as_posix()
         problems = [*_external(tags), *_links(path, tags, ids)]
@@ -60,7 +63,9 @@ def check(html: Path, documents: list[str]) -> list[Finding]:
             problems += [*_images(tags), *_ids(tags), *_headings(tags), *_trouble(tags)]
         found += [Finding(name, "", problem) for problem in problems]
     for path in sorted(html.rglob("*.css")):
-        if match := re.search(r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""", path.read_text(encoding="utf-8")):
+        if match := re.search(
+            r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""", path.read_text(encoding="utf-8")
+        ):
             found.append(Finding(path.relative_to(html).as_posix(), "", f"loads from another host: {match[0]}"))
     return found
 
@@ -89,7 +94,7 @@ def _headings(tags: list[Tag]) -> Iterator[str]:
     levels = [int(tag.name[1]) for tag in tags if tag.in_article and re.fullmatch("h[1-6]", tag.name)]
     if levels.count(1) != 1:
         yield f"has {levels.count(1)} titles"
-    for above, here in zip(levels, levels[1:], strict=False):
+    for above, here in pairwise(levels):
         if here > above + 1:
             yield f"leaves out a level of headings: h{here} after h{above}"
 

@@ -19,7 +19,9 @@ def serve(html: Path, port: int) -> None:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=str(html)))
     except OSError as error:
-        raise PressError(f"port {port} cannot be used ({error.strerror}); take another: make serve PORT=8001") from error
+        raise PressError(
+            f"port {port} cannot be used ({error.strerror}); take another: make serve PORT=8001"
+        ) from error
     with server:
         print(f"the book is at http://localhost:{server.server_port}/ (Ctrl-C stops)", flush=True)
         server.serve_forever()

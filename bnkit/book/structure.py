@@ -169,5 +169,3 @@ RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
     figures,
     headings,
 )
-
-

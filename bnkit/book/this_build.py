@@ -38,9 +38,9 @@ def page(book: Book) -> str:
         f"| Python | {platform.python_version()} |",
         *(f"| {name} | {version} |" for name, version in _locked(book.lock)),
         "",
-        f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same sources, versions and machine "
-        "give the same pages, byte for byte: there is no date here to spoil that. Each figure of recorded runs names "
-        "its runs, and each run's file holds its date, machine and revision.",
+        f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same sources, versions and "
+        "machine give the same pages, byte for byte: there is no date here to spoil that. Each figure of "
+        "recorded runs names its runs, and each run's file holds its date, machine and revision.",
         "",
         "Formulas are drawn by MathJax (Apache License 2.0), which comes with the site: it needs no network.",
     ]

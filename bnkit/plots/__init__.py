@@ -58,7 +58,7 @@ def figure(
 
 
 def styled(draw: Callable) -> Callable:
-    """Decorator of a drawing function: titles, texts and legends, made after ``figure`` returned, take the style too."""
+    """Decorator of a drawing function: titles, texts and legends made after ``figure`` returned get the style too."""
 
     @wraps(draw)
     def inside(*arguments, **options):

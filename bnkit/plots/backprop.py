@@ -96,7 +96,7 @@ def removed(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> 
 
 @styled
 def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
-    """Largest input gradient over ε for three losses, both axes logarithmic: the sound one first, then one that rises, then a zero.
+    """Largest input gradient over ε, both axes logarithmic, for three losses: a sound one, one that rises, a zero one.
 
     Shapes: `eps` (k,), each curve (k,). Zeros are drawn at ``FLOOR``.
     """

@@ -26,16 +26,16 @@ LINES = ("solid", "dashed", "dashdot")
 
 
 @styled
-def slopes(z: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
-    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: z (n,), each curve (n,)."""
+def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
+    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: x (n,), each curve (n,)."""
     drawing, axes = figure(height=3.2)
     places = {"sigmoid": (2.0, 0.15), "tanh": (0.95, 0.62), "relu": (3.2, 0.93)}  # beside the curve, in data units
     for name, slope in curves.items():
         low = slope < share * slope.max()
-        axes.plot(z, slope, color=ACTIVATION[name], linewidth=1, alpha=0.6)
-        axes.plot(z, np.where(low, np.nan, slope), color=ACTIVATION[name], linewidth=3)
+        axes.plot(x, slope, color=ACTIVATION[name], linewidth=1, alpha=0.6)
+        axes.plot(x, np.where(low, np.nan, slope), color=ACTIVATION[name], linewidth=3)
         axes.text(*places[name], NAMES[name], color=ACTIVATION[name])
-    axes.set(xlabel="input z of the nonlinearity", ylabel="slope g'(z)", ylim=(-0.03, 1.08))
+    axes.set(xlabel="input x of the nonlinearity", ylabel="slope g'(x)", ylim=(-0.03, 1.08))
     return drawing
 
 

@@ -28,6 +28,8 @@ class Backprop(NamedTuple):
 
     sizes: np.ndarray
     """Squared norm of the gradient with respect to the output of layer 1, ..., depth; shape (seeds, depth)."""
+    weights: np.ndarray
+    """Squared norm of the gradient of the weights of layer 1, ..., depth; shape (seeds, depth)."""
     saturated: np.ndarray
     """Share of saturated units and examples in all layers but the first, (seeds,)."""
 
@@ -68,11 +70,13 @@ def backpropagate(
         "sum": np.ones_like(outputs),
         "squares": 2 * outputs,
     }
-    _, d_inputs = stack.backward(networks, tape, upstream[loss])
+    gradients, d_inputs = stack.backward(networks, tape, upstream[loss])
     d_outputs = [*d_inputs[1:], upstream[loss]]  # the input of a layer is the output of the one below
     slope = stack.ACTIVATIONS[activation].slope
-    low = np.stack([slope(passed.z) < SATURATED * slope(np.zeros(1)) for passed in tape[1:]])
-    return Backprop(np.stack([(d**2).sum((1, 2)) for d in d_outputs], axis=1), low.mean((0, 2, 3)))
+    low = np.stack([slope(passed.y) < SATURATED * slope(np.zeros(1)) for passed in tape[1:]])
+    weights = [layer["weight"] for layer in gradients]
+    sizes, weights = (np.stack([(d**2).sum((1, 2)) for d in each], axis=1) for each in (d_outputs, weights))
+    return Backprop(sizes, weights, low.mean((0, 2, 3)))
 
 
 def growth(sizes: np.ndarray) -> np.ndarray:

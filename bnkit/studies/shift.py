@@ -37,7 +37,7 @@ def respond(
     seeds: int = 5,
     eps: float = 1e-5,
 ) -> np.ndarray:
-    """How far a small change of the weights moves each layer's pre-activation: ||z' − z|| / ||z||, (seeds, depth).
+    """How far a small change of the weights moves each layer's pre-activation: ||y' − y|| / ||y||, (seeds, depth).
 
     `where` "first" turns the first layer's weights by the relative size `change` in a random direction; "scale"
     multiplies the weights of every layer by 1 + `change`. Networks are untrained, inputs Gaussian.
@@ -58,7 +58,7 @@ def respond(
         raise ValueError(f"where={where!r}; it is 'first' or 'scale'")
     _, before = stack.forward(networks, x)
     _, after = stack.forward(changed, x)
-    return np.stack([_norm(b.z - a.z) / _norm(a.z) for a, b in zip(before, after, strict=True)], axis=1)
+    return np.stack([_norm(b.y - a.y) / _norm(a.y) for a, b in zip(before, after, strict=True)], axis=1)
 
 
 def growth(changes: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def covariate_shift(
     populations = stack.observe(networks, digits.x[:500]) if norm else None
 
     def last_input(x: np.ndarray) -> np.ndarray:
-        return stack.forward(networks, x, populations=populations)[1][depth - 1].z
+        return stack.forward(networks, x, populations=populations)[1][depth - 1].y
 
     found = []
     for angle in angles:
@@ -184,6 +184,11 @@ def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     moved = np.abs(np.sort(after, axis=1) - np.sort(before, axis=1)).mean((1, 2))
     return moved / before.std(1).mean(1)
+
+
+def displacement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Distance of each unit's mean, mean over units, in the units of ``distance``, which it cannot exceed."""
+    return np.abs(after.mean(1) - before.mean(1)).mean(1) / before.std(1).mean(1)
 
 
 def gradient_change(
@@ -235,6 +240,8 @@ class Shift(NamedTuple):
     """Optimisation steps at which was looked, (looks,)."""
     distribution: np.ndarray
     """``distance`` of the last hidden layer's pre-activations from the previous look, (looks − 1, rates, seeds)."""
+    mean: np.ndarray
+    """The part of it that is a shift of the mean: distance of the means, in the same units, same shape."""
     gradient: np.ndarray
     """||G − G'|| / ||G||, mean over layers, (looks, rates, seeds)."""
     cosine: np.ndarray
@@ -279,13 +286,14 @@ def follow(
     for step, chosen in stack.train(networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise):
         if step % every == 0:
             _, tape = stack.forward(networks, digits.x[:256], noise=noise_of_looks)
-            inputs = [*inputs[-1:], tape[depth - 1].z]
-            moved = distance(*inputs) if len(inputs) == 2 else np.full(len(every_rate), np.nan)
+            inputs = [*inputs[-1:], tape[depth - 1].y]
+            unknown = np.full(len(every_rate), np.nan)  # at the first look there is no earlier one
+            moved, shifted = (distance(*inputs), displacement(*inputs)) if len(inputs) == 2 else (unknown, unknown)
             relative, cosine = gradient_change(networks, digits.x[chosen], digits.labels[chosen], every_rate)
-            looks.append((step, moved, relative.mean(0), cosine.mean(0), digits.test(networks)))
+            looks.append((step, moved, shifted, relative.mean(0), cosine.mean(0), digits.test(networks)))
     at, *values = (np.array(column) for column in zip(*looks, strict=True))
-    moved, relative, cosine, accuracy = (value.reshape(len(at), len(rates), seeds) for value in values)
-    return Shift(at, moved[1:], relative, cosine, accuracy)
+    moved, shifted, relative, cosine, accuracy = (value.reshape(len(at), len(rates), seeds) for value in values)
+    return Shift(at, moved[1:], shifted[1:], relative, cosine, accuracy)
 
 
 class Digits(NamedTuple):

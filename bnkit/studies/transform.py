@@ -131,6 +131,7 @@ class Networks(nn.Module):
             torch.stack([0.1 * torch.randn(below, units, generator=each) for each in generators])
             for below, units in widths
         )
+        # in front of a normalisation they are cancelled and never move (Section 3.2); they serve the other places
         self.biases = nn.ParameterList(torch.zeros(len(seeds), 1, units) for _, units in widths)
         self.norms = nn.ModuleList(
             # momentum=None: a plain average over all batches, which is Algorithm 2

@@ -43,7 +43,7 @@ def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pooled(images: np.ndarray) -> np.ndarray:
-    """Images at half the resolution, as rows: a value is the mean of 2 x 2 pixels. Shapes: (n, h, w) -> (n, h w / 4)."""
+    """Images at half the resolution, as rows; a value is the mean of 2 x 2 pixels. Shapes: (n, h, w), (n, h w / 4)."""
     n, height, width = images.shape
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
