@@ -95,7 +95,7 @@ NORMS = {
 }
 
 
-def network(norm: str, generator: torch.Generator, maps: int = 12, side: int = 8) -> nn.Sequential:
+def network(norm: str, generator: torch.Generator, maps: int = 8, side: int = 8) -> nn.Sequential:
     """Two convolutions z = relu(BN(Wu)), the mean of each map, and a linear layer with ten outputs.
 
     The images have no edge (the padding is circular) and no map has a fixed place in the output, so without Batch
@@ -137,7 +137,7 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def train(norm: str, seed: int, steps: int, batch_size: int, rate: float = 0.3) -> Outcome:
+def train(norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0) -> Outcome:
     """Train on scikit-learn's digits by plain gradient descent, collect the population (Algorithm 2), and test.
 
     A seed means the same weights and mini-batches for both kinds of `norm`.
