@@ -3,62 +3,74 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 STAMP := .venv/.ready
+RUN ?= mnist/with-bn
+PRESS := $(BIN)/python -m bnkit.book
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve lab test check rerun runs verify bench lock clean
+.PHONY: help setup book serve lab test check fix rerun runs verify bench clean lock
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## set up .venv from requirements.lock, when needed and only then
 
-# The stamp comes last: an installation that was cut short is taken up again by the next make.
-$(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is older or missing. Try: make PYTHON=python3.12 setup"; exit 1; }
-	@echo "setting up .venv (a few minutes, once)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+book: $(STAMP) ## execute what changed, check it, build _build/html/index.html
+	@$(PRESS) build
 
-book: $(STAMP) ## execute what changed, check it, build the site: _build/html/index.html
-	@$(BIN)/python -m bnkit.book build
+serve: $(STAMP) ## show the built book on localhost (PORT=8000)
+	@$(PRESS) serve --port $(PORT)
 
-serve: $(STAMP) ## show the built site on localhost (PORT=8000)
-	@$(BIN)/python -m bnkit.book serve --port $(PORT)
-
-lab: $(STAMP) ## JupyterLab on the chapters
-	@$(BIN)/jupyter lab chapters
+lab: $(STAMP) ## open JupyterLab on the chapters
+	$(BIN)/jupyter lab chapters
 
 test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, stripped notebooks, pinned versions, a front page that fits the records
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m bnkit.book check
-	@$(BIN)/python -m bnkit.book.readme --check
+check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, front page
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PRESS) check
+	$(PRESS).readme --check
 
-rerun: $(STAMP) ## a chapter with other parameters: CHAPTER=08-mnist PARAMS="steps=5000 seeds=3"
-	@$(BIN)/python -m bnkit.book rerun "$(CHAPTER)" "$(PARAMS)"
+fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(PRESS) strip
 
-runs: $(STAMP) ## make the recorded runs that are missing; safe to stop and to start again
-	@$(BIN)/python -m bnkit runs
+rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="steps=5000 seeds=3"
+	@$(PRESS) rerun '$(CHAPTER)' '$(PARAMS)'
 
-verify: $(STAMP) ## train the first steps of the main recorded runs again and compare
-	@$(BIN)/python -m bnkit verify mnist/with-bn
-	@$(BIN)/python -m bnkit verify mnist/without-bn
+runs: $(STAMP) ## make every recorded run that is missing; safe to stop and to start again
+	$(BIN)/python -m bnkit runs
 
-bench: $(STAMP) ## time ours beside its peers, as ratios
-	@$(BIN)/python -m bnkit bench
+verify: $(STAMP) ## train the first steps of a recorded run again and compare: RUN="mnist/with-bn --seed 0"
+	$(BIN)/python -m bnkit verify $(RUN)
 
-lock: $(STAMP) ## write the installed versions into requirements.lock
-	@{ echo "# Exact versions, no addresses: one lock for CPU and CUDA builds of torch alike."; \
-	   echo "# Renewed with 'make lock'."; \
-	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' | grep '=='; } > requirements.lock.new
-	@mv requirements.lock.new requirements.lock
-	@touch $(STAMP)
+bench: $(STAMP) ## time ours beside its peers
+	$(BIN)/python -m bnkit bench
 
-clean: ## remove what make book made (not the environment, not the data)
+clean: ## remove everything built; records and downloaded data stay
 	rm -rf _build
+
+lock: ## renew requirements.lock from pyproject.toml, with the newest versions it allows
+	rm -rf _build/lock
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet --editable '.[torch,data,plots,book,lab,dev]'
+	_build/lock/bin/python -m pip freeze --exclude-editable > _build/lock/frozen.txt
+	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along.
+	{ echo '# Exact versions, no addresses: one lock for CPU and CUDA builds of torch alike.'; \
+	  echo '# Renewed with `make lock`.'; \
+	  sed -e 's/+[a-z0-9.]*$$//' _build/lock/frozen.txt | grep -E '^[A-Za-z0-9._-]+==' \
+	    | grep -E -v '^(nvidia|cuda|triton)'; } > requirements.lock
+	rm -rf _build/lock
+
+# The stamp is written last: a set-up that was cut short is repaired by the next `make`.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is" \
+	  "older or missing. If you have another one: make setup PYTHON=python3.12"; exit 1; }
+	@echo "setting up .venv from requirements.lock"
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian or Ubuntu install" \
+	  "the package python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -243,10 +243,11 @@ class BatchNorm(_BatchNorm):
         self._refuse(input, training)
         tracking = self.training and self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
-        if tracking and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
+        count = self.num_batches_tracked if tracking else None
+        if count is not None:
+            count.add_(1)
+            if self.momentum is None:  # the plain average
+                momentum = 1.0 / float(count)
         running = (self.running_mean, self.running_var) if tracking or not training else (None, None)
         return batch_norm(input, *running, self.weight, self.bias, training, momentum, self.eps)
 

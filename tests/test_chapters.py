@@ -1,45 +1,171 @@
-"""Every chapter is clean as committed, and runs with its small settings and with others, from any folder."""
+"""The committed chapters: clean, checkable, in the reading order, and running from end to end in a small setting."""
 
+import copy
 import json
+import shutil
+from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from bnkit import parameters, paths
-from bnkit.book import gate, pins, structure
+from bnkit import parameters
+from bnkit.book import gate, structure
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book
+from bnkit.book.strip import strip
 
-BOOK = Book(paths.root())
-CHAPTERS = [document for document in BOOK.notebooks() if BOOK.file(document).suffix == ".ipynb"]
-
-
-def metadata(document: str) -> dict:
-    return json.loads(BOOK.file(document).read_bytes())["metadata"].get("bnkit", {})
+ROOT = Path(__file__).parents[1]
+BOOK = Book(ROOT)
+CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
 
 
-def test_the_committed_notebooks_and_the_reading_order_are_in_form():
-    assert [str(finding) for finding in structure.check(BOOK)] == []
+def test_folder_notebooks_and_reading_order_are_in_order():
+    assert list(map(str, structure.check(BOOK))) == []
 
 
-def test_the_lock_is_plain_and_is_what_is_installed():
-    assert list(pins.check(BOOK.lock)) == []
+def test_stripping_would_change_nothing():
+    done = strip([ROOT / "chapters" / f"{name}.ipynb" for name in CHAPTERS], verify=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("document", CHAPTERS)
-def test_a_chapter_runs_with_its_small_settings(document, tmp_path, monkeypatch):
-    """In a kernel, from a folder that is none of ours, and what it puts out passes the gate."""
-    monkeypatch.chdir(tmp_path)
-    small = metadata(document)["small"]
-    executed = tmp_path / "out.ipynb"
-    with workshop(BOOK) as shop:
-        problem = shop.run(BOOK.file(document), executed, small, seconds=120, live=False)
+# --- every chapter runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def shop():
+    with workshop(BOOK) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
+    """From end to end by papermill, its assertions included; the gate lets pass what it shows."""
+    clean, executed = ROOT / "chapters" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
+    committed = json.loads(clean.read_bytes())
+    small = committed["metadata"].get("bnkit", {}).get("small", {})
+    parameters.dry_run(clean, small)
+    problem = shop.run(clean, executed, small, seconds=300, live=False)
     assert problem is None, problem
-    chapter = gate.read(document, BOOK.file(document), executed)
-    found = [str(finding) for finding in gate.check([chapter], {})]
-    assert [each for each in found if "other parameters" not in each and "ran as number" not in each] == []
+    chapter = gate.Chapter(f"chapters/{name}", committed, json.loads(executed.read_bytes()))
+    rules = [rule for rule in gate.RULES if rule is not gate.sources]  # it runs with other parameters, on purpose
+    assert [finding for rule in rules for finding in rule(chapter)] == []
 
 
-@pytest.mark.parametrize("document", CHAPTERS)
-def test_a_chapter_refuses_what_it_does_not_know(document):
-    with pytest.raises(parameters.ParameterError, match="stepz: unknown"):
-        parameters.dry_run(BOOK.file(document), {"stepz": 3})
+# --- the rules can tell good from bad --------------------------------------------------------------------------------
+
+
+def model() -> NotebookNode:
+    """A chapter as it should be."""
+    figure = {"figure": {"name": "fig-a", "caption": "A finding."}, "image": {"alt": "What is to be seen in it."}}
+    cells = [
+        new_markdown_cell("# A title\n\nA lead.\n\n## A section\n\n```python\n# no heading\n```", id="title"),
+        new_code_cell("seed: int = 0  # a seed", id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell("p = parameters.check(globals(), seed=parameters.integer(0, 1))", id="check"),
+        new_code_cell("draw(p.seed / 2)", id="figure-a", metadata={"mystnb": figure}),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+
+
+def found(notebook: NotebookNode) -> list[str]:
+    return [problem for rule in structure.RULES for _, problem in rule(notebook)]
+
+
+def test_the_model_passes():
+    nbformat.validate(model())
+    assert found(model()) == []
+
+
+def add(source: str):
+    return lambda nb: nb.cells.append(new_code_cell(source, id="another"))
+
+
+def write(text: str):
+    return lambda nb: nb.cells.append(new_markdown_cell(text, id="another"))
+
+
+MUTANTS = {
+    "an output": (lambda nb: nb.cells[1].update(execution_count=1), "holds outputs of a run"),
+    "a trace of papermill": (lambda nb: nb.cells[1].metadata.update(papermill={}), "metadata of a run: papermill"),
+    "a trace of widgets": (lambda nb: nb.metadata.update(widgets={}), "belong to one machine or run: widgets"),
+    "another kernel": (lambda nb: nb.metadata.kernelspec.update(name="mine"), "the kernel python3"),
+    "a version of Python": (lambda nb: nb.metadata.language_info.update(version="3.11"), "language_info"),
+    "an old format": (lambda nb: nb.update(nbformat_minor=4), "cells have ids from 4.5 on"),
+    "an id twice": (lambda nb: nb.cells[3].update(id="check"), "the id of another cell"),
+    "a random id": (lambda nb: nb.cells[3].update(id="1f3a9c0e"), "an id that says what it is"),
+    "no title": (lambda nb: nb.cells.pop(0), "must open the chapter with a title"),
+    "no lead": (lambda nb: nb.cells[0].update(source="# A title"), "must open the chapter with a title"),
+    "no parameters": (lambda nb: nb.cells[1].metadata.clear(), "one cell tagged 'parameters'"),
+    "a second parameter cell": (lambda nb: nb.cells[3].metadata.update(tags=["parameters"]), "one cell tagged"),
+    "a computed parameter": (lambda nb: nb.cells[1].update(source="seed: int = 1 + x  # s"), "only lines like"),
+    "a parameter without meaning": (lambda nb: nb.cells[1].update(source="seed: int = 1"), "what seed means"),
+    "no check": (lambda nb: nb.cells[2].update(source="p = 1"), "must check the parameters"),
+    "an empty cell": (add(" \n"), "is empty"),
+    "a shell line": (add("!ls"), "not plain Python: !ls"),
+    "an installation": (add("%pip install torch"), "not plain Python: %pip"),
+    "broken code": (add("def"), "is not Python"),
+    "an absolute path": (add('open("/home/a/b")'), "an absolute path"),
+    "a relative path": (add('np.load("curves.npy")'), "a path relative to"),
+    "no alt text": (lambda nb: nb.cells[3].metadata.mystnb.image.clear(), "an alt text"),
+    "no figure name": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("name"), "a figure name"),
+    "no caption": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("caption"), "needs a caption"),
+    "a figure name twice": (
+        lambda nb: nb.cells.append(new_code_cell("1", id="b", metadata=copy.deepcopy(nb.cells[3].metadata))),
+        "has the figure name 'fig-a' of another cell",
+    ),
+    "a second title": (write("# Another"), "a second title"),
+    "a level left out": (write("#### Deep"), "leaves out a level"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_rules_refuse(name):
+    spoil, said = MUTANTS[name]
+    notebook = model()
+    spoil(notebook)
+    assert any(said in problem for problem in found(notebook)), found(notebook)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Book:
+    (tmp_path / "chapters").mkdir()
+    nbformat.write(model(), tmp_path / "chapters" / "01-a.ipynb")
+    (tmp_path / "chapters" / "index.md").write_text("# T\n")
+    files = "".join(f"  - file: chapters/{name}\n" for name in ("01-a", "this-build"))
+    (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: chapters/index\nchapters:\n{files}")
+    return Book(tmp_path)
+
+
+def test_a_folder_that_equals_its_reading_order_passes(folder):
+    assert structure.check(folder) == []
+
+
+def test_a_folder_that_differs_from_its_reading_order_is_refused(folder):
+    chapters = folder.root / "chapters"
+    (chapters / "draft.md").write_text("# D\n")
+    (chapters / "index.md").unlink()
+    shutil.copy(chapters / "01-a.ipynb", chapters / "02-a.ipynb")
+    assert [str(finding) for finding in structure.check(folder)] == [
+        "chapters/02-a: is in the folder, but _toc.yml does not list it",
+        "chapters/draft: is in the folder, but _toc.yml does not list it",
+        "chapters/index: is listed in _toc.yml, but there is no such file",
+        "chapters/02-a, cell 'figure-a': names its figure 'fig-a' as chapters/01-a does",
+    ]
+
+
+def test_a_file_that_is_no_notebook_is_refused(folder):
+    (folder.root / "chapters" / "01-a.ipynb").write_text("{}")
+    assert "is not a valid notebook" in str(structure.check(folder)[0])
+
+
+def test_a_notebook_with_outputs_is_not_stripped_already(folder):
+    path = folder.root / "chapters" / "01-a.ipynb"
+    assert strip([path], verify=True).returncode == 0
+    notebook = model()
+    notebook.cells[3].execution_count = 3
+    nbformat.write(notebook, path)
+    assert strip([path], verify=True).returncode == 1
+    assert strip([path]).returncode == 0
+    assert nbformat.read(path, as_version=4) == model(), "ids, tags and figures stay"

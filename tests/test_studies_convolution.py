@@ -1,4 +1,4 @@
-"""The experiments of chapter 7: layouts and statistics against torch and plain NumPy, and mutants that must be caught."""
+"""The experiments of chapter 7: layouts and statistics against torch and plain NumPy; mutants must be caught."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,6 @@ def test_equivariance_is_kept_and_lost():
     corner = np.zeros((1, 1, 3, 4))
     corner[0, 0, 2, 3] = 1
     assert studies.shift(corner, 1, 2)[0, 0, 0, 1] == 1
-    assert studies.equivariance_error(lambda x: studies.per_map(x, *draw.normal(size=(2, 3))) * 0 + 2 * x, x) < 1e-12
     pair, places = draw.normal(size=(2, 3)), draw.normal(size=(2, 3, 4, 6))
     assert studies.equivariance_error(lambda x: studies.per_map(x, *pair), x) < 1e-12
     assert studies.equivariance_error(lambda x: studies.per_activation(x, *np.ones_like(places)), x) < 1e-12

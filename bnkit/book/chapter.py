@@ -19,6 +19,7 @@ class Workshop:
     """Runs notebooks until it is closed; closing it stops those that still run."""
 
     def __init__(self, book: Book, scratch: Path):
+        self._scratch = scratch
         self._running: set[subprocess.Popen] = set()
         self._environment = {
             **os.environ,
@@ -56,7 +57,13 @@ class Workshop:
         environment = self._environment | ({} if live else {"TQDM_DISABLE": "1"})
         pipe = None if live else subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, *arguments], env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+            [sys.executable, *arguments],
+            cwd=self._scratch,  # a chapter must not depend on where it is run
+            env=environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            errors="replace",
         )
         self._running.add(process)
         return process
@@ -64,7 +71,7 @@ class Workshop:
 
 @contextmanager
 def workshop(book: Book) -> Iterator[Workshop]:
-    """A workshop with a short-lived folder of a short name: kernels' sockets are in it, whose paths must be short."""
+    """A workshop with a short-lived folder of a short name: kernels' sockets lie in it, whose paths must be short."""
     short = "/tmp" if os.access("/tmp", os.W_OK) else None
     (book.build / "cache").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True) as scratch:
