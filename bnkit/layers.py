@@ -20,8 +20,7 @@ HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float3
 BLOCK = 2**18  # elements; a block of float32 is 1 MiB, which a cache holds
 
 # ---- Mathematics ----------------------------------------------------------------------------------------------------
-# On a CPU a large temporary costs more than the arithmetic: each function below makes one array of x's size and goes
-# on in place.
+# A large temporary costs a CPU more than the arithmetic: a function makes one array of x's size, and goes on in place.
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +93,7 @@ def observe(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor
 def _move(running: Tensor, new: Tensor, share: float) -> None:
     if running.dtype is new.dtype:
         running.lerp_(new, share)
-    else:
+    else:  # 16 bits: rounded once, at the end
         running.copy_(running.to(new.dtype).lerp_(new, share))
 
 
@@ -113,8 +112,8 @@ def _scale(inv_std: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
-    """a · b in place of a, unless autograd is watching: it may need a again."""
-    return a * b if torch.is_grad_enabled() else a.mul_(b)
+    """a · b, in place of a unless somebody is watching who may need a again."""
+    return a * b if torch.is_grad_enabled() or _others_differentiate() else a.mul_(b)
 
 
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:

@@ -435,9 +435,11 @@ def test_torch_func_and_forward_mode():
             return (functional_call(layer, parameters, (x,)) ** 3).sum()
 
         gradients = vmap(grad(loss), (0, None))(ensemble, x)
+        with torch.no_grad():
+            outputs = vmap(lambda parameters, layer=layer: functional_call(layer, parameters, (x,)))(ensemble)
         tangent = jvp(layer, (x,), (v,))[1]
         second = hessian(lambda x, loss=loss, parameters=parameters: loss(parameters, x))(x[:, :, :2, :1])
-        found.append([*gradients.values(), tangent, second])
+        found.append([*gradients.values(), outputs, tangent, second])
     for ours, theirs in zip(*found, strict=True):
         assert_close(ours, theirs)
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from bnkit.layers import BatchNorm
 from torch import nn
 
+from bnkit.layers import BatchNorm
 from bnkit.mlp import MLP
 
 

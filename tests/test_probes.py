@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from bnkit.layers import BatchNorm
 from torch import nn
 
 from bnkit import probes
+from bnkit.layers import BatchNorm
 from bnkit.mlp import MLP
 
 

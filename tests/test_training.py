@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bnkit.layers import BatchNorm
 
 from bnkit import probes
+from bnkit.layers import BatchNorm
 from bnkit.mlp import MLP
 from bnkit.training import Progress, Recipe, Watch, fit, restore, sgd, state_arrays
 

@@ -4,12 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from bnkit.book.layout import PressError
-
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"  # this Python's own, found without a PATH
+from bnkit.book.python import program
 
 
 def build(source: Path, work: Path, *, strict: bool = True) -> Path:
@@ -18,7 +16,8 @@ def build(source: Path, work: Path, *, strict: bool = True) -> Path:
     With `strict`, every warning is an error. Raises PressError with the warnings.
     """
     shutil.rmtree(work, ignore_errors=True)
-    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(source), "--path-output", str(work)]
+    jupyter_book = "from jupyter_book.cli.main import main; main()"
+    command = program(jupyter_book, "build", str(source), "--path-output", str(work))
     command += ["-W", "-n", "--keep-going"] if strict else []
     fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0", "NO_COLOR": "1", "TZ": "UTC"}
     done = subprocess.run(command, env={**os.environ, **fixed}, capture_output=True, text=True, check=False)

@@ -1,8 +1,9 @@
 """How a notebook is made clean for a commit: the one place that says so, for the hook, ``make check`` and the tests."""
 
 import subprocess
-import sys
 from pathlib import Path
+
+from bnkit.book.python import program
 
 # Ids, tags and figure metadata stay; outputs, counts and whatever one machine left behind goes.
 EXTRA_KEYS = (
@@ -17,5 +18,6 @@ OPTIONS = ["--keep-id", "--extra-keys", " ".join(EXTRA_KEYS)]
 
 def strip(notebooks: list[Path], verify: bool = False) -> subprocess.CompletedProcess:
     """Remove outputs in place; with `verify` change nothing, and exit with 1 where there is something to remove."""
-    command = [sys.executable, "-m", "nbstripout", *OPTIONS, *(["--verify"] if verify else []), *map(str, notebooks)]
+    options = [*OPTIONS, "--verify"] if verify else OPTIONS
+    command = program("from nbstripout._nbstripout import main; main()", *options, *map(str, notebooks))
     return subprocess.run(command, capture_output=True, text=True, check=False)
