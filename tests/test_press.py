@@ -310,7 +310,7 @@ def test_reruns_with_other_parameters_lie_in_other_folders():
     assert all(re.fullmatch(r"[\w.-]{1,120}", rerun.folder_name("chapters/01-good", each)) for each in values)
 
 
-def test_the_worker_can_be_asked_for_help():
+def test_the_press_can_be_asked_for_help():
     done = subprocess.run([sys.executable, "-m", "bnkit.book", "--help"], capture_output=True, text=True, check=True)
     assert all(word in done.stdout for word in ("build", "rerun", "check", "serve", "strip"))
 

@@ -10,4 +10,5 @@ From clean notebook to page, one module per step::
     site        Jupyter Book, and the swap of the published folder extension  what Sphinx itself has to be taught
     pages       what a built page must look like                   build      all of it, in order
     rerun       one chapter again, with other parameters           serve      the built book on localhost
+    readme      the front page's table and picture, from records   pins       the versions that the book stands on
 """

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from bnkit.book.layout import Book
+from bnkit.book.python import program
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -34,16 +34,16 @@ class Workshop:
             "JUPYTER_RUNTIME_DIR": str(scratch),
         }
         # matplotlib looks for fonts when it is first imported, and says so on stderr if that takes long: do it now.
-        self._python("-c", "import matplotlib.font_manager").communicate()
+        self._start("import matplotlib.font_manager").communicate()
 
     def run(self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool) -> str | None:
         """Execute `clean` into `executed` with parameters `given`; return None, or the cell and the error in words.
 
         No cell may take longer than `seconds`. With `live`, progress and what cells print go to the terminal.
         """
-        command = ["-m", "bnkit.book.worker", str(clean), str(executed), "--seconds", str(seconds)]
-        command += ["--parameters", json.dumps(dict(given))] if given else []
-        process = self._python(*command, *(["--live"] if live else []), live=live)
+        worker = "from bnkit.book import worker; sys.exit(worker.main())"
+        arguments = [str(clean), str(executed), "--seconds", str(seconds), "--parameters", json.dumps(dict(given))]
+        process = self._start(worker, *arguments, *(["--live"] if live else []), live=live)
         complaints = process.communicate()[1]
         return None if process.returncode == 0 else explain(executed, complaints or "")
 
@@ -52,12 +52,12 @@ class Workshop:
         for process in list(self._running):
             process.terminate()
 
-    def _python(self, *arguments: str, live: bool = False) -> subprocess.Popen:
+    def _start(self, statement: str, *arguments: str, live: bool = False) -> subprocess.Popen:
         # A progress bar would be stored in the page as stderr: only where somebody watches.
         environment = self._environment | ({} if live else {"TQDM_DISABLE": "1"})
         pipe = None if live else subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            program(statement, *arguments),
             cwd=self._scratch,  # a chapter must not depend on where it is run
             env=environment,
             stdout=pipe,

@@ -1,4 +1,4 @@
-"""One chapter in a process of its own: ``python -m bnkit.book.worker clean.ipynb executed.ipynb ...``.
+"""The process that executes one chapter: its arguments are the clean notebook, the executed one, and how to run it.
 
 The kernel is this very Python, whatever kernels the machine calls ``python3``, and it talks through files instead of
 network ports, which kernels that start at the same moment can snatch from each other.
@@ -34,7 +34,7 @@ class ThisPython(AsyncKernelManager):
 
 def main(arguments: list[str] | None = None) -> int:
     """Execute one notebook; on failure say why on stderr and leave the notebook as far as it ran."""
-    parser = argparse.ArgumentParser(prog="python -m bnkit.book.worker", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
     parser.add_argument("clean")
     parser.add_argument("executed")
     parser.add_argument("--parameters", type=json.loads, default={}, help="a JSON object")
@@ -65,7 +65,3 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         return 0
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
