@@ -458,7 +458,7 @@ def one_pass_damage(mean: float, deviation: float, m: int, features: int, rng: n
     """What ``one_pass_variance`` does in float32: shares of negative variances and of NaN, and the median error.
 
     Returns three shares: of features with a negative variance, of features that normalise to NaN with eps = 1e-5, and
-    the median of |variance found / true variance of the batch - 1|.
+    the median distance of variance found / true variance of the batch from 1.
     """
     x = (mean + deviation * rng.normal(size=(m, features))).astype(np.float32)
     found, true = one_pass_variance(x), x.astype(np.float64).var(axis=0)
