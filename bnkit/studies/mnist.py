@@ -83,7 +83,7 @@ class Pair:
         names = " and ".join(f"`{runs[0].experiment}/{runs[0].variant}`" for runs in (self.with_bn, self.without_bn))
         return (
             f"**This page shows recorded runs on MNIST**, {names}: {what}. They were made with torch "
-            f"{made['versions'].get('torch', '?').split('+')[0]} on {made.get('device', '?')} "
+            f"{made['versions'].get('torch', '?').split('+')[0]} on the {made.get('device', '?')} "
             f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` trains them again and "
             "compares."
         )
