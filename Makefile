@@ -26,7 +26,7 @@ lab: $(STAMP) ## open JupyterLab on the chapters
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, front page
+check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, front page, front page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PRESS) check

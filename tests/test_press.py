@@ -284,6 +284,8 @@ def test_a_rerun_gives_a_notebook_and_a_page(built):
     assert "Changed: <code" in page
     assert "# Parameters" not in page, "the card tells it, the injected cell is not shown"
     assert str(folder / "html" / "chapters" / "01-good.html") in done.stdout
+    link = re.search(r'href="([^"]*chapters/index.html)"', page)[1]
+    assert (folder / "html" / "chapters" / link).resolve() == built.html / "chapters" / "index.html"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--port", type=int, default=8000)
     command.set_defaults(do=_serve)
 
+    command = commands.add_parser("measure", help="how much prose leads how much code, chapter by chapter")
+    command.set_defaults(do=_measure)
+
     command = commands.add_parser("strip", help="remove outputs and traces of runs from notebooks, in place")
     command.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
     command.add_argument(
@@ -101,6 +104,13 @@ def _serve(book: Book, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # that is how one stops it
         print()
     return 0
+
+
+def _measure(book: Book, _: argparse.Namespace) -> None:
+    from bnkit.book.measure import measure
+
+    for document in book.notebooks():
+        print(f"{document.removeprefix('chapters/'):24} {measure(book.file(document))}")
 
 
 def _strip(book: Book, options: argparse.Namespace) -> int:

@@ -74,7 +74,8 @@ class Book:
         names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
         found = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
         if found is None:
-            raise PressError(f"there is no chapter {name!r}; the chapters are: {', '.join(names)}")
+            wrong = f"there is no chapter {name!r}" if name else "name a chapter, for example CHAPTER=08-mnist"
+            raise PressError(f"{wrong}; the chapters are: {', '.join(names)}")
         return found
 
 

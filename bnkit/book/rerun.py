@@ -1,6 +1,7 @@
 """One chapter again with other parameters, as a notebook and as a page, beside the book and not in it."""
 
 import hashlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -38,8 +39,16 @@ def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
         compose.compose_one(book, folder / "source", document, executed)
         # Not strict: links lead to chapters that are not part of this small site.
         pages = site.build(folder / "source", folder / "work", strict=False)
+        link_to_the_book(pages / f"{document}.html")
         site.publish(pages, folder / "html")
     return executed, folder / "html" / f"{document}.html"
+
+
+def link_to_the_book(page: Path) -> None:
+    """Let links to other chapters, which this small site does not have, lead to the book that `make book` builds."""
+    text = page.read_text(encoding="utf-8")
+    linked = re.sub(r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"', r'href="../../../../html/chapters/\1.html\2"', text)
+    page.write_text(linked, encoding="utf-8")
 
 
 def read_parameters(notebook: Path, given: str) -> dict[str, object]:
@@ -47,8 +56,6 @@ def read_parameters(notebook: Path, given: str) -> dict[str, object]:
 
     Names that are not declared stay, too: the chapter's own check refuses both and says what is allowed.
     """
-    import json
-
     cells = json.loads(notebook.read_bytes())["cells"]
     sources = ("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     types = {each.name: each.type for each in parameters.read_cell(next(sources, ""))}

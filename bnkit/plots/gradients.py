@@ -153,9 +153,10 @@ def depths(depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Ma
         axes.axhline(10, color=NEUTRAL, linewidth=1)
         axes.set(title=title, xscale="log", xlabel="hidden layers", ylim=(-1, 102))
         _ticks(axes.xaxis, depths)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.1), handlelength=3, fontsize=9)
     panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
     panels[0].set_ylabel("test accuracy in %")
+    handles, names = panels[0].get_legend_handles_labels()  # the same colours mean the same on the right
+    drawing.legend(handles, names, loc="outside lower center", ncols=len(names), handlelength=3)
     return drawing
 
 

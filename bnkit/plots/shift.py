@@ -40,8 +40,8 @@ def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor
             band(axes, layers, changes, colour, linestyle=LINES[activation])
         ends = {network: changes.mean(0)[-1] for network, changes in networks.items() if changes.mean(0)[-1] > floor}
         place = 0.0
-        for network in sorted(ends, key=ends.get):  # from below, each label at least a third of a decade above the last
-            place = max(ends[network], place * 10**0.35)
+        for network in sorted(ends, key=ends.get):  # from below, each label at least half a decade above the last
+            place = max(ends[network], place * 10**0.5)
             label_end(axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN)
         axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, 5))
     axes_list[0].set_ylabel("relative change of the\npre-activations")

@@ -104,7 +104,7 @@ def dropout(generator: np.random.Generator, keep: float) -> stack.Disturbance:
 
 # Theory: integrals over a Gaussian, for layers of infinite width
 
-_Z = np.linspace(-12, 12, 24_000)  # no node at 0, where a ReLU has no slope; beyond 12 a Gaussian weighs 1e-33
+_Z = np.linspace(-10, 10, 4_000)  # no node at 0, where a ReLU has no slope; beyond 10 a Gaussian weighs 1e-23
 _WEIGHT = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 
