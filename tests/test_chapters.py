@@ -117,6 +117,8 @@ MUTANTS = {
     ),
     "a second title": (write("# Another"), "a second title"),
     "a level left out": (write("#### Deep"), "leaves out a level"),
+    "a typed share": (write("We reach 98.2 % in the end."), "types '98.2 %'"),
+    "a typed factor": (write("It is 14 times as fast."), "types '14 times'"),
 }
 
 
@@ -126,6 +128,16 @@ def test_the_rules_refuse(name):
     notebook = model()
     spoil(notebook)
     assert any(said in problem for problem in found(notebook)), found(notebook)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["8 × 8 pixels", "The paper reaches 98.2 %.", "About 5 % (2019).", "$50 % x$", "{glue:text}`/a.ipynb::b` %"],
+)
+def test_numbers_that_are_no_findings_of_ours_may_be_typed(harmless):
+    notebook = model()
+    write(harmless)(notebook)
+    assert found(notebook) == []
 
 
 @pytest.fixture

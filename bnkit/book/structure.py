@@ -11,6 +11,8 @@ from bnkit.book.gate import Finding
 from bnkit.book.layout import GENERATED, Book
 from bnkit.parameters import ParameterError, read_cell
 
+MEASURED = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:%|percent\b|times\b|×(?!\s*\d))")  # not the size of a picture, 8 × 8
+NAMES_ITS_SOURCE = re.compile(r"\b(?:paper|note|Section|Figure|Table|Algorithm)\b|\{(?:cite|glue)|\((?:19|20)\d\d\)")
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")  # what tools give a new cell
 ABSOLUTE = re.compile(r"""["'(](/(?!chapters/)[A-Za-z][\w.-]*/|~/|[A-Z]:\\)""")
@@ -160,6 +162,20 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = len(marks)
 
 
+def typed_numbers(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
+    """What was measured here comes from a cell; a share or factor typed into text is somebody else's and says whose."""
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            continue
+        for paragraph in re.split(r"\n\s*\n", cell.source):
+            prose = re.sub(r"\$[^$]*\$|`[^`]*`", "", paragraph)  # formulas and code state no findings
+            if (number := MEASURED.search(prose)) and not NAMES_ITS_SOURCE.search(paragraph):
+                yield (
+                    cell.id,
+                    f"types {number[0]!r}: report it from a cell, or name the paper, section or work it is from",
+                )
+
+
 RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
     clean,
     kernel,
@@ -168,4 +184,5 @@ RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
     code,
     figures,
     headings,
+    typed_numbers,
 )
