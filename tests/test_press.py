@@ -270,6 +270,19 @@ def test_a_swap_cut_short_is_undone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["html"]
 
 
+def test_of_all_that_sphinx_says_the_problems_are_told(tmp_path):
+    noise = "reading sources... [ 50%] a\nbuild finished"
+    warning = f"{tmp_path}/a.md:3: WARNING: no such thing"
+    assert (
+        site.complaints(f"{noise}\n\x1b[31m{warning}\x1b[0m\n{noise}", tmp_path) == "  a.md:3: WARNING: no such thing"
+    )
+    assert (
+        site.complaints(f"{noise}\nSphinx error:\nno such provider\n", tmp_path)
+        == "  Sphinx error:\n  no such provider"
+    )
+    assert "it broke" in site.complaints(f"{noise}\nit broke", tmp_path)
+
+
 # --- running again ---------------------------------------------------------------------------------------------------
 
 
@@ -560,14 +573,22 @@ def test_buttons_lead_to_the_repository_only_where_one_is_known(published, monke
     assert "repository" not in plain
     assert "launch_buttons" not in plain
     assert "baseurl" not in plain["html"]
-    monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://example.org/a/book.git")
+    monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://github.com/a/book.git")
     monkeypatch.setenv("BNKIT_BASE_URL", "https://a.example.org/book")
     known = compose.settings(published)
-    assert known["repository"] == {"path_to_book": "", "branch": "main", "url": "https://example.org/a/book"}
+    assert known["repository"] == {"path_to_book": "", "branch": "main", "url": "https://github.com/a/book"}
     assert known["launch_buttons"]["colab_url"]
     assert known["html"]["baseurl"] == "https://a.example.org/book/"
+    monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://git.example.org/a/book")
+    elsewhere = compose.settings(published)
+    assert elsewhere["repository"]["url"] == "https://git.example.org/a/book"
+    assert "launch_buttons" not in elsewhere, "Colab cannot open notebooks from there"
+    assert elsewhere["sphinx"]["config"]["html_theme_options"]["repository_provider"] == "github"
     monkeypatch.setenv("BNKIT_REPOSITORY_URL", "example.org/a/book")
     with pytest.raises(PressError, match="must be an address that begins with https://"):
+        compose.settings(published)
+    monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://github.com/a")
+    with pytest.raises(PressError, match="must end with owner and name"):
         compose.settings(published)
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -59,12 +60,19 @@ def settings(book: Book) -> dict:
         raise PressError(f"_config.yml cannot be read: {error}") from error
     html = config.setdefault("html", {})
     repository = _address("BNKIT_REPOSITORY_URL").removesuffix(".git").rstrip("/")
+    if repository and urlsplit(repository).path.count("/") < 2:
+        raise PressError(f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: .../OWNER/NAME")
     if repository:
         config.setdefault("repository", {})["url"] = repository
         html |= {"use_repository_button": True, "use_issues_button": True}
     else:
         config.pop("repository", None)
+    host = urlsplit(repository).netloc
+    if host != "github.com":  # Colab opens notebooks from nowhere else
         config.pop("launch_buttons", None)
+    if repository and host not in ("github.com", "gitlab.com", "bitbucket.org"):
+        theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
+        theme["repository_provider"] = "github"  # how it builds its addresses; the theme knows public hosts only
     if base := _address("BNKIT_BASE_URL"):
         html["baseurl"] = f"{base.rstrip('/')}/"
     return config

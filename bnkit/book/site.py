@@ -30,7 +30,9 @@ def build(source: Path, work: Path, *, strict: bool = True) -> Path:
 def complaints(output: str, source: Path) -> str:
     """The lines of Sphinx's output that are about problems; if there are none, its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{source}{os.sep}", "")
-    lines = [line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL|error:)", line)]
+    plain, crash, told = plain.partition("Sphinx error:\n")
+    lines = [line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+    lines += [crash.strip(), *told.splitlines()] if crash else []
     return "\n".join(f"  {line}" for line in lines or plain.splitlines()[-30:])
 
 
