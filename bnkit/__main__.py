@@ -10,7 +10,9 @@ from multiprocessing import get_context
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from bnkit import datasets, paths, records
+from bnkit import datasets, paths, pictures, records
+
+_SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(do=_verify)
 
     command = commands.add_parser("data", help="find or download a data set and check it")
-    command.add_argument("name", choices=datasets.names())
+    command.add_argument("name", choices=(*datasets.names(), *pictures.names()))
     command.set_defaults(do=_data)
 
     command = commands.add_parser("bench", help="time ours beside its peers, one thread, as ratios")
@@ -169,7 +171,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> None:
-    found = datasets.load(options.name)
+    picture_set = options.name in pictures.names()
+    found = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     print(
         f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test examples, "
         f"{len(found.classes)} classes, sha256 {found.digest}"

@@ -26,14 +26,26 @@ FLOORS = [
         "prose",
         "checkpoints",
     ],
-    ["stack"],
+    ["trees"],
+    ["stack", "pictures"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
     ["experiments", "bench"],
     ["__main__"],
 ]
 PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
-NEED_NO_TORCH = ["reference", "whitening", "gradcheck", "datasets", "records", "parameters", "stack", "plots", "prose"]
+NEED_NO_TORCH = [
+    "reference",
+    "whitening",
+    "gradcheck",
+    "datasets",
+    "records",
+    "parameters",
+    "stack",
+    "plots",
+    "prose",
+    "pictures",
+]
 
 
 def modules() -> list[str]:
