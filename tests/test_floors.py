@@ -30,6 +30,7 @@ FLOORS = [
     ["stack", "pictures"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
+    ["tasks."],
     ["experiments", "bench"],
     ["__main__"],
 ]
