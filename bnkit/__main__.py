@@ -111,8 +111,8 @@ def _runs(options: argparse.Namespace) -> int:
     if not todo:
         print("nothing to do: every run is recorded")
         return 0
-    for name in {experiments.experiment(name).recipe.dataset for name, _ in todo}:
-        datasets.load(name)  # a missing data set is one error now, not one for each run
+    for name in {name for name, _ in todo}:
+        experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = 0
     jobs = min(options.jobs, len(todo))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

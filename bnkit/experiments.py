@@ -97,6 +97,12 @@ def experiment(name: str) -> Experiment:
         raise KeyError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}") from None
 
 
+def find_data(name: str) -> None:
+    """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it cannot be had."""
+    recipe = experiment(name).recipe
+    TASKS[type(recipe)].load(recipe)
+
+
 # The four things one does with a run
 
 

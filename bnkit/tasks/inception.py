@@ -89,8 +89,15 @@ class Task:
     PAUSE_EVERY = 50  # steps
     loss = staticmethod(cross_entropy)
 
+    @staticmethod
+    def load(recipe: InceptionRecipe) -> pictures.Pictures | datasets.Dataset:
+        """Photographs, or the small `digits` enlarged to the same size and given three colours."""
+        if recipe.dataset in datasets.names():
+            return datasets.coloured(datasets.load(recipe.dataset), recipe.size)
+        return pictures.load(recipe.dataset, recipe.size)
+
     def __init__(self, recipe: InceptionRecipe, device: torch.device):
-        found = _load(recipe)
+        found = self.load(recipe)
         self.recipe, self.digest, self.device = recipe, found.digest, device
         self.images, self.labels = np.ascontiguousarray(found.train_images), found.train_labels
         self.test = found.test_images
@@ -180,10 +187,3 @@ def gradient_norms(model: Inception) -> list[float]:
         convolutions = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
         norms.append(math.sqrt(sum(conv.weight.grad.double().pow(2).sum().item() for conv in convolutions)))
     return norms
-
-
-def _load(recipe: InceptionRecipe) -> pictures.Pictures | datasets.Dataset:
-    """The data of `recipe`: photographs, or the small `digits` enlarged to the same size and given three colours."""
-    if recipe.dataset in datasets.names():
-        return datasets.coloured(datasets.load(recipe.dataset), recipe.size)
-    return pictures.load(recipe.dataset, recipe.size)

@@ -68,8 +68,13 @@ class Task:
     PAUSE_EVERY = 1000  # steps
     loss = staticmethod(cross_entropy)
 
+    @staticmethod
+    def load(recipe: MLPRecipe) -> datasets.Dataset:
+        """The verified data of `recipe`."""
+        return datasets.load(recipe.dataset)
+
     def __init__(self, recipe: MLPRecipe, device: torch.device):
-        found = datasets.load(recipe.dataset)
+        found = self.load(recipe)
         self.recipe, self.digest, self.white = recipe, found.digest, found.white
         self.train, self.train_labels = self._tensors(found.train_images, found.train_labels, device)
         self.test, self.test_labels = self._tensors(found.test_images, found.test_labels, device)
