@@ -137,6 +137,24 @@ def test_run_verify_and_the_ways_a_record_fails(workshop, capsys):
     assert experiments.missing() == [("digits/with-bn", 0)]
 
 
+def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
+    """The command itself, started as users start it: its workers are new processes that must find their work."""
+    code = (
+        "import sys; from dataclasses import replace; from bnkit import experiments\n"
+        "from bnkit.tasks.mnist import MLPRecipe\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=20)\n"
+        "experiments.EXPERIMENTS = {'digits/tiny': experiments.Experiment('digits/tiny', recipe, 2, 'a test')}\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(code)
+    environment = {**os.environ, "BNKIT_RUNS": str(tmp_path / "runs"), "PYTHONPATH": f"{tmp_path}:{paths.root()}"}
+    command = [sys.executable, "-m", "bnkit", "runs", "--jobs", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert records.index(tmp_path / "runs") == [("digits", "tiny", 0), ("digits", "tiny", 1)]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "nothing to do" in again.stdout
+
+
 def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):
     record, _ = experiments.run("digits/with-bn", 0)
     record.curves["test_accuracy"]["values"][1] += 0.05

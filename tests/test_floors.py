@@ -32,6 +32,7 @@ FLOORS = [
     ["training"],
     ["tasks."],
     ["experiments", "bench"],
+    ["workers"],
     ["__main__"],
 ]
 PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
