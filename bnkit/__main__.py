@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from bnkit import datasets, paths, pictures, records
+from bnkit import datasets, pictures, records
 
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
