@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--only", default="", help="names that begin with this")
     command.set_defaults(do=_runs)
 
+    command = commands.add_parser("ensemble", help="record what averaged answers of trained networks are worth")
+    command.add_argument("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
+    command.set_defaults(do=_ensemble)
+
     command = commands.add_parser("verify", help="train the first steps of a recorded run again and compare")
     command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
     command.add_argument("--seed", type=_whole, default=0)
@@ -121,6 +125,15 @@ def _runs(options: argparse.Namespace) -> int:
                 failed += problem is not None
                 bar.write(f"{futures[future]}: {problem}" if problem else future.result())
     return 1 if failed else 0
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from bnkit import experiments
+
+    record, path = experiments.ensemble(options.name)
+    for members, accuracy in zip(*record.curve("test_accuracy"), strict=True):
+        print(f"{record.name}: test accuracy {accuracy:.4f} with {members} members")
+    print(f"stored as {path}")
 
 
 def _verify(options: argparse.Namespace) -> int:
