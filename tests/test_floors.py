@@ -25,6 +25,7 @@ FLOORS = [
         "parameters",
         "prose",
         "checkpoints",
+        "processes",
     ],
     ["trees"],
     ["stack", "pictures"],
