@@ -316,9 +316,7 @@ def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray |
         except _Unusable as error:
             return index, str(error)
         except Exception as error:  # a broken file can make a decoder raise nearly anything; the message keeps it
-            if isinstance(error, MemoryError) or getattr(
-                error, "errno", None
-            ):  # trouble of the machine, which may pass
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):  # the machine's trouble; it may pass
                 raise
             return index, f"{type(error).__name__}: {error}".splitlines()[0]
 
