@@ -234,17 +234,16 @@ def _raise(error: Exception) -> bytes:
 
 def _tar_members(path: Path) -> Iterator[tuple[Member, Reader]]:
     """Each member in turn, and how to read it before the next one is asked for: a .tgz is one stream."""
-    with _reading(path), gzip.open(path) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for info in archive:
-                if not (info.isreg() or info.isdir()):
-                    raise _unsafe(path, info.name, "is a link or a device")
-                if info.size > 1032 * path.stat().st_size:  # gzip packs no more, and tarfile would look for ever
-                    raise DataError(f"{path} is damaged: {info.name!r} cannot have {info.size:,} bytes. Get it again.")
-                name, read = _safe(path, info.name), partial(_read_tar, archive, info)
-                content = read() if _explains(name) and info.isreg() and info.size <= MAX_BYTES else b""
-                yield Member(name, info.size, folder=info.isdir(), content=content), read
-        while rest := stream.read(1 << 20):  # to the end, where gzip's checksum is
+    with _reading(path), gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for info in archive:
+            if not (info.isreg() or info.isdir()):
+                raise _unsafe(path, info.name, "is a link or a device")
+            if info.size > 1032 * path.stat().st_size:  # gzip packs no more, and tarfile would look for ever
+                raise DataError(f"{path} is damaged: {info.name!r} cannot have {info.size:,} bytes. Get it again.")
+            name, read = _safe(path, info.name), partial(_read_tar, archive, info)
+            content = read() if _explains(name) and info.isreg() and info.size <= MAX_BYTES else b""
+            yield Member(name, info.size, folder=info.isdir(), content=content), read
+        while rest := archive.fileobj.read(1 << 20):  # to the end, where gzip's checksum is
             if any(rest):  # tarfile takes a damaged header for the end
                 raise DataError(f"{path} is damaged: it goes on after its end. Get it again.")
 
