@@ -35,20 +35,29 @@ Reader = Callable[[], bytes]
 class Member(NamedTuple):
     """One file or folder of a tree, as its container names it."""
 
-    name: str  # with "/", relative to the container
-    size: int = 0  # bytes
-    changed: int = 0  # nanoseconds since 1970, of files in folders
+    name: str
+    """With "/" between its pieces, relative to the container."""
+    size: int = 0
+    """In bytes."""
+    changed: int = 0
+    """When, in nanoseconds since 1970; of files in folders only."""
     folder: bool = False
-    content: bytes = b""  # of the two small files that explain a tree, and of no other
+    """Whether it is a folder."""
+    content: bytes = b""
+    """Of the two small files that explain a tree, and of no other."""
 
 
 class Picture(NamedTuple):
     """One picture of a tree."""
 
-    part: str  # train or val
-    label: int  # place of its class in Tree.classes
-    name: str  # in the container
-    size: int  # bytes
+    part: str
+    """train or val."""
+    label: int
+    """The place of its class in ``Tree.classes``."""
+    name: str
+    """As the container names it."""
+    size: int
+    """In bytes."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class Folder:
             if entry.name == _CLASSES:
                 yield self._file(_CLASSES, entry)
             elif entry.name in PARTS and entry.is_dir():
-                yield from self._below(entry.name, levels=3)
+                yield from self._below(entry.name, levels=2)
 
     def _below(self, above: str, levels: int) -> Iterator[Member]:
         for entry in _entries(self.root / above):
@@ -136,7 +145,7 @@ class Folder:
             state.update(f"{name!r} {size} {changed} {folder}\n".encode())
         return state.hexdigest()
 
-    def digest(self, on_bytes: Callable[[int], object] = lambda _: None) -> str:
+    def digest(self, on_bytes: Callable[[int], object]) -> str:
         """SHA-256 over name and content of classes.csv and of all below train and val, hidden files left out."""
         total = hashlib.sha256()
         for member in self._members:
@@ -168,7 +177,7 @@ class Archives:
         facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self._files]
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
-    def digest(self, on_bytes: Callable[[int], object] = lambda _: None) -> str:
+    def digest(self, on_bytes: Callable[[int], object]) -> str:
         """SHA-256 over the SHA-256 of each file."""
         return digest_of(file_digest(path, on_bytes) for path in self._files)
 
@@ -399,11 +408,12 @@ def digest_of(digests: Iterable[str]) -> str:
     return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
-def file_digest(path: Path, on_bytes: Callable[[int], object] = lambda _: None) -> str:
-    """SHA-256 of one file."""
+def file_digest(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of one file; `on_bytes` hears how many more bytes were read."""
     state = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
             state.update(piece)
-            on_bytes(len(piece))
+            if on_bytes:
+                on_bytes(len(piece))
     return state.hexdigest()

@@ -344,6 +344,10 @@ def test_a_file_too_large_is_not_even_read(packing, tmp_path, monkeypatch):
     place = PACKINGS[packing](tmp_path / packing, TREE | {"train/a/2.png": bytes(5_001)})
     with pytest.raises(datasets.DataError, match=r"'train/a/2.png': 5,001 bytes; at most 5,000 are read"):
         load(place)
+    if packing != "tree":  # where it is read only when asked for
+        tree = trees.arrange(trees.open_tree(place))
+        sizes = {tree.pictures[index].name: len(read()) for index, read in tree.contents()}
+        assert sizes == {name: len(content) for name, content in TREE.items()} | {"train/a/2.png": 0}
 
 
 def test_trouble_with_a_file_is_not_a_broken_picture(tmp_path, home):
@@ -404,6 +408,21 @@ def test_a_bad_tree_is_one_clear_error(fault, packing, tmp_path, home):
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(home.glob("*-12"))
+
+
+def test_a_link_to_a_folder_above_does_not_go_on_for_ever(tmp_path):
+    place = write_folder(tmp_path / "tree", TREE)
+    (place / "train" / "a" / "up").symlink_to(place / "train")
+    with pytest.raises(datasets.DataError, match=r"'train/a/up/', .* is neither a picture") as caught:
+        load(place)
+    assert str(caught.value).count("/up/a/up/") == 0
+
+
+def test_linked_pictures_are_pictures(tmp_path):
+    write_folder(tmp_path / "elsewhere", TREE)
+    place = write_folder(tmp_path / "tree", without("train/b"))
+    (place / "train" / "b").symlink_to(tmp_path / "elsewhere" / "train" / "b")
+    assert_is_tree(load(place))
 
 
 def test_many_faults_are_counted_and_not_all_listed(tmp_path):
