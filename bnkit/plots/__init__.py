@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, StrMethodFormatter
 
@@ -40,9 +41,12 @@ class Drawing(Figure):
 
     def png(self) -> bytes:
         """The figure as the bytes of a PNG file."""
-        buffer = io.BytesIO()
+        buffer, dpi = io.BytesIO(), self.dpi
+        self.dpi = 200
         with style.context(paths.STYLE):
-            self.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+            # ``savefig`` would draw twice, for layouts that need it; this one is found before anything is drawn.
+            FigureCanvasAgg(self).print_png(buffer, metadata={"Software": None})
+        self.dpi = dpi
         return buffer.getvalue()
 
 
