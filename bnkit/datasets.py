@@ -260,11 +260,9 @@ def _digest(*contents: bytes) -> str:
 
 def _load_digits() -> Dataset:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16, shuffled once for all: 1,500 to train, 297 to test."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = np.random.default_rng(0).permutation(len(bunch.images))  # neighbours in the file have one writer
-    images, labels = bunch.images[order].astype(np.uint8), bunch.target[order].astype(np.int64)
+    table = _digits_table()
+    order = np.random.default_rng(0).permutation(len(table))  # neighbours in the file have one writer
+    images, labels = table[order, :64].reshape(-1, 8, 8), table[order, 64].astype(np.int64)
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:
         raise DataError(
@@ -282,3 +280,11 @@ def _load_digits() -> Dataset:
         white=16,
         digest=digest,
     )
+
+
+def _digits_table() -> np.ndarray:
+    """A row for each digit, 64 pixels and the label, uint8, out of scikit-learn's file: to import it takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise ModuleNotFoundError("digits come with scikit-learn, which is not installed here (make setup)")
+    return np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",", dtype=np.uint8)

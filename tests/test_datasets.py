@@ -318,12 +318,22 @@ def test_digits_are_those_of_scikit_learn_and_always_there():
 
 
 def test_digits_that_differ_in_one_pixel_are_refused(monkeypatch):
-    import sklearn.datasets
-
-    bunch = sklearn.datasets.load_digits()
-    bunch.images[100, 3, 3] += 1
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: bunch)
+    table = datasets._digits_table()
+    table[100, 27] += 1
+    monkeypatch.setattr(datasets, "_digits_table", lambda: table)
     with pytest.raises(datasets.DataError, match=r"not those of the book(?s:.*)requirements\.lock"):
+        datasets.load("digits")
+
+
+def test_digits_are_read_without_importing_scikit_learn():
+    """It would take longer than a chapter has in the tests."""
+    code = "import sys; from bnkit import datasets; datasets.load('digits'); sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_digits_without_scikit_learn_say_what_is_missing(monkeypatch):
+    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="digits come with scikit-learn"):
         datasets.load("digits")
 
 
