@@ -22,32 +22,31 @@ Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np
 
 
 class Activation(NamedTuple):
-    """A nonlinearity and its derivative, both functions of its input."""
+    """A nonlinearity g and its derivative, as a function of its value: g'(y) = derivative(g(y))."""
 
     value: Callable[[np.ndarray], np.ndarray]
-    slope: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+
+    def slope(self, y: np.ndarray) -> np.ndarray:
+        """g'(y)."""
+        return self.derivative(self.value(y))
 
 
 def _sigmoid(y: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) would overflow for large negative y
 
 
-def _sigmoid_slope(y: np.ndarray) -> np.ndarray:
-    g = _sigmoid(y)
-    return g * (1 - g)
-
-
 ACTIVATIONS = {
     "linear": Activation(lambda y: y, np.ones_like),
-    "sigmoid": Activation(_sigmoid, _sigmoid_slope),
-    "tanh": Activation(np.tanh, lambda y: 1 - np.tanh(y) ** 2),
-    "relu": Activation(lambda y: np.maximum(y, 0), lambda y: (y > 0).astype(y.dtype)),
+    "sigmoid": Activation(_sigmoid, lambda g: g * (1 - g)),
+    "tanh": Activation(np.tanh, lambda g: 1 - g * g),
+    "relu": Activation(lambda y: np.maximum(y, 0), lambda g: (g > 0).astype(g.dtype)),
 }
 
 
 PAIR = ("gamma", "beta")
 PLACES = ("before", "after")  # of the nonlinearity: where a normalisation stands
-LIMIT = 1e8  # a parameter beyond this has diverged; early enough for what follows to be squared in float32
+LIMIT = 1e8  # a layer whose weights are longer has diverged; early enough for what follows to be squared in float32
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,10 @@ class Pass(NamedTuple):
     u: np.ndarray  # its input
     x: np.ndarray  # Wu, or Wu + b
     y: np.ndarray  # BN(x), or x: the input of the nonlinearity
+    g: np.ndarray  # g(y); y itself in the output layer
     cache: object  # of the normalisation; None without it
-    scale_y: np.ndarray | float  # by which a disturbance multiplied y
-    scale_u: np.ndarray | float  # by which dropout multiplied the layer's output
+    scale_y: np.ndarray | None  # by which a disturbance multiplied y, if any
+    scale_g: np.ndarray | None  # by which dropout multiplied g(y), if any
 
 
 def build(
@@ -141,14 +141,18 @@ def forward(
             x = y = x + layer["bias"][:, None, :]
         else:
             y, cache = _normalise(x, layer, stack.eps, population)
-        scale_y, shift_y = noise(index, y.shape) if noise and hidden else (1.0, 0.0)
-        scale_u, _ = dropout(index, y.shape) if dropout and hidden else (1.0, 0.0)
-        y = y * scale_y + shift_y if noise and hidden else y
-        z = g.value(y) if hidden else y
+        scale_y = scale_g = None
+        if noise and hidden:
+            scale_y, shift_y = noise(index, y.shape)
+            y = y * scale_y + shift_y
+        value = g.value(y) if hidden else y
+        if dropout and hidden:
+            scale_g, _ = dropout(index, y.shape)
+        above = value
         if _after(stack, layer):
-            z, cache = _normalise(z, layer, stack.eps, population)
-        tape.append(Pass(u, x, y, cache, scale_y, scale_u))
-        u = z * scale_u if hidden else z
+            above, cache = _normalise(value, layer, stack.eps, population)
+        tape.append(Pass(u, x, y, value, cache, scale_y, scale_g))
+        u = _scaled(above, scale_g)
     return u, tape
 
 
@@ -158,15 +162,15 @@ def backward(stack: Stack, tape: list[Pass], d_outputs: np.ndarray) -> tuple[lis
     Shapes: d_outputs as the outputs of ``forward``; the second list has (R, m, inputs of the layer) arrays, the first
     of them the gradient of the networks' input.
     """
-    slope = ACTIVATIONS[stack.activation].slope
+    derivative = ACTIVATIONS[stack.activation].derivative
     gradients, d_inputs, d = [], [], d_outputs
     for index in reversed(range(len(stack.layers))):
         layer, passed, gradient = stack.layers[index], tape[index], {}
+        d = _scaled(d, passed.scale_g)
         if _after(stack, layer):
-            d, gradient = _back(d * passed.scale_u, passed.cache)
-            d = d * slope(passed.y) * passed.scale_y
-        elif index < stack.depth:
-            d = d * passed.scale_u * slope(passed.y) * passed.scale_y
+            d, gradient = _back(d, passed.cache)
+        if index < stack.depth:
+            d = _scaled(d * derivative(passed.g), passed.scale_y)
         if "bias" in layer:
             gradient["bias"] = d.sum(1)
         else:
@@ -184,8 +188,8 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
     From one large batch, or, given the `populations` of the batches before, from all of them.
     """
     _, tape = forward(stack, u)
-    g, populations = ACTIVATIONS[stack.activation], populations or [None] * len(tape)
-    seen = [g.value(p.y) if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)]
+    populations = populations or [None] * len(tape)
+    seen = [p.g if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)]
     return [
         reference.observe(population, _columns(x)) if "gamma" in layer else None
         for layer, x, population in zip(stack.layers, seen, populations, strict=True)
@@ -220,14 +224,14 @@ def train(
     batch_size: int,
     *,
     seed: int = 0,
-    decay: float = 0.0,
+    decay: float | np.ndarray = 0.0,
     noise: Disturbance | None = None,
     dropout: Disturbance | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train in place by plain gradient descent on mini-batches; yield (step, batch) *before* each step and once after.
 
-    `rates` is the learning rate, one or one for each network; all networks see the same mini-batches. `decay` times the
-    weight is added to the weight's gradient. What is watched is up to the caller, between two steps.
+    `rates` is the learning rate, one or one for each network, and so is `decay`, which times the weight is added to the
+    weight's gradient; all networks see the same mini-batches. What is watched is up to the caller, between two steps.
     """
     order = datasets.batches(len(u), batch_size, seed)
     for step in range(steps):
@@ -247,17 +251,20 @@ def descend(
     gradients: list[Layer],
     rates: float | np.ndarray,
     *,
-    decay: float = 0.0,
+    decay: float | np.ndarray = 0.0,
     layers: slice = slice(None),
 ) -> None:
     """One step of gradient descent, in place, of the chosen `layers`; a network that diverges is taken out."""
-    rates = np.broadcast_to(rates, len(stack.diverged))
+    rates, decay = (np.broadcast_to(each, len(stack.diverged)) for each in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
         for name, value in layer.items():
-            penalty = decay * value if decay and name == "weight" else 0.0
-            value -= _per_network(rates, value) * (gradient[name] + penalty)
+            step = gradient[name]
+            if name == "weight" and decay.any():
+                step = step + _per_network(decay, value) * value
+            value -= _per_network(rates, value) * step
+            flat = value.reshape(len(value), -1)
             # written so that NaN, for which every comparison is false, counts as diverged
-            stack.diverged[:] |= ~(np.abs(value).reshape(len(value), -1).max(1) < LIMIT)
+            stack.diverged[:] |= ~(np.einsum("ri,ri->r", flat, flat) < LIMIT**2)
     if stack.diverged.any():
         for layer in stack.layers:
             for value in layer.values():
@@ -293,6 +300,10 @@ def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
     """The gradient before a normalisation from the one behind it, (R, m, d), and those of gamma and beta."""
     flat, *of_pair = reference.backward(_columns(d), cache)
     return _networks(flat, len(d)), {name: each.reshape(len(d), -1) for name, each in zip(PAIR, of_pair, strict=True)}
+
+
+def _scaled(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    return values if scale is None else values * scale
 
 
 def _after(stack: Stack, layer: Layer) -> bool:

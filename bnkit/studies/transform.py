@@ -30,7 +30,7 @@ def largest_values(sizes: Sequence[int], rng: np.random.Generator) -> tuple[np.n
 
 
 def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict[str, np.ndarray]:
-    """What each line of Algorithm 1 makes of one feature's values. Shapes: x (m,); mean and variance (1,), rest (m,)."""
+    """What each line of Algorithm 1 makes of the values x (m,) of one feature; mean and variance are (1,), the rest (m,)."""
     y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
     return {"mean": cache.mean, "variance": cache.var, "normalised": cache.x_hat[:, 0], "output": y[:, 0]}
 
@@ -299,9 +299,8 @@ def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.nd
 
     All units of all networks together; those that never vary, such as dead ones, are left out. Shapes: (values,) both.
     """
-    networks = outcome.networks
-    passed = stack.forward(networks, images)[1][1]  # normalised by this batch, as in training
-    return tuple(_standardised_units(x) for x in (passed.x, stack.ACTIVATIONS[networks.activation].value(passed.y)))
+    second = stack.forward(outcome.networks, images)[1][1]  # normalised by this batch, as in training
+    return _standardised_units(second.x), _standardised_units(second.g)
 
 
 def _standardised_units(x: np.ndarray) -> np.ndarray:
