@@ -13,8 +13,10 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, StrMethodFormatter
+from PIL import Image
 
 from bnkit import paths
 
@@ -40,9 +42,15 @@ class Drawing(Figure):
 
     def png(self) -> bytes:
         """The figure as the bytes of a PNG file."""
-        buffer = io.BytesIO()
+        buffer, dpi = io.BytesIO(), self.dpi
         with style.context(paths.STYLE):
-            self.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+            # ``savefig`` would draw everything twice, the first time for the layout alone
+            self.dpi = 200
+            canvas = FigureCanvasAgg(self)
+            canvas.draw()
+            self.dpi = dpi
+        # the background is opaque: without the fourth channel the file is smaller and sooner packed
+        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, format="png")
         return buffer.getvalue()
 
 

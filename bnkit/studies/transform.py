@@ -30,7 +30,7 @@ def largest_values(sizes: Sequence[int], rng: np.random.Generator) -> tuple[np.n
 
 
 def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict[str, np.ndarray]:
-    """What each line of Algorithm 1 makes of the values x (m,) of one feature; mean and variance are (1,), the rest (m,)."""
+    """What each line of Algorithm 1 makes of one feature, x (m,). Mean and variance have shape (1,), the rest (m,)."""
     y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
     return {"mean": cache.mean, "variance": cache.var, "normalised": cache.x_hat[:, 0], "output": y[:, 0]}
 
