@@ -41,7 +41,7 @@ TOLERANCE = {
 }
 LAYOUTS = {  # shape, memory format
     "vectors": ((5, 3), torch.contiguous_format),
-    "many vectors": ((37, 20), torch.contiguous_format),
+    "many vectors": ((19, 20), torch.contiguous_format),
     "sequences": ((4, 3, 7), torch.contiguous_format),
     "images": ((3, 2, 5, 6), torch.contiguous_format),
     "images, channels last": ((3, 4, 5, 6), torch.channels_last),
@@ -50,7 +50,7 @@ LAYOUTS = {  # shape, memory format
     "volumes, channels last": ((2, 3, 3, 2, 4), torch.channels_last_3d),
     "one channel": ((6, 1, 3, 5), torch.contiguous_format),
     "many channels": ((2, 70), torch.contiguous_format),
-    "long rows": ((2, 2, 150), torch.contiguous_format),
+    "long rows": ((2, 1, 150), torch.contiguous_format),
 }
 SMALL = {
     "WHOLE": 16,
@@ -62,9 +62,11 @@ SMALL = {
 
 if INTERPRETED:
     # For each call of a function inside a kernel the interpreter looks through all of Triton for what to replace, and
-    # replaces it again. Once is enough: the tests take a fifth of the time.
+    # replaces it again: once is enough. It looks for overflow in each index too, and these are small. Most of the time
+    # of these tests would go into that.
     from triton.runtime import interpreter
 
+    interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
     seen = set()
 
     def call(self, *args, **kwargs):
@@ -183,7 +185,7 @@ def test_a_training_step_equals_the_reference(layout, cut, device):
 
 
 @devices
-@pytest.mark.parametrize("layout", ["many vectors", "images", "volumes, channels last"])
+@pytest.mark.parametrize("layout", ["images", "volumes, channels last"])
 def test_the_relu_is_part_of_the_step(layout, cut, device):
     step = Step(layout, device, relu=True)
     assert 0 < (step.y > 0).mean() < 1  # it opens and shuts
