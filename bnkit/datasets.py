@@ -177,6 +177,8 @@ def fixed_batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterato
 def coloured(data: Dataset, size: int) -> Dataset:
     """Grey images enlarged to `size` x `size` pixels, each pixel repeated, in three equal colours; for Inception.
 
+    White becomes 255, as in photographs: ``pictures.distort`` counts light on that scale.
+
     Shapes: images (n, h, w) -> (n, size, size, 3) uint8. Raises ValueError where `size` is no multiple of h and w.
     """
     height, width = data.train_images.shape[1:]
@@ -185,9 +187,11 @@ def coloured(data: Dataset, size: int) -> Dataset:
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         large = images.repeat(size // height, axis=1).repeat(size // width, axis=2)
-        return np.repeat(large[..., None], 3, axis=3)
+        stretched = (large.astype(np.uint16) * 255 // data.white).astype(np.uint8)
+        return np.repeat(stretched[..., None], 3, axis=3)
 
-    return replace(data, train_images=enlarged(data.train_images), test_images=enlarged(data.test_images))
+    train, test = enlarged(data.train_images), enlarged(data.test_images)
+    return replace(data, train_images=train, test_images=test, white=255)
 
 
 def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[np.ndarray]:
