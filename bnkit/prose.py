@@ -9,10 +9,19 @@ import inspect
 
 from IPython.display import Markdown, display
 
+SITE = "text/x-myst"  # the second face of a report: the press puts it in the place of the first
 
-def report(markdown: str) -> None:
-    """Show `markdown`, an f-string whose numbers the cell computed, as text of the page."""
-    display(Markdown(markdown))
+
+def report(markdown: str, site: str | None = None) -> None:
+    """Show `markdown`, an f-string whose numbers the cell computed, as text of the page.
+
+    A report that quotes other chapters' numbers has two faces: `site`, in which they are roles of the book's builder,
+    and `markdown`, which says the same to a reader in JupyterLab, where other chapters' numbers are not at hand.
+    """
+    if site is None:
+        display(Markdown(markdown))
+    else:
+        display({"text/markdown": markdown, SITE: site}, raw=True)
 
 
 def glue(name: str, value: object) -> None:

@@ -25,15 +25,28 @@ FLOORS = [
         "parameters",
         "prose",
         "checkpoints",
+        "ledger",
     ],
-    ["stack"],
+    ["stack", "claims"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
     ["experiments", "bench"],
     ["__main__"],
 ]
-PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
-NEED_NO_TORCH = ["reference", "whitening", "gradcheck", "datasets", "records", "parameters", "stack", "plots", "prose"]
+PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "ledger", "book"}
+NEED_NO_TORCH = [
+    "reference",
+    "whitening",
+    "gradcheck",
+    "datasets",
+    "records",
+    "parameters",
+    "stack",
+    "plots",
+    "prose",
+    "ledger",
+    "claims",
+]
 
 
 def modules() -> list[str]:

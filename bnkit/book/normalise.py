@@ -1,5 +1,8 @@
 """Removes from an executed notebook what differs from run to run, so that two builds give the same bytes."""
 
+from bnkit.prose import SITE
+
+CLAIM = "claim:"  # what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
 INJECTED = "injected-parameters"  # papermill's tag of the cell it injects; our id for it, as papermill's is random
 
 
@@ -21,7 +24,16 @@ def _normalise_cell(cell: dict) -> dict:
         return {**cell, "id": INJECTED, "metadata": {**metadata, "tags": [*metadata["tags"], "remove-cell"]}}
     if "outputs" not in cell:
         return {**cell, "metadata": metadata}
-    return {**cell, "metadata": metadata, "outputs": [out for out in cell["outputs"] if not _is_progress_bar(out)]}
+    if any(tag.startswith(CLAIM) for tag in metadata.get("tags", [])):
+        metadata = {**metadata, "bnkit": {"place": f"cell-id={cell['id']}"}}  # as JupyterLab calls it; see marks
+    outputs = [_for_the_site(output) for output in cell["outputs"] if not _is_progress_bar(output)]
+    return {**cell, "metadata": metadata, "outputs": outputs}
+
+
+def _for_the_site(output: dict) -> dict:
+    """Of a report with two faces, the one that quotes other chapters' numbers."""
+    data = output.get("data", {})
+    return {**output, "data": {"text/markdown": data[SITE]}} if SITE in data else output
 
 
 def _is_progress_bar(output: dict) -> bool:
