@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from string import Formatter
 
 from bnkit import ledger, prose
-from bnkit.ledger import Claim, LedgerError
+from bnkit.ledger import Claim, LedgerError, sentences
 from bnkit.parameters import Parameters
 
 
@@ -54,8 +54,11 @@ class Part:
         """
         if missing := [name for name in self._claims if name not in self._values]:
             raise LedgerError(f"{self._chapter} has measured nothing for {', '.join(missing)}")
-        rows = [(each.badge, each.statement, _in_fact(each, self._filled(each))) for each in self._claims.values()]
-        prose.report(_table(("claim", "the note said", "we measured"), rows))
+        rows = [
+            (each.badge, each.statement, sentences(each.correction, self._filled(each)))
+            for each in self._claims.values()
+        ]
+        prose.report(table(("claim", "the note said", "we measured"), rows))
 
     def _evidence(self, claim: Claim) -> str:
         formats = {key: spec for _, key, spec, _ in Formatter().parse(claim.finding) if key}
@@ -91,14 +94,11 @@ def of(chapter: str, parameters: Parameters | None = None) -> Part:
 # Writing
 
 
-def _in_fact(claim: Claim, finding: str) -> str:
-    return " ".join(f"{text[0].upper()}{text[1:].rstrip('.')}." for text in (claim.correction, finding) if text)
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _is_finite(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -106,12 +106,12 @@ class Claim:
         return f"{self.id.lower()}_{key}"
 
     def says(self, quote: Callable[[str, str], str]) -> str:
-        """The finding, with ``quote(key, format)`` in the place of each number; or why there is none."""
-        parts = (
+        """What stands for it, with ``quote(key, format)`` in the place of each number: a finding, or why there is none."""
+        finding = "".join(
             text + (quote(key, spec) if key is not None else "")
-            for text, key, spec, _ in Formatter().parse(self.finding or self.why)
+            for text, key, spec, _ in Formatter().parse(self.finding)
         )
-        return "".join(parts)
+        return finding if self.evidence == "measured" else sentences(f"*{self.evidence}:* {self.why}", finding)
 
     def broken(self, values: Mapping[str, float]) -> list[str]:
         """The relations that `values` do not satisfy, each in words with the claim's name."""
@@ -121,6 +121,11 @@ class Claim:
             for key, demanded in self.measured.items()
             if not demanded.holds(values[key], values)
         ]
+
+
+def sentences(*texts: str) -> str:
+    """Those of `texts` that say something, each with its full stop."""
+    return " ".join(f"{text.rstrip('.')}." for text in texts if text)
 
 
 def read(path: Path | None = None) -> dict[str, Claim]:

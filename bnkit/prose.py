@@ -34,6 +34,11 @@ def glue(name: str, value: object) -> None:
     display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}})
 
 
+def quote(chapter: str, name: str, spec: str) -> str:
+    """The role by which a page of the book quotes what `chapter`, as "08-mnist", stored under `name`, formatted."""
+    return f"{{glue:text}}`/chapters/{chapter}.ipynb::{name}:{spec}`"
+
+
 def show_source(thing: object) -> None:
     """Show the source of a function or class as the page's code: the tested code itself, never a copy."""
     display(Markdown(f"```python\n{inspect.getsource(thing).rstrip()}\n```"))

@@ -38,8 +38,11 @@ def committed(book: Book, claims: Ledger) -> list[Finding]:
         document: "\n\n".join(_source(cell) for cell in here if cell["cell_type"] == "markdown")
         for document, here in cells.items()
     }
-    found = [Finding(LEDGER, claim.id, problem) for claim in claims.values() for problem in _claim(claim, cells, texts)]
-    found += [Finding(LEDGER, claim.id, problem) for claim in claims.values() for problem in _test(claim, book.root)]
+    found = [
+        Finding(LEDGER, "", f"{claim.id} {problem}")
+        for claim in claims.values()
+        for problem in (*_claim(claim, cells, texts), *_test(claim, book.root))
+    ]
     found += [Finding(document, *what) for document, here in cells.items() for what in _tags(here, claims)]
     return found + [Finding(document, "", what) for document, text in texts.items() for what in _badges(text, claims)]
 

@@ -57,5 +57,12 @@ def _cells(document: nodes.document) -> dict[str, nodes.Element]:
 
 
 def _rows(document: nodes.document) -> dict[str, nodes.Element]:
-    rows = ((re.match(r"C\d\d\b", row.astext()), row) for row in document.findall(nodes.row))
-    return {match[0].lower(): row for match, row in rows if match}
+    """The rows of the table of claims, by the claims' ids in small letters; table and verdicts get their classes."""
+    found = {}
+    for row in document.findall(nodes.row):
+        if re.match(r"C\d\d\b", row.astext()):
+            found[row[0].astext().lower()] = row
+            row[1]["classes"].append(f"claim-{row[1].astext().replace(' ', '-')}")
+            table = row.parent.parent.parent
+            table["classes"] = [*{*table["classes"], "claims"}]
+    return found
