@@ -106,7 +106,7 @@ class Claim:
         return f"{self.id.lower()}_{key}"
 
     def says(self, quote: Callable[[str, str], str]) -> str:
-        """What stands for it, with ``quote(key, format)`` in the place of each number: a finding, or why there is none."""
+        """The finding, with ``quote(key, format)`` in the place of each number; or why there is none."""
         finding = "".join(
             text + (quote(key, spec) if key is not None else "")
             for text, key, spec, _ in Formatter().parse(self.finding)
