@@ -184,9 +184,8 @@ def _problems(entry: dict) -> list[str]:
         "not testable here": ("cell", "why"),
         "pending": ("why",),
     }
-    problems += [
-        f"has evidence {evidence!r} and so needs {name!r}" for name in wanted.get(evidence, ()) if not entry.get(name)
-    ]
+    needed = (*wanted.get(evidence, ()), *(("finding", "test") if measured else ()))
+    problems += [f"has evidence {evidence!r} and so needs {name!r}" for name in needed if not entry.get(name)]
     if evidence in ("not testable here", "pending") and measured:
         problems.append(f"has measured values although its evidence is {evidence!r}")
     for key, text in measured.items():
