@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from bnkit import checkpoints, datasets, paths, probes, records
-from bnkit.layers import BatchNorm
-from bnkit.mlp import MLP
-from bnkit.training import Progress, Recipe, Watch, fit, restore, sgd, state_arrays
+from bnkit import checkpoints, paths, records
+from bnkit.tasks import inception, mnist
+from bnkit.tasks.inception import InceptionRecipe
+from bnkit.tasks.mnist import MLPRecipe
+from bnkit.training import Progress, Recipe, fit, restore, sgd, state_arrays
 
-CHECKPOINT_EVERY = 5000  # steps: what a kill costs at most
+TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task}
+CHECKPOINT_SECONDS = 60  # what a kill costs at most
 OTHER_PLATFORM = 0.02  # see verify
 
 
@@ -36,7 +36,7 @@ class Experiment:
 
 def _mnist() -> Iterator[Experiment]:
     """Section 4.1. The paper gives neither learning rate nor standard deviation of the initial weights."""
-    base = Recipe(dataset="mnist")
+    base = MLPRecipe(dataset="mnist")
     for label, norm in (("with-bn", "batch"), ("without-bn", None)):
         net = replace(base, norm=norm)
         yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
@@ -50,7 +50,43 @@ def _mnist() -> Iterator[Experiment]:
                 yield Experiment(name, recipe, 3, "control for the abstract's 'less careful about initialization'")
 
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _mnist()}
+BASE_RATE = 0.01  # the best of _sweep for the network without batch normalization
+
+
+def _inception() -> Iterator[Experiment]:
+    """Section 4.2: the five networks of Section 4.2.2 and the two that it mentions in passing."""
+    base = InceptionRecipe(learning_rate=BASE_RATE)
+    baseline = replace(base, norm="batch")
+    x5 = replace(
+        baseline,
+        learning_rate=5 * BASE_RATE,
+        dropout=0.0,
+        weight_decay=base.weight_decay / 5,
+        decay_steps=base.decay_steps // 6,
+        lrn=False,
+        shuffle=True,
+        light=base.light / 4,
+        steps=base.steps // 2,
+    )
+    yield Experiment("inception/inception", base, 3, "Section 4.2.2: the network without batch normalization")
+    yield Experiment("inception/bn-baseline", baseline, 3, "Section 4.2.2: the same with it, and nothing else changed")
+    yield Experiment("inception/bn-x5", x5, 3, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5")
+    x30 = replace(x5, learning_rate=30 * BASE_RATE)
+    yield Experiment("inception/bn-x30", x30, 3, "Section 4.2.2: the same, learning rate times 30")
+    sigmoid = replace(x5, activation="sigmoid")
+    yield Experiment("inception/bn-x5-sigmoid", sigmoid, 3, "Section 4.2.2: sigmoid instead of ReLU")
+
+
+def _sweep() -> Iterator[Experiment]:
+    """The learning rate that is fair to the network without batch normalization."""
+    for rate in (0.003, 0.01, 0.03, 0.1):
+        recipe = InceptionRecipe(learning_rate=rate, steps=1500)
+        yield Experiment(f"inception/inception-lr-{rate:g}", recipe, 1, "which base learning rate is fair")
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for family in (_mnist, _inception, _sweep) for experiment in family()
+}
 
 
 def experiment(name: str) -> Experiment:
@@ -61,94 +97,10 @@ def experiment(name: str) -> Experiment:
         raise KeyError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}") from None
 
 
-# From a recipe to a network, its data and its probes
-
-
-def build(recipe: Recipe, inputs: int, classes: int) -> nn.Module:
-    """The network of `recipe`, freshly initialised from its seed."""
-    norms: dict[str | None, Callable[[int], nn.Module] | None] = {
-        None: None,
-        "batch": lambda features: BatchNorm(features, eps=recipe.eps),
-    }
-    return MLP(
-        inputs,
-        recipe.hidden,
-        classes,
-        norm=norms[recipe.norm],
-        activation=recipe.activation,
-        init_sigma=recipe.init_sigma,
-        generator=torch.Generator().manual_seed(recipe.seed),
-    )
-
-
-def landmarks(steps: int) -> frozenset[int]:
-    """Steps at which accuracy and loss are taken: dense where curves bend, every 1,000 later; always first and last."""
-    grid = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
-    return frozenset(step for step in grid if step < steps) | {steps}
-
-
-def sparse_landmarks(steps: int) -> frozenset[int]:
-    """Steps at which whole layers are described: fewer, as a record keeps three numbers for each of 100 units."""
-    grid = [0, 100, 500, 1000, 1500, 2000, 2500, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
-    return frozenset(step for step in grid if step < steps) | {steps}
-
-
-class _Data:
-    """A data set on the device: pictures binary, as Section 4.1 has them, and indexed in the recipe's order."""
-
-    def __init__(self, recipe: Recipe, device: torch.device):
-        self.set = datasets.load(recipe.dataset)
-        self.classes = len(self.set.classes)
-        self.train, self.train_labels = self._tensors(self.set.train_images, self.set.train_labels, device)
-        self.test, self.test_labels = self._tensors(self.set.test_images, self.set.test_labels, device)
-        self.test = self.test.float()
-        self.recipe = recipe
-
-    def _tensors(self, images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        pixels = datasets.binarise(images, self.set.white)
-        return torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
-
-    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        recipe = self.recipe
-        for index in datasets.batches(len(self.train), recipe.batch_size, recipe.seed, start):
-            chosen = torch.from_numpy(index).to(self.train.device)
-            # index_select copies rows whole, several times faster than self.train[chosen]
-            yield self.train.index_select(0, chosen).float(), self.train_labels.index_select(0, chosen)
-
-    def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2: drawn like training batches, from a stream of their own, always the same."""
-        order = datasets.batches(len(self.train), self.recipe.batch_size, seed=1_000_003 + self.recipe.seed)
-        for _, index in zip(range(self.recipe.population_batches), order, strict=False):
-            yield self.train.index_select(0, torch.from_numpy(index).to(self.train.device)).float()
-
-
-def _watches(recipe: Recipe, data: _Data, checksums: dict[str, str]) -> list[Watch]:
-    """What Figure 1 shows, and what explains it; all of it in the inference network of Algorithm 2, on test data."""
-    sparse = sparse_landmarks(recipe.steps)
-
-    def figure_1(step: int, model: nn.Module, _) -> dict:
-        last = model.hidden[-1]
-        with probes.inference(model, data.population()):
-            found = {"test_accuracy": round(probes.accuracy(model, data.test, data.test_labels), 6)}
-            if step in sparse:
-                inputs = probes.input_of(last.activation, model, data.test)
-                found["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
-        if step in sparse:
-            checksums[str(step)] = probes.checksum(model)
-            if recipe.norm:
-                found["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
-        return found
-
-    return [Watch(landmarks(recipe.steps), figure_1)]
-
-
-_MEANING = {
-    "test_accuracy": "share of test examples classified correctly, by the inference network of Algorithm 2",
-    "loss": "mean training cross-entropy since the previous entry, in nats",
-    "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the last hidden layer: "
-    "test set, inference network; step x unit x percentile",
-    "gamma": "gamma of each unit in the last hidden layer; step x unit",
-}
+def find_data(name: str) -> None:
+    """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it cannot be had."""
+    recipe = experiment(name).recipe
+    TASKS[type(recipe)].load(recipe)
 
 
 # The four things one does with a run
@@ -166,43 +118,48 @@ def train(
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
     `device` is "auto" (a GPU where there is one), "cpu" or "cuda". With `checkpoint`, a file name, the run is taken up
-    where that file left it and kept there every 5,000 steps; the file is removed at the end. `on_step` is told the
+    where that file left it and kept there every minute; the file is removed at the end. `on_step` is told the
     number of steps done, now and then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
     """
     began = time.perf_counter()
     place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    data = _Data(recipe, place)
-    model = build(recipe, data.test.shape[1], data.classes).to(place)
-    optimiser = sgd(model, recipe)
+    task = TASKS[type(recipe)](recipe, place)
+    optimiser = sgd(task.model, recipe)
     progress, checksums = Progress(), {}
     key = _digest(recipe)
     if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
-        restore(model, optimiser, found[0])
+        restore(task.model, optimiser, found[0])
         progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
 
+    saved = time.monotonic()
+
     def pause(progress: Progress) -> None:
+        nonlocal saved
         on_step(progress.step)
-        if checkpoint and progress.step % CHECKPOINT_EVERY == 0 and progress.step < recipe.steps:
+        if checkpoint and time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps:
             facts = {"recipe": key, "progress": vars(progress), "checksums": checksums}
-            checkpoints.save(checkpoint, state_arrays(model, optimiser), facts)
+            checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
+            saved = time.monotonic()
 
     fit(
-        model,
-        data.batches(progress.step),
+        task.model,
+        task.batches(progress.step),
         recipe,
-        _watches(recipe, data, checksums),
+        task.watches(checksums),
         optimiser=optimiser,
         progress=progress,
+        loss_of=task.loss,
+        pause_every=task.PAUSE_EVERY,
         on_pause=pause,
     )
     for name, curve in progress.curves.items():
-        curve["what"] = _MEANING[name]
+        curve["what"] = task.MEANING[name]
     progress.curves["loss"]["values"] = records.round_to(progress.curves["loss"]["values"], 6)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     manifest = records.manifest(
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        data_digest=data.set.digest,
+        data_digest=task.digest,
         wall_seconds=round(time.perf_counter() - began, 1),
         diverged_at=progress.diverged_at,
         checksums=checksums,

@@ -27,10 +27,13 @@ FLOORS = [
         "checkpoints",
         "ledger",
     ],
-    ["stack", "claims"],
+    ["trees"],
+    ["stack", "pictures", "claims"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
+    ["tasks."],
     ["experiments", "bench"],
+    ["workers"],
     ["__main__"],
 ]
 PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "ledger", "book"}
@@ -46,6 +49,7 @@ NEED_NO_TORCH = [
     "prose",
     "ledger",
     "claims",
+    "pictures",
 ]
 
 
