@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from bnkit import datasets, paths, pictures, records
+from bnkit import datasets, pictures, records
 
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
@@ -31,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
     command.add_argument("--only", default="", help="names that begin with this")
     command.set_defaults(do=_runs)
+
+    command = commands.add_parser("ensemble", help="record what averaged answers of trained networks are worth")
+    command.add_argument("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
+    command.set_defaults(do=_ensemble)
 
     command = commands.add_parser("verify", help="train the first steps of a recorded run again and compare")
     command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
@@ -121,6 +125,15 @@ def _runs(options: argparse.Namespace) -> int:
                 failed += problem is not None
                 bar.write(f"{futures[future]}: {problem}" if problem else future.result())
     return 1 if failed else 0
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from bnkit import experiments
+
+    record, path = experiments.ensemble(options.name)
+    for members, accuracy in zip(*record.curve("test_accuracy"), strict=True):
+        print(f"{record.name}: test accuracy {accuracy:.4f} with {members} members")
+    print(f"stored as {path}")
 
 
 def _verify(options: argparse.Namespace) -> int:

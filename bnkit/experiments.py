@@ -9,11 +9,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from bnkit import checkpoints, paths, records
+from bnkit import checkpoints, paths, probes, records
 from bnkit.tasks import inception, mnist
 from bnkit.tasks.inception import InceptionRecipe
 from bnkit.tasks.mnist import MLPRecipe
@@ -50,43 +52,53 @@ def _mnist() -> Iterator[Experiment]:
                 yield Experiment(name, recipe, 3, "control for the abstract's 'less careful about initialization'")
 
 
-BASE_RATE = 0.01  # the best of _sweep for the network without batch normalization
+BASE_RATE = 0.01  # the best of the sweep below for the network without batch normalization
 
 
 def _inception() -> Iterator[Experiment]:
-    """Section 4.2: the five networks of Section 4.2.2 and the two that it mentions in passing."""
+    """Section 4.2: the five networks of Section 4.2.2, the two it mentions in passing, and what explains them."""
     base = InceptionRecipe(learning_rate=BASE_RATE)
     baseline = replace(base, norm="batch")
-    x5 = replace(
-        baseline,
-        learning_rate=5 * BASE_RATE,
-        dropout=0.0,
-        weight_decay=base.weight_decay / 5,
-        decay_steps=base.decay_steps // 6,
-        lrn=False,
-        shuffle=True,
-        light=base.light / 4,
-        steps=base.steps // 2,
-    )
+    changes = {  # the seven of Section 4.2.1, in its order
+        "rate": {"learning_rate": 5 * BASE_RATE},
+        "dropout": {"dropout": 0.0},
+        "weight-decay": {"weight_decay": base.weight_decay / 5},
+        "decay": {"decay_steps": base.decay_steps // 6},
+        "lrn": {"lrn": False},
+        "shuffle": {"shuffle": True},
+        "light": {"light": base.light / 4},
+    }
+    shorter = {"steps": base.steps // 2}
+    x5 = replace(baseline, **{name: value for change in changes.values() for name, value in change.items()}, **shorter)
     yield Experiment("inception/inception", base, 3, "Section 4.2.2: the network without batch normalization")
     yield Experiment("inception/bn-baseline", baseline, 3, "Section 4.2.2: the same with it, and nothing else changed")
     yield Experiment("inception/bn-x5", x5, 3, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5")
     x30 = replace(x5, learning_rate=30 * BASE_RATE)
     yield Experiment("inception/bn-x30", x30, 3, "Section 4.2.2: the same, learning rate times 30")
-    sigmoid = replace(x5, activation="sigmoid")
-    yield Experiment("inception/bn-x5-sigmoid", sigmoid, 3, "Section 4.2.2: sigmoid instead of ReLU")
-
-
-def _sweep() -> Iterator[Experiment]:
-    """The learning rate that is fair to the network without batch normalization."""
-    for rate in (0.003, 0.01, 0.03, 0.1):
-        recipe = InceptionRecipe(learning_rate=rate, steps=1500)
-        yield Experiment(f"inception/inception-lr-{rate:g}", recipe, 1, "which base learning rate is fair")
+    sigmoid = {"activation": "sigmoid"}
+    yield Experiment("inception/bn-x5-sigmoid", replace(x5, **sigmoid), 3, "Section 4.2.2: sigmoid instead of ReLU")
+    plain_x5 = replace(base, learning_rate=5 * BASE_RATE, **shorter)
+    yield Experiment("inception/inception-x5", plain_x5, 3, "Section 4.2.2, in passing: Inception at 5 times its rate")
+    plain_sigmoid = replace(base, **sigmoid, **shorter)
+    yield Experiment("inception/inception-sigmoid", plain_sigmoid, 3, "Section 4.2.2, in passing: Inception, sigmoid")
+    for name, change in changes.items():
+        recipe = replace(x5, **{field: getattr(base, field) for field in change})
+        yield Experiment(f"inception/bn-x5-but-{name}", recipe, 1, "Section 4.2.1: BN-x5 with this change taken back")
+    for label, net, rates in (
+        ("inception", base, (0.003, 0.01, 0.03, 0.1)),
+        ("bn-baseline", baseline, (0.1, 0.3, 1, 3)),
+    ):
+        for rate in rates:
+            recipe = replace(net, learning_rate=rate, decay_steps=3000, steps=1500)
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 1, "which base rate is fair, which still trains")
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for family in (_mnist, _inception, _sweep) for experiment in family()
+    experiment.name: experiment for family in (_mnist, _inception) for experiment in family()
 }
+
+
+ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # name -> members, and how many seeds of them
 
 
 def experiment(name: str) -> Experiment:
@@ -113,23 +125,26 @@ def train(
     variant: str = "run",
     device: str = "auto",
     checkpoint: Path | None = None,
+    answers: Path | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> records.Record:
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
     `device` is "auto" (a GPU where there is one), "cpu" or "cuda". With `checkpoint`, a file name, the run is taken up
-    where that file left it and kept there every minute; the file is removed at the end. `on_step` is told the
-    number of steps done, now and then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
+    where that file left it and kept there every minute; the file is removed at the end. `answers` is a file for the
+    class probabilities that the trained network gives the test examples, for ``ensemble``. `on_step` is told the number
+    of steps done, now and then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
     """
     began = time.perf_counter()
     place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     task = TASKS[type(recipe)](recipe, place)
     optimiser = sgd(task.model, recipe)
-    progress, checksums = Progress(), {}
+    progress, checksums, earlier = Progress(), {}, 0.0
     key = _digest(recipe)
     if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
         restore(task.model, optimiser, found[0])
         progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
+        earlier = found[1]["seconds"]
 
     saved = time.monotonic()
 
@@ -137,7 +152,8 @@ def train(
         nonlocal saved
         on_step(progress.step)
         if checkpoint and time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps:
-            facts = {"recipe": key, "progress": vars(progress), "checksums": checksums}
+            seconds = earlier + time.perf_counter() - began
+            facts = {"recipe": key, "progress": vars(progress), "checksums": checksums, "seconds": seconds}
             checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
             saved = time.monotonic()
 
@@ -154,13 +170,16 @@ def train(
     )
     for name, curve in progress.curves.items():
         curve["what"] = task.MEANING[name]
-    progress.curves["loss"]["values"] = records.round_to(progress.curves["loss"]["values"], 6)
+    if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
+        loss["values"] = records.round_to(loss["values"], 6)
+    if answers and progress.diverged_at is None:
+        _keep(answers, task)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     manifest = records.manifest(
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         data_digest=task.digest,
-        wall_seconds=round(time.perf_counter() - began, 1),
+        wall_seconds=round(earlier + time.perf_counter() - began, 1),
         diverged_at=progress.diverged_at,
         checksums=checksums,
     )
@@ -185,15 +204,65 @@ def run(
         recipe = replace(recipe, steps=steps)
         folder = paths.cache() / "runs" / f"{steps}-steps"
     group, variant = name.split("/")
+    asked = any(name == of for of, _ in ENSEMBLES.values())
     record = train(
         recipe,
         experiment=group,
         variant=variant,
         device=device,
         checkpoint=paths.cache() / "checkpoints" / group / variant / f"seed-{seed}-{_digest(recipe)}.npz",
+        answers=_answers(name, recipe) if asked else None,
         on_step=on_step,
     )
     return record, records.save(record, folder)
+
+
+def ensemble(name: str) -> tuple[records.Record, Path]:
+    """Record how accurate the averaged class probabilities of the members of an ensemble are (Section 4.2.3).
+
+    The members' answers are in the cache since they were trained; raises ``records.RecordError`` where one is not. The
+    curve `test_accuracy` counts members, not steps: the mean over all choices of so many of them.
+    """
+    try:
+        of, seeds = ENSEMBLES[name]
+    except KeyError:
+        raise KeyError(f"no ensemble {name!r}; there are: {', '.join(ENSEMBLES)}") from None
+    members, labels = [], None
+    for seed in range(seeds):
+        kept = checkpoints.load(_answers(of, replace(experiment(of).recipe, seed=seed)))
+        if kept is None:
+            again = f"python -m bnkit run {of} --seed {seed}"
+            raise records.RecordError(f"the answers of {of} seed {seed} are not in the cache. Train it again: {again}")
+        members.append(kept[0]["probabilities"])
+        labels = kept[0]["labels"]
+    means = []
+    for count in range(1, seeds + 1):
+        chosen = [np.mean(choice, axis=0) for choice in combinations(members, count)]
+        means.append(float(np.mean([(p.argmax(1) == labels).mean() for p in chosen])))
+    group, variant = name.split("/")
+    curve = {
+        "steps": list(range(1, seeds + 1)),
+        "values": records.round_to(means, 6),
+        "what": "share of validation pictures that the averaged probabilities classify correctly, by number of members",
+    }
+    record = records.Record(group, variant, 0, _of(name), records.manifest(), {"test_accuracy": curve})
+    return record, records.save(record)
+
+
+def _of(name: str) -> dict:
+    """What an ensemble is made of: its recipe."""
+    of, seeds = ENSEMBLES[name]
+    return {"members": of, "seeds": list(range(seeds)), "recipe": experiment(of).recipe.as_dict()}
+
+
+def _answers(name: str, recipe: Recipe) -> Path:
+    return paths.cache() / "answers" / name / f"seed-{recipe.seed}-{_digest(recipe)}.npz"
+
+
+def _keep(path: Path, task: object) -> None:
+    with probes.inference(task.model, task.population()):
+        probabilities = task.probabilities(task.model).cpu().numpy()
+    checkpoints.save(path, {"probabilities": probabilities, "labels": task.test_labels.cpu().numpy()}, {})
 
 
 def missing() -> list[tuple[str, int]]:

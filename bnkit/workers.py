@@ -1,4 +1,4 @@
-"""One recorded run in a process of its own. Here, and not in ``__main__``, because a new process must find it by name."""
+"""One recorded run in a process of its own. Not in ``__main__``: a new process must find it by its module's name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -41,13 +41,13 @@ class InceptionRecipe(Recipe):
     batch_size: int = 32  # as in the paper
     momentum: float = 0.9  # the usual value; the paper says "with momentum"
     learning_rate: float = 0.01  # the best of a recorded sweep for the network without batch normalization
-    decay_steps: int = 3000  # the learning rate falls by the factor e in so many steps
+    decay_steps: int = 2000  # the learning rate falls by the factor e in so many steps
     dropout: float = 0.4  # share of dropped inputs of the softmax layer: that of the original Inception
     weight_decay: float = 5e-4  # of the weights, not of biases, gamma or beta
     lrn: bool = True  # Local Response Normalization in the stem
     shuffle: bool = False  # whether every epoch composes its mini-batches anew; else the same examples always meet
     light: float = 0.4  # photometric distortion: contrast and brightness off by up to this share
-    steps: int = 6000
+    steps: int = 4000
     population_batches: int = 30
 
     def rate(self, step: int) -> float:
