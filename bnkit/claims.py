@@ -58,7 +58,7 @@ class Part:
             (each.badge, each.statement, sentences(each.correction, self._filled(each)))
             for each in self._claims.values()
         ]
-        prose.report(table(("claim", "the note said", "we measured"), rows))
+        prose.table(("claim", "the note said", "we measured"), rows)
 
     def _evidence(self, claim: Claim) -> str:
         formats = {key: spec for _, key, spec, _ in Formatter().parse(claim.finding) if key}
@@ -89,15 +89,6 @@ def of(chapter: str, parameters: Parameters | None = None) -> Part:
     if not entries:
         raise LedgerError(f"no claim names {chapter!r} as its chapter")
     return Part(chapter, entries, parameters.changed() if parameters is not None else ())
-
-
-# Writing
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _is_finite(value: object) -> bool:

@@ -27,7 +27,12 @@ def report(markdown: str, site: str | None = None) -> None:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> None:
-    """Show a table: one row of column titles in `header`, then `rows`, all of the same length; cells are Markdown.
+    """Show a table; the arguments are those of ``as_table``."""
+    report(as_table(header, rows, align))
+
+
+def as_table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> str:
+    """A table: one row of column titles in `header`, then `rows`, all of the same length; cells are Markdown.
 
     `align` has one letter a column, "l" or "r". Left out, a column stands to the right when each of its cells begins
     like a number, so that digits stand below digits. Raises ValueError when a row or `align` has another length.
@@ -41,7 +46,7 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str
     if len(align) != len(lines[0]) or set(align) - set("lr"):
         raise ValueError(f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} columns")
     lines.insert(1, [{"l": "---", "r": "---:"}[letter] for letter in align])
-    report("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 _NUMBER = re.compile(r"[(×+\-−*$]*\d")  # a sign, a bracket or bold type may stand before the first digit

@@ -139,7 +139,7 @@ def _numbers(nodes: Iterable[ast.AST]) -> frozenset[float]:
 def _reported(nodes: list[ast.AST]) -> Iterator[str]:
     """The typed parts of what a cell reports."""
     for call in nodes:
-        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "report":
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in ("report", "table"):
             for node in ast.walk(call):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     yield node.value

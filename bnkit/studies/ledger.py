@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from bnkit import prose
-from bnkit.claims import table
 from bnkit.ledger import EVIDENCE, VERDICTS, Claim, sentences
 
 HEAD = ("claim", "verdict", "the note said", "we measured", "chapter")
@@ -27,7 +26,7 @@ def by_chapter(claims: list[Claim]) -> str:
     rows = [(chapter, counts(each for each in claims if each.chapter == chapter)) for chapter in chapters]
     lines = [(_link(name, claims, name), *map(str, found.values()), str(sum(found.values()))) for name, found in rows]
     total = counts(claims)
-    return table(("chapter", *VERDICTS, "all"), [*lines, ("all", *map(str, total.values()), str(len(claims)))])
+    return prose.as_table(("chapter", *VERDICTS, "all"), [*lines, ("all", *map(str, total.values()), str(len(claims)))])
 
 
 def summary(claims: list[Claim]) -> str:
@@ -51,7 +50,9 @@ def show(claims: Iterable[Claim]) -> None:
     def found(claim: Claim) -> Callable[[str, str], str]:
         return lambda key, spec: prose.quote(claim.chapter, claim.name(key), spec)
 
-    prose.report(*(table(HEAD, [_row(each, numbers(each)) for each in claims]) for numbers in (demanded, found)))
+    prose.report(
+        *(prose.as_table(HEAD, [_row(each, numbers(each)) for each in claims]) for numbers in (demanded, found))
+    )
 
 
 def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
