@@ -522,4 +522,5 @@ def test_in_jupyterlab_the_table_says_what_values_must_be(shown, tmp_path):
     assert "{glue" not in plain
     assert "off by {glue:text}`/chapters/01-good.ipynb::c27_off:.0e` and" in site
     ran = {"cells": [{**code("x", ""), "outputs": shown}], "metadata": {}}
-    assert normalise(copy.deepcopy(ran))["cells"][0]["outputs"][0]["data"] == {"text/markdown": site}
+    for alone, face in ((False, site), (True, plain)):
+        assert normalise(copy.deepcopy(ran), alone)["cells"][0]["outputs"][0]["data"] == {"text/markdown": face}
