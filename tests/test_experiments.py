@@ -38,6 +38,8 @@ def test_every_control_changes_what_its_name_says_and_nothing_else():
 
 def test_every_recorded_run_is_one_of_today_s_recipes():
     for group, variant, seed in records.index():
+        if group == "after":
+            continue  # those have a registry and a test of their own: test_after_runs
         recorded = records.load(group, variant, seed)
         today = replace(experiments.experiment(f"{group}/{variant}").recipe, seed=seed)
         assert recorded.recipe == today.as_dict(), recorded.name
