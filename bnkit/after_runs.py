@@ -36,7 +36,7 @@ class SmallBatches:
     channels: tuple[int, ...] = (16, 32, 32)  # maps of each convolution
     rate_at_32: float = 0.1  # learning rate for batches of 32; for others in proportion to their size
     momentum: float = 0.9  # of the optimiser
-    examples: int = 60_000  # training images, each seen once
+    examples: int = 32_000  # training images, the first so many, each seen once
     seed: int = 0  # of the initial weights and of the order of the images
 
     @property
@@ -108,7 +108,8 @@ def _train_conv(recipe: SmallBatches, on_step: Callable[[int], None]) -> tuple[d
             yield x.index_select(0, index), labels.index_select(0, index)
 
     def measure(step: int, model: torch.nn.Module, _) -> dict[str, float]:
-        first = zip(range(min(POPULATION, len(x)) // recipe.batch_size), batches(1_000_003 + recipe.seed), strict=False)
+        enough = min(POPULATION, len(x)) // recipe.batch_size
+        first = zip(range(enough), batches(1_000_003 + recipe.seed), strict=False)
         with probes.inference(model, (batch for _, (batch, _) in first)):
             found = {"test_accuracy": probes.accuracy(model, x_test, labels_test)}
         found["test_accuracy_batch"] = _by_batch(model, x_test, labels_test, recipe.batch_size)
@@ -168,9 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         for each in RUNS.values():
             recorded = sum((each.name, seed) not in todo for seed in range(each.seeds))
-            print(
-                f"{GROUP}/{each.name:18} {each.recipe.steps:>7,} steps  {recorded}/{each.seeds} recorded  {each.purpose}"
-            )
+            print(f"{each.name:18} {each.recipe.steps:>7,} steps  {recorded}/{each.seeds} recorded  {each.purpose}")
         return 0
     torch.set_num_threads(1)  # networks this small gain nothing from more, and one thread can be repeated
     for name, seed in sorted(todo):

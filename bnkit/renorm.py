@@ -1,8 +1,8 @@
-"""Batch Renormalization (Ioffe 2017, Algorithm 1): BN that trains with what it will compute at inference, within bounds.
+"""Batch Renormalization (Ioffe 2017, Algorithm 1): BN that trains with what it will compute at inference, in bounds.
 
-The mini-batch still normalises; a scale r and a shift d then bring the result to where the moving averages would have put
-it. Both are constants to the gradient. With r = 1 and d = 0 this is BN; without bounds on r and d it is normalisation
-by the moving averages.
+The mini-batch still normalises; a scale r and a shift d then bring the result to where the moving averages would have
+put it. Both are constants to the gradient. With r = 1 and d = 0 this is BN; without bounds on r and d it is
+normalisation by the moving averages.
 """
 
 import torch
@@ -13,9 +13,9 @@ class BatchRenorm(nn.Module):
     """Batch Renormalization over all axes but 1. Shapes: (m, d) or (N, C, ...) -> the same.
 
     `new_weight` is the share of the new batch in the moving averages (alpha of the paper). The bounds `r_max`, at least
-    1, and `d_max`, at least 0, are plain attributes: the paper starts as BN and loosens them during training. The moving
-    averages are of the mean and of the *standard deviation*, as in the paper. Raises ValueError for bounds out of range
-    and for a training batch with one value per feature.
+    1, and `d_max`, at least 0, are plain attributes: the paper starts as BN and loosens them during training. The
+    moving averages are of the mean and of the *standard deviation*, as in the paper. Raises ValueError for bounds out
+    of range and for a training batch with one value per feature.
     """
 
     def __init__(
@@ -49,9 +49,7 @@ class BatchRenorm(nn.Module):
 
     def _batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.numel() == x.shape[1]:
-            raise ValueError(
-                f"one value per feature has no variance, shape {tuple(x.shape)}: use two or more, or eval()"
-            )
+            raise ValueError(f"one value per feature, {tuple(x.shape)}, has no variance: use two or more, or eval()")
         axes = [axis for axis in range(x.ndim) if axis != 1]
         var, mean = torch.var_mean(x, axes, correction=0)
         return mean, torch.sqrt(var + self.eps)

@@ -1,4 +1,4 @@
-"""The 25-layer linear network: as described by Santurkar et al. (2018), and with curves that fit a step made by hand."""
+"""The 25-layer linear network: as Santurkar et al. (2018) describe it, and with curves that fit steps made by hand."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from bnkit import landscape, stack
+from bnkit import landscape
 from bnkit.studies import linear
 
 SMALL = linear.Recipe(norm=True, depth=6, examples=50, learning_rate=1e-5, steps=8)
@@ -20,7 +20,7 @@ def test_the_network_is_the_one_described():
     assert abs(np.mean([layer["weight"].std() for layer in net.layers]) - 0.1**0.5) < 0.02  # Glorot: 2 / (10 + 10)
     assert x.shape == targets.shape == (1000, 10)
     assert np.linalg.matrix_rank(np.hstack([x, targets])) == 10  # the targets are a linear map of the inputs
-    assert (recipe.learning_rate, recipe.steps) == (1e-6, 10_000)
+    assert (recipe.learning_rate, recipe.steps) == (1e-6, 3_000)
     without = linear.network(replace(recipe, norm=False))
     for a, b in zip(net.layers, without.layers, strict=True):
         assert np.array_equal(a["weight"], b["weight"])
@@ -55,4 +55,3 @@ def test_curves_are_those_of_gradient_descent(norm):
 def test_divergence_is_an_error():
     with pytest.raises(FloatingPointError, match="diverged at step"), np.errstate(all="ignore"):
         linear.train(replace(SMALL, norm=False, learning_rate=10.0))
-    assert stack.LIMIT < np.inf

@@ -1,4 +1,4 @@
-"""The 25-layer linear network of Santurkar et al. (2018): no nonlinearity, no mini-batches, and still harder without BN.
+"""The 25-layer linear network of Santurkar et al. (2018): no nonlinearity and no mini-batches, but depth.
 
 Long enough to be recorded: ``bnkit.after_runs`` makes the records from ``train``.
 """
@@ -23,7 +23,7 @@ class Recipe:
     width: int = 10  # units in each, inputs and outputs
     examples: int = 1000  # Gaussian inputs, all of them in every step
     learning_rate: float = 1e-6  # for the sum of squared errors over all examples and outputs
-    steps: int = 10_000  # of gradient descent
+    steps: int = 3_000  # of gradient descent; they take 10,000
     seed: int = 0  # of the data and the initial weights
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,9 +65,8 @@ def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) ->
         if step in wanted:
             shift = landscape.interference(networks, slope, recipe.learning_rate)
             way = landscape.along(networks, slope, recipe.learning_rate, LENGTHS)
-            seen.append(
-                (step, loss[0], *(each[:, 0] for each in shift), way.losses[:, 0], way.change[:, 0], way.size[0])
-            )
+            of_layers = (each[:, 0] for each in shift)
+            seen.append((step, loss[0], *of_layers, way.losses[:, 0], way.change[:, 0], way.size[0]))
         stack.descend(networks, gradients, recipe.learning_rate)
         if networks.diverged.any():
             raise FloatingPointError(f"the linear network diverged at step {step}: {recipe}")
