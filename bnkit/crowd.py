@@ -87,6 +87,20 @@ def accuracy(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> np
     return right.double().mean(1).numpy()
 
 
+def inference(network: nn.Module, x: Tensor, networks: int) -> nn.Module:
+    """Put `network` into inference mode, the population of each batch normalization taken from `x`; return it.
+
+    One large mini-batch, as in Algorithm 2 with a single one. Shapes: x (m, inputs).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_running_stats()
+            module.momentum = None  # PyTorch's word for the plain average
+    with torch.no_grad():
+        network.train()(x.expand(networks, *x.shape))
+    return network.eval()
+
+
 def train(
     network: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],

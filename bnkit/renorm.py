@@ -32,8 +32,9 @@ class BatchRenorm(nn.Module):
         mean, std = self._batch(x) if self.training else (self.running_mean, self.running_std)
         x_hat = (x - self._wide(mean, x)) / self._wide(std, x)
         if self.training:
-            r, d = self.correction(mean.detach(), std.detach())
-            x_hat = x_hat * self._wide(r, x) + self._wide(d, x)
+            if (self.r_max, self.d_max) != (1, 0):  # else r is 1 and d is 0: BN
+                r, d = self.correction(mean.detach(), std.detach())
+                x_hat = x_hat * self._wide(r, x) + self._wide(d, x)
             with torch.no_grad():
                 self.running_mean.lerp_(mean.detach(), self.new_weight)
                 self.running_std.lerp_(std.detach(), self.new_weight)
