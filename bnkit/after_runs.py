@@ -35,9 +35,10 @@ class SmallBatches:
     batch_size: int  # examples per mini-batch, over which batch normalization takes its statistics
     dataset: str = "fashion-mnist"
     channels: tuple[int, ...] = (16, 32, 32)  # maps of each convolution
-    rate_at_32: float = 0.1  # learning rate for batches of 32; for others in proportion to their size
+    rate_at_32: float = 0.1  # learning rate at the first step for batches of 32; for others in proportion to their size
+    end: float = 0.0  # share of the learning rate that is left after the last step; it falls in a straight line
     momentum: float = 0.9  # of the optimiser
-    examples: int = 16_000  # training images, the first so many, each seen once
+    examples: int = 60_000  # training images, the first so many, each seen once
     seed: int = 0  # of the initial weights and of the order of the images
 
     @property
@@ -119,12 +120,14 @@ def _train_conv(recipe: SmallBatches, on_step: Callable[[int], None]) -> tuple[d
         return {name: round(value, 6) for name, value in found.items()}
 
     optimiser = torch.optim.SGD(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    fall = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, recipe.end, recipe.steps)
+    optimiser.register_step_post_hook(lambda *_: fall.step())
     watch = Watch(frozenset({recipe.steps}), measure)
     progress = fit(net, batches(recipe.seed), recipe, [watch], optimiser=optimiser, on_pause=lambda p: on_step(p.step))
     meaning = {
         "loss": "mean training cross-entropy since the previous entry, in nats",
         "test_accuracy": "share of test images named correctly, population statistics of Algorithm 2",
-        "test_accuracy_batch": "the same, 2,000 test images in mini-batches of the training size and with their statistics",
+        "test_accuracy_batch": "the same for 2,000 test images, by statistics of mini-batches as in training",
     }
     progress.curves["loss"]["values"] = records.round_to(progress.curves["loss"]["values"], 6)
     return {name: {**curve, "what": meaning[name]} for name, curve in progress.curves.items()}, data.digest

@@ -9,7 +9,7 @@ from bnkit import after_runs, convnet, datasets, records
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
 
-TINY = after_runs.SmallBatches(norm="batch", batch_size=8, dataset="digits", examples=240, channels=(8, 8))
+TINY = after_runs.SmallBatches(norm="batch", batch_size=8, dataset="digits", examples=480, channels=(8, 8))
 
 
 def test_the_rate_is_in_proportion_to_the_batch_and_every_run_sees_the_same_images():
@@ -17,7 +17,7 @@ def test_the_rate_is_in_proportion_to_the_batch_and_every_run_sees_the_same_imag
     assert len(runs) == 15
     for recipe in runs:
         assert recipe.learning_rate / recipe.batch_size == pytest.approx(0.1 / 32)
-        assert recipe.steps * recipe.batch_size == 16_000
+        assert recipe.steps * recipe.batch_size == 60_000
         assert replace(recipe, norm="batch", batch_size=2) == after_runs.RUNS["conv-batch-2"].recipe
 
 
@@ -35,7 +35,7 @@ def test_a_run_learns_and_can_be_repeated():
     assert first.curves == second.curves
     assert first.recipe == TINY.as_dict()
     steps, accuracy = first.curve("test_accuracy")
-    assert steps.tolist() == [30]
+    assert steps.tolist() == [60]
     assert accuracy[-1] > 0.3
     assert 0.1 < first.curve("test_accuracy_batch")[1][-1] != accuracy[-1]
     assert "test_accuracy_batch" not in after_runs.train(replace(TINY, norm="group")).curves, (
