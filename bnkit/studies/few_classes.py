@@ -59,7 +59,7 @@ def train(
     steps: int,
     size: int = 30,
     rate: float = 0.1,
-    hidden: Sequence[int] = (50, 50, 50),
+    hidden: Sequence[int] = (50, 50),
     new_weight: float = 0.02,
 ) -> Tested:
     """Train networks on batches with so many classes each, with Batch Renormalization or, without a schedule, with BN.

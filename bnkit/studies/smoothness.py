@@ -149,3 +149,20 @@ def passage(networks: stack.Stack, x: np.ndarray, labels: np.ndarray) -> Passage
         scales.append(np.median(layer["gamma"] ** 2 / var[:, 0], axis=1))
         kept.append((rest**2).sum((1, 2)) / (dy**2).sum((1, 2)))
     return Passage(np.array(scales), np.array(kept))
+
+
+def passages(
+    digits, *, depth: int, seeds: int, steps: int, rate: float = 0.1, width: int = 50, batch: int = 50
+) -> dict[str, Passage]:
+    """``passage`` of one mini-batch through ReLU networks at three moments: untrained, trained, and untrained with
+    weights a tenth as large."""
+    networks = build(digits, "relu", True, range(seeds), depth, width)
+    x, labels = digits.x[:batch], digits.labels[:batch]
+    small = stack.copy(networks)
+    for layer in small.layers[:depth]:
+        layer["weight"] *= 0.1
+    found = {"untrained": passage(networks, x, labels), "trained": None}
+    found["untrained, weights a tenth as large"] = passage(small, x, labels)
+    for _ in stack.train(networks, digits.x, digits.labels, rate, steps, batch):
+        pass
+    return found | {"trained": passage(networks, x, labels)}
