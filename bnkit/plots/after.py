@@ -18,7 +18,6 @@ from bnkit.plots import (
     Drawing,
     band,
     figure,
-    label_end,
     styled,
 )
 
@@ -134,7 +133,7 @@ def depths(layers: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawi
         axes.axhline(0.1, color=NEUTRAL, linewidth=1)
         _ticks(axes, layers)
         _percent(axes)
-        axes.legend(loc="center left", labelcolor="linecolor")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1), labelcolor="linecolor")
     left.set_ylabel("test accuracy")
     return drawing
 
@@ -150,9 +149,10 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np
     for index, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
         band(left, steps, course.norm[:, index].T, colour, label=name)
         if predicted[index] > 0:
-            right.plot(
-                [predicted[index]] * measured.shape[1], measured[index], "o", color=colour, markersize=6, alpha=0.8
-            )
+            place = [predicted[index]] * measured.shape[
+                1
+            ]  # settings of one product lie on one place: rings of all sizes
+            right.plot(place, measured[index], "o", color=colour, markersize=14 - 2 * index, fillstyle="none")
     left.set(yscale="log", xscale="log", title="length of the weights", xlabel="step", ylabel="‖w‖², mean over units")
     ends = np.array([0.8 * min(filter(None, predicted)), 1.25 * max(predicted)])
     right.plot(ends, ends, color=THEORY, linestyle="dotted")
@@ -234,9 +234,9 @@ def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     """Test accuracy against the width, for what is trained. `trained` holds a ``features.Trained`` by kind."""
     drawing, axes = figure(width=7.4, height=3.7)
     for (name, each), colour in zip(trained.items(), (WITH_BN, WRONG, THEORY), strict=True):
-        band(axes, widths, each.accuracy.T, colour, marker="o", markersize=4)
-        label_end(axes, widths, each.accuracy.mean(1), name, colour)
+        band(axes, widths, each.accuracy.T, colour, marker="o", markersize=4, label=f"trained: {name}")
     axes.set(xscale="log", xlabel="units in each of three hidden layers", ylabel="test accuracy")
     _ticks(axes, widths)
     _percent(axes)
+    axes.legend(loc="lower right", labelcolor="linecolor")
     return drawing
