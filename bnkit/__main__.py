@@ -75,16 +75,20 @@ def _positive(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from bnkit import experiments
+    from bnkit import after_runs, experiments
 
     missing = set(experiments.missing())
     for one in experiments.EXPERIMENTS.values():
         recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
         print(f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}")
+    after_runs.main(["--list"])
 
 
-def _run(options: argparse.Namespace) -> None:
-    from bnkit import experiments, workers
+def _run(options: argparse.Namespace) -> int | None:
+    from bnkit import after_runs, experiments, workers
+
+    if options.name.startswith(f"{after_runs.GROUP}/"):  # a registry of its own, for runs that know no steps and device
+        return after_runs.main(["--only", options.name.partition("/")[2]])
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
@@ -111,8 +115,11 @@ def _print_result(record: records.Record) -> None:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from bnkit import experiments, workers
+    from bnkit import after_runs, experiments, workers
 
+    after = f"{after_runs.GROUP}/"
+    if options.only[: len(after)] == after[: len(options.only)]:  # "" means these runs, too
+        after_runs.main(["--only", options.only[len(after) :]])
     todo = [(name, seed) for name, seed in experiments.missing() if name.startswith(options.only)]
     if not todo:
         print("nothing to do: every run is recorded")

@@ -162,6 +162,11 @@ def _recorded(each: Run, seed: int) -> bool:
         return False
 
 
+def verify(name: str, seed: int) -> records.Comparison:
+    """Make a recorded run again, all of it, and compare; on the platform of the record every number must be equal."""
+    return records.compare(records.load(GROUP, name, seed), train(replace(RUNS[name].recipe, seed=seed)))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Make what is missing, one run after the other; safe to stop and to start again."""
     from filelock import FileLock, Timeout
@@ -170,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bnkit.after_runs", description=main.__doc__)
     parser.add_argument("--only", default="", help="names that begin with this, as in data/runs/after/")
     parser.add_argument("--list", action="store_true", help="say what there is and what is recorded, and stop")
+    parser.add_argument("--verify", action="store_true", help="make seed 0 of each again instead, and compare")
     options = parser.parse_args(arguments)
     todo = set(missing())
     if options.list:
@@ -178,6 +184,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{each.name:18} {each.recipe.steps:>7,} steps  {recorded}/{each.seeds} recorded  {each.purpose}")
         return 0
     torch.set_num_threads(1)  # networks this small gain nothing from more, and one thread can be repeated
+    if options.verify:
+        found = {name: verify(name, 0) for name in RUNS if name.startswith(options.only)}
+        for name, each in found.items():
+            print(f"{name}: {'equal' if each.ok else f'differs by up to {max(each.largest_difference.values()):.3g}'}")
+        return 0 if all(each.ok for each in found.values()) else 1
     for name, seed in sorted(todo):
         lock = paths.cache() / "checkpoints" / f"{GROUP}-{name}-seed-{seed}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)

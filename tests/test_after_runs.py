@@ -52,6 +52,8 @@ def test_a_run_is_stored_and_then_not_missing(tmp_path, monkeypatch, capsys):
     assert after_runs.missing() == []
     recorded = records.load("after", "conv-batch-8", 1)
     assert recorded.recipe == replace(TINY, seed=1).as_dict()
+    assert after_runs.main(["--verify"]) == 0
+    assert "conv-batch-8: equal" in capsys.readouterr().out
     assert after_runs.main(["--list"]) == 0
     assert "2/2 recorded" in capsys.readouterr().out
     changed = after_runs.Run("conv-batch-8", replace(TINY, momentum=0), "a test", 1)
