@@ -4,6 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 from IPython.core.formatters import format_display_data
+from markdown_it import MarkdownIt
 from myst_nb.ext import glue as builder
 
 from bnkit import prose
@@ -26,6 +27,51 @@ def shown(monkeypatch):
 def test_a_sentence_is_markdown(shown):
     prose.report(f"The error falls to {1 / 3:.2f}.")
     assert shown[0].data["text/markdown"] == "The error falls to 0.33."
+
+
+def rendered(outputs) -> list[list[tuple[str, str]]]:
+    """The cells of the table shown, text and alignment, as a Markdown reader of its own sees them."""
+    tokens = MarkdownIt().enable("table").parse(outputs[0].data["text/markdown"])
+    texts = [token.content for token in tokens if token.type == "inline"]
+    styles = [token.attrs.get("style", "") for token in tokens if token.type in ("th_open", "td_open")]
+    columns = sum(token.type == "th_open" for token in tokens)
+    cells = list(zip(texts, styles, strict=True))
+    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
+
+
+def test_a_table_is_read_as_one_and_numbers_stand_to_the_right(shown):
+    prose.table(
+        ["kind", "growth", "$|x|$"], [["ReLU", "1.46 (1.47)", 3], ["tanh", "−1.2e-3", "**0.5**"], ["a\nb", "×2", 0]]
+    )
+    table = rendered(shown)
+    assert [[text for text, _ in row] for row in table] == [
+        ["kind", "growth", "$|x|$"],
+        ["ReLU", "1.46 (1.47)", "3"],
+        ["tanh", "−1.2e-3", "**0.5**"],
+        ["a b", "×2", "0"],
+    ]
+    assert [["right" in style for _, style in row] for row in table] == [[False, True, True]] * 4
+
+
+def test_a_column_with_one_word_stands_to_the_left_unless_told_otherwise(shown):
+    prose.table(["a", "b"], [[1, 2], ["none", 3]])
+    assert [["right" in style for _, style in row] for row in rendered(shown)] == [[False, True]] * 3
+    shown.clear()
+    prose.table(["a", "b"], [[1, 2], ["none", 3]], align="rl")
+    assert [["right" in style for _, style in row] for row in rendered(shown)] == [[True, False]] * 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "align", "said"),
+    [
+        ([[1, 2], [3]], None, "row 2 of the table has 1 cells"),
+        ([[1, 2]], "l", "each of the 2 columns"),
+        ([], "lx", "'lx'"),
+    ],
+)
+def test_a_crooked_table_is_refused(rows, align, said):
+    with pytest.raises(ValueError, match=said):
+        prose.table(["a", "b"], rows, align)
 
 
 @pytest.mark.parametrize("value", [0.25, 3, -1e-9, "with BN", True])
