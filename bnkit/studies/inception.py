@@ -177,9 +177,10 @@ def _inception() -> list[tuple[str, str, int]]:
 # What is read off them
 
 
-def best(runs: list[Record]) -> np.ndarray:
-    """Highest validation accuracy of each run. Shapes: (seeds,)."""
-    return np.array([run.curve("test_accuracy")[1].max() for run in runs])
+def best(runs: list[Record], until: float = np.inf) -> np.ndarray:
+    """Highest validation accuracy of each run, or of its first steps `until` some step. Shapes: (seeds,)."""
+    curves = [run.curve("test_accuracy") for run in runs]
+    return np.array([values[steps <= until].max() for steps, values in curves])
 
 
 def final(runs: list[Record]) -> np.ndarray:
@@ -224,14 +225,14 @@ def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
     return np.array([reach(*a, level) / reach(*b, level) for a, b, level in zip(*curves, levels, strict=True)])
 
 
-def noise(shown: Family) -> float:
+def noise(shown: Family, until: float = np.inf) -> float:
     """Standard deviation of the best accuracy from seed to seed, pooled over the networks, in percentage points.
 
     NaN where there is one seed only.
     """
     if shown.seeds < 2:
         return math.nan
-    return 100 * math.sqrt(np.mean([best(runs).var(ddof=1) for runs in shown.runs.values()]))
+    return 100 * math.sqrt(np.mean([best(runs, until).var(ddof=1) for runs in shown.runs.values()]))
 
 
 def gain(shown: Family, net: str, than: str) -> np.ndarray:
@@ -242,9 +243,9 @@ def gain(shown: Family, net: str, than: str) -> np.ndarray:
 class Worth(NamedTuple):
     """What one change of Section 4.2.1 is worth to BN-x5: positive where taking it back costs accuracy."""
 
-    points: float  # mean best accuracy of BN-x5 minus that without the change
+    points: float  # mean best accuracy of BN-x5 minus that without the change, over the steps that both were trained
     error: float  # standard error of it, from the pooled deviation over seeds
-    steps: float  # to Inception's mean best accuracy without the change; inf: never
+    reach: np.ndarray  # steps to Inception's mean best accuracy without the change, run by run; inf: never
 
     @property
     def clear(self) -> bool:
@@ -253,12 +254,13 @@ class Worth(NamedTuple):
 
 
 def worth(shown: Family, without: list[Record]) -> Worth:
-    """What the change is worth that the runs `without` lack."""
-    whole = best(shown.runs["bn-x5"])
+    """What the change is worth that the runs `without` lack; they may be shorter than those of BN-x5."""
+    until = without[0].recipe["steps"]
+    whole, less = best(shown.runs["bn-x5"], until), best(without, until)
     level = best(shown.runs["inception"]).mean()
-    steps = np.mean([reach(*run.curve("test_accuracy"), level) for run in without])
-    error = noise(shown) * math.sqrt(1 / len(whole) + 1 / len(without))
-    return Worth(100 * (whole.mean() - best(without).mean()), error, float(steps))
+    error = noise(shown, until) * math.sqrt(1 / len(whole) + 1 / len(less))
+    steps = [float(reach(*run.curve("test_accuracy"), level)) for run in without]
+    return Worth(100 * (whole.mean() - less.mean()), error, np.array(steps))
 
 
 def learns(run: Record) -> bool:
@@ -485,16 +487,19 @@ def figure_3(shown: Family) -> str:
 
 
 def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
-    """The seven changes, each taken back from BN-x5 alone, as a Markdown table."""
+    """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of the shorter runs."""
     x5 = shown.runs["bn-x5"]
-    rows = [("none: BN-x5", "", show(best(x5), 1, 100), "", show_reached(matching(shown, "bn-x5"), 0))]
+    until = min(runs[0].recipe["steps"] for runs in without.values())
+    level = best(shown.runs["inception"]).mean()
+    steps = [float(reach(*run.curve("test_accuracy"), level)) for run in x5]
+    rows = [("nothing: BN-x5", "", show(best(x5, until), 1, 100), "", show_reached(steps, 0))]
     for name, runs in without.items():
         field, what = CHANGES[name]
         found = worth(shown, runs)
         back = f"{setting(field, x5[0].recipe[field])} → {setting(field, runs[0].recipe[field])}"
         points = f"{signed(found.points)} ± {found.error:.1f}"
         points = f"**{points}**" if found.clear else points
-        rows.append((what, back, show(best(runs), 1, 100), points, show_reached([found.steps], 0)))
+        rows.append((what, back, show(best(runs), 1, 100), points, show_reached(found.reach, 0)))
     head = ("taken back", "setting", "best, %", "the change is worth, points", "steps to Inception's best")
     return table(head, rows, text=2)
 
@@ -553,7 +558,7 @@ def ensemble_table(record: Record) -> str:
         for model, _, crops, models, top1, top5 in paper()["figure4"]["rows"]
     ]
     rows += [
-        (f"here: {_count(members, 'network')}", members, 1, f"{100 * (1 - accuracy):.1f}", "–")
+        (f"here: {_count(int(members), 'network')}", members, 1, f"{100 * (1 - accuracy):.1f}", "–")
         for members, accuracy in zip(*record.curve("test_accuracy"), strict=True)
     ]
     return table(("model", "networks", "crops", "top-1 error, %", "top-5 error, %"), rows)
@@ -578,3 +583,195 @@ def inside(nets: Mapping[str, list[Record]]) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
+
+
+# What the chapter concludes, always from the recorded runs
+
+FINDINGS = {  # claim of the study note -> what it says, the verdict, and the measurement, with {key:format} for numbers
+    "C54": (
+        "BN was tested on a truly complex, deep convolutional network as well.",
+        "agrees",
+        "The whole network has {convolutions:,.0f} convolutions; the one trained here, of the same modules, "
+        "{small_convolutions:,.0f}",
+    ),
+    "C55": (
+        "On Inception as it is, BN has not the effect one hopes for, so the structure was changed a little.",
+        "imprecise",
+        "BN alone needs {papers_ratio:.2f} times fewer steps in the paper and {ratio:.2f} times fewer here",
+    ),
+    "C56": (
+        "Dropout was taken out, because BN regularises.",
+        "agrees",
+        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
+    ),
+    "C57": (
+        "Mini-batches were shuffled thoroughly; as less correlation is better, duplicates were removed.",
+        "wrong",
+        "No data were removed. Composing the mini-batches anew is worth {points:+.1f} ± {error:.1f} points to BN-x5",
+    ),
+    "C58": (
+        "L2 regularisation of the weights was cut to a fifth, simply because that worked.",
+        "agrees",
+        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
+    ),
+    "C59": (
+        "The decay of the learning rate was increased; as BN trains fast, it was 'reduced 6-fold'.",
+        "wrong",
+        "The rate falls {faster:.0f} times as fast: neither it nor its decay is reduced",
+    ),
+    "C60": (
+        "The learning rate itself was lowered, too.",
+        "wrong",
+        "It was raised {raised:.0f} times. The highest rate of our sweeps that still trains is {without_bn:g} without "
+        "BN and {with_bn:g} with it",
+    ),
+    "C61": (
+        "Local Response Normalization was taken out because that is the trend.",
+        "imprecise",
+        "With BN it is not necessary, says the paper; taking it out is worth {points:+.1f} ± {error:.1f} points to "
+        "BN-x5",
+    ),
+    "C62": (
+        "Photometric distortion was reduced, to test on real data rather than train on invented data.",
+        "imprecise",
+        "It is about training, in which each picture is seen fewer times; worth {points:+.1f} ± {error:.1f} points to "
+        "BN-x5",
+    ),
+    "C63": (
+        "Various structures were tested.",
+        "imprecise",
+        "{networks:.0f} networks of one structure; they differ in {settings:.0f} settings",
+    ),
+    "C64": (
+        "Inception is the original Inception structure.",
+        "imprecise",
+        "A new variant; its 13.6 million parameters come out as {parameters:,.0f} with 96 filters behind the pooling "
+        "of 4c and 4d and with the side tower",
+    ),
+    "C65": (
+        "BN-Baseline is Inception with BN in front of each nonlinearity.",
+        "agrees",
+        "The recipes differ in {differ:.0f} setting",
+    ),
+    "C66": (
+        "BN-x5 is BN-Baseline with five times the initial learning rate.",
+        "wrong",
+        "The recipes differ in {differ:.0f} settings, of which the rate is one",
+    ),
+    "C67": ("BN-x30 has thirty times the learning rate.", "agrees", "{times:.0f} times that of Inception"),
+    "C68": (
+        "BN-x5-Sigmoid is BN-x5 with sigmoids in the place of ReLUs.",
+        "agrees",
+        "The recipes differ in {differ:.0f} setting. With BN it reaches {with_bn:.1%}, Inception with sigmoids "
+        "{without_bn:.1%}",
+    ),
+    "C69": (
+        "BN-Baseline comes to a similar accuracy with about half of the training.",
+        "agrees",
+        "{papers_share:.0%} of the steps in the paper, {share:.0%} here",
+    ),
+    "C70": (
+        "BN-x5 comes to a similar accuracy 14 times faster.",
+        "agrees",
+        "{papers_ratio:.1f} times fewer steps in the paper, {ratio:.1f} times fewer here, {clock:.1f} times by the "
+        "clock",
+    ),
+    "C71": (
+        "BN-x30 is about 6 times faster than before.",
+        "wrong",
+        "In the paper {papers_ratio:.1f} times fewer steps to Inception's best and {papers_at_best:.1f} times fewer "
+        "to its own; here {reached:.0f} of {seeds:.0f} runs reach Inception's best",
+    ),
+    "C72": (
+        "The final accuracy of BN-x30 rises to 74.8 %.",
+        "agrees",
+        "{papers_gain:+.1f} points over Inception in the paper, {gain:+.1f} ± {deviation:.1f} here",
+    ),
+}
+
+
+def evidence(
+    shown: Family,
+    without: Mapping[str, list[Record]],
+    sweeps: Mapping[str, Mapping[float, list[Record]]],
+    sigmoid: list[Record],
+    counts: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    """What the recorded runs say on the claims C54 to C72, by claim and name.
+
+    `sigmoid` are the runs of Inception with sigmoids; `counts` holds what the chapter counted in the networks:
+    convolutions, small_convolutions, parameters.
+    """
+    recipes = {net: runs[0].recipe for net, runs in shown.runs.items()}
+    first, x5 = recipes["inception"], recipes["bn-x5"]
+    printed = paper()["figure3"]
+    papers_ratio = {net: printed["inception"][1] / printed[net][1] for net in ("bn-baseline", "bn-x5", "bn-x30")}
+    at_best = 1e6 * printed["inception"][1] / paper()["in_words"]["steps_at_best_of_bn_x30"]
+    apart = {field for recipe in recipes.values() for field in differing(first, recipe)}
+    x30 = gain(shown, "bn-x30", "inception")
+    fewer = {net: ratio(shown, net) for net in papers_ratio}
+    pace = seconds(shown.runs["inception"]) / seconds(shown.runs["bn-x5"])
+    found = {
+        "C54": {name: counts[name] for name in ("convolutions", "small_convolutions")},
+        "C55": {"papers_ratio": papers_ratio["bn-baseline"], "ratio": fewer["bn-baseline"].mean()},
+        "C59": {"faster": first["decay_steps"] / x5["decay_steps"]},
+        "C60": {
+            "raised": x5["learning_rate"] / first["learning_rate"],
+            "without_bn": largest_usable(sweeps["inception"]),
+            "with_bn": largest_usable(sweeps["bn-baseline"]),
+        },
+        "C63": {"networks": len(recipes), "settings": len(apart)},
+        "C64": {"parameters": counts["parameters"]},
+        "C65": {"differ": len(differing(first, recipes["bn-baseline"]))},
+        "C66": {"differ": len(differing(recipes["bn-baseline"], x5))},
+        "C67": {"times": recipes["bn-x30"]["learning_rate"] / first["learning_rate"]},
+        "C68": {
+            "differ": len(differing(x5, recipes["bn-x5-sigmoid"])),
+            "with_bn": best(shown.runs["bn-x5-sigmoid"]).mean(),
+            "without_bn": best(sigmoid).mean(),
+        },
+        "C69": {"papers_share": 1 / papers_ratio["bn-baseline"], "share": (1 / fewer["bn-baseline"]).mean()},
+        "C70": {
+            "papers_ratio": papers_ratio["bn-x5"],
+            "ratio": fewer["bn-x5"].mean(),
+            "clock": fewer["bn-x5"].mean() * pace,
+        },
+        "C71": {
+            "papers_ratio": papers_ratio["bn-x30"],
+            "papers_at_best": at_best,
+            "reached": np.count_nonzero(fewer["bn-x30"]),
+            "seeds": shown.seeds,
+        },
+        "C72": {
+            "papers_gain": printed["bn-x30"][2] - printed["inception"][2],
+            "gain": x30.mean(),
+            "deviation": x30.std(ddof=1),
+        },
+    }
+    for claim, name in (
+        ("C56", "dropout"),
+        ("C57", "shuffle"),
+        ("C58", "weight-decay"),
+        ("C61", "lrn"),
+        ("C62", "light"),
+    ):
+        found[claim] = worth(shown, without[name])._asdict()
+        del found[claim]["reach"]
+    return {claim: {key: float(value) for key, value in found[claim].items()} for claim in FINDINGS}
+
+
+def verdicts(found: Mapping[str, Mapping[str, float]]) -> str:
+    """What the note said beside what was measured, as a Markdown table."""
+    rows = [
+        (claim, said, verdict, f"{finding.format(**found[claim]).replace(' -', ' −')}.")
+        for claim, (said, verdict, finding) in FINDINGS.items()
+    ]
+    return table(("claim", "the note", "verdict", "we measured"), rows, text=4)
+
+
+def headline(shown: Family) -> dict[str, float]:
+    """The numbers that other pages quote, by name: accuracies in percent."""
+    numbers = {f"best_{net.replace('-', '_')}": 100 * best(runs).mean() for net, runs in shown.runs.items()}
+    for net in ("bn-baseline", "bn-x5"):
+        numbers[f"ratio_{net.replace('-', '_')}"] = ratio(shown, net).mean()
+    return numbers
