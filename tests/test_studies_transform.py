@@ -208,9 +208,9 @@ def test_around_the_nonlinearity(digits):
     assert before.shape == (50 * 2 * 7,)
     assert before.mean() == pytest.approx(0, abs=1e-9)
     assert before.var() == pytest.approx(1)
-    wu = (
-        1 / (1 + np.exp(-studies.normalised(digits.images[:50] @ networks.layers[0]["weight"][0])))
-    ) @ networks.layers[1]["weight"][0]
+    first, second = (layer["weight"][0] for layer in networks.layers[:2])
+    below = studies.normalised(digits.images[:50] @ first)
+    wu = (1 / (1 + np.exp(-below))) @ second
     close(before.reshape(50, 14)[:, 0], (wu[:, 0] - wu[:, 0].mean()) / wu[:, 0].std(), 1e-3)
     z = 1 / (1 + np.exp(-studies.normalised(wu)))[:, 0]
     close(after.reshape(50, 14)[:, 0], (z - z.mean()) / z.std(), 1e-3)
