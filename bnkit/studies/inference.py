@@ -1,7 +1,6 @@
 """Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what becomes of others.
 
-The network is small enough to be written out in NumPy, on top of ``bnkit.reference``; torch is here for one mutant of
-the layer only.
+The network is small enough to be written out in NumPy, on top of ``bnkit.reference``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,10 +8,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from bnkit import datasets, reference
-from bnkit.layers import BatchNorm
 from bnkit.reference import Population
 
 # A network with Batch Normalization, in NumPy
@@ -63,6 +60,13 @@ def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
 def by_population(populations: Sequence[Population]) -> Normalise:
     """Normalise by what training has averaged: Algorithm 2, line 11. One population for each layer."""
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
+
+
+def loss(network: Network, u: np.ndarray, labels: np.ndarray) -> float:
+    """The mean cross-entropy of a mini-batch in training, in nats."""
+    logits = run(network, u, by_batch)
+    logits -= logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(u)), labels]))
 
 
 def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[Network, list[np.ndarray]]:
@@ -132,6 +136,16 @@ def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Populat
     for u in batches:
         run(network, u, watch)
     return populations
+
+
+def blend(old: Population | None, new: Population, new_weight: float | None) -> Population:
+    """``reference.observe`` for a batch whose statistics are known: several averages share the work of one pass."""
+    if old is None:
+        return new
+    share = 1 / (old.batches + 1) if new_weight is None else new_weight
+    return Population(
+        (1 - share) * old.mean + share * new.mean, (1 - share) * old.var + share * new.var, old.batches + 1
+    )
 
 
 def truth(network: Network, u: np.ndarray) -> list[Population]:
@@ -207,8 +221,9 @@ def train(
     for number in range(1, steps + 1):
         indices = next(batches)
         gradient, xs = gradients(network, u[indices], labels[indices])
+        seen_now = [reference.observe(None, x) for x in xs]
         for name, weight in new_weights.items():
-            moving[name] = [reference.observe(old, x, weight) for old, x in zip(moving[name], xs, strict=True)]
+            moving[name] = [blend(old, new, weight) for old, new in zip(moving[name], seen_now, strict=True)]
         network = step(network, gradient, rate)
         if number > steps - last_epoch:
             sums.append([(layer.gamma, layer.beta) for layer in network.hidden])
@@ -337,18 +352,46 @@ def biased_stored(x: np.ndarray) -> Population:
     return right._replace(var=right.var * (m - 1) / m)
 
 
-class ModeFromGradients(BatchNorm):
-    """A mutant of the layer: it trains if gradients are enabled, whatever ``train()`` and ``eval()`` were told."""
+class Normalisation:
+    """Batch Normalization with a mode and a population of its own, as layers of libraries are; gamma 1 and beta 0."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        self.training = torch.is_grad_enabled()
-        return super().forward(input)
+    def __init__(self, features: int, training: bool):
+        self.training = training
+        self.population = Population(np.zeros(features), np.ones(features), 0)
+
+    def __call__(self, x: np.ndarray, gradients: bool) -> np.ndarray:
+        """Normalise x (m, d); `gradients` says whether the program around it is recording them."""
+        pair = np.ones(x.shape[1]), np.zeros(x.shape[1])
+        if not self.trains(gradients):
+            return reference.infer(x, *pair, self.population)
+        self.population = reference.observe(self.population, x, new_weight=0.1)
+        return reference.forward(x, *pair)[0]
+
+    def trains(self, gradients: bool) -> bool:
+        """Whether it is to use, and to keep, the statistics of the batch."""
+        return self.training
 
 
-def statistics_move(kind: type[BatchNorm], x: np.ndarray) -> tuple[bool, bool]:
-    """Whether a batch moves the running mean in training without gradients (it should), and in evaluation with them."""
-    recalibrated, frozen = kind(x.shape[1], dtype=torch.float64).train(), kind(x.shape[1], dtype=torch.float64).eval()
-    with torch.no_grad():
-        recalibrated(torch.from_numpy(x))
-    frozen(torch.from_numpy(x))
-    return bool(recalibrated.running_mean.any()), bool(frozen.running_mean.any())
+class ModeFromGradients(Normalisation):
+    """A mutant: it trains if gradients are recorded, whatever it was told."""
+
+    def trains(self, gradients: bool) -> bool:
+        return gradients
+
+
+SITUATIONS = {  # training mode, gradients recorded
+    "training": (True, True),
+    "evaluation": (False, False),
+    "collecting statistics again, Algorithm 2": (True, False),
+    "frozen, while the layers around it are fine-tuned": (False, True),
+}
+
+
+def statistics_move(kind: type[Normalisation], x: np.ndarray) -> dict[str, bool]:
+    """For each situation, whether a batch moves the population."""
+    moved = {}
+    for situation, (training, gradients) in SITUATIONS.items():
+        layer = kind(x.shape[1], training)
+        layer(x, gradients)
+        moved[situation] = layer.population.batches > 0
+    return moved
