@@ -3,6 +3,9 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -921,6 +924,19 @@ def test_one_value_and_eps_zero_are_fine_in_evaluation():
     ours, theirs = pair(2, eps=0.0)
     x = torch.ones(1, 3, dtype=torch.float64)
     assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+# ---- torch's own cases -----------------------------------------------------------------------------------------------
+
+
+def test_torchs_own_table_of_cases():
+    """22 cases of BatchNorm1d, 2d and 3d, in training and evaluation; 6 that must be refused."""
+    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("torchs_cases.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    counts = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines()]
+    assert {count for _, count in counts} == {"44", "6"}
+    assert len(counts) == 22
 
 
 # ---- Mutants: the checks above must reject these ---------------------------------------------------------------------
