@@ -52,9 +52,7 @@ def _channels(WIDE: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @jit
-def _tile(
-    t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr
-):
+def _tile(t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr):
     """Where tile t lies: its offsets into memory, and which of them exist.
 
     Tiles run down the examples first, then on to the next places. `ALIGN` divides the length of what is contiguous, L
@@ -267,9 +265,7 @@ def _partial_moments(
 
 
 @jit
-def _merged_moments(
-    parts_ptr, splits, channels, C, inv_m, WIDE: tl.constexpr, BLOCK_S: tl.constexpr
-):
+def _merged_moments(parts_ptr, splits, channels, C, inv_m, WIDE: tl.constexpr, BLOCK_S: tl.constexpr):
     """Mean and biased variance of each channel."""
     mean, m2 = _pool(
         _parts(parts_ptr, 0, splits, channels, C, WIDE, BLOCK_S),
