@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import PercentFormatter
 
 from bnkit.plots import (
     FASTER,
@@ -18,19 +18,13 @@ from bnkit.plots import (
     Drawing,
     band,
     figure,
+    powers,
     styled,
+    ticks,
 )
 
 COLOUR = {"with BN": WITH_BN, "without BN": WITHOUT_BN}
 NORMS = {"batch": WITH_BN, "group": FASTER, "layer": HIGHLIGHT}
-
-
-def _ticks(axes: Axes, places: Sequence[float], axis: str = "x") -> None:
-    """Write exactly these numbers below a logarithmic axis."""
-    which = getattr(axes, f"{axis}axis")
-    which.set_major_locator(FixedLocator(list(places)))
-    which.set_minor_locator(NullLocator())
-    which.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _percent(axes: Axes, top: float = 1.02) -> None:
@@ -75,6 +69,9 @@ def linear(runs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     change.set(title="gradient changed", ylabel="‖G − G'‖ / ‖G‖", yscale="log")
     for axes in (loss, cosine, change):
         axes.set(xscale="log", xlabel="step (from 1)")
+        powers(axes.xaxis)
+    powers(loss.yaxis)
+    powers(change.yaxis)
     loss.legend(loc="lower left", labelcolor="linecolor")
     return drawing
 
@@ -93,8 +90,11 @@ def paths(rates: Sequence[float], followed: Mapping) -> Drawing:
                 band(axes, path.steps + 1, values[:, row].T, COLOUR[name], label=name)
         for axes, title in zip(line, titles, strict=True):
             axes.set(xscale="log", yscale="log")
+            powers(axes.xaxis)
+            powers(axes.yaxis)
             if row == 0:
                 axes.set_title(title)
+        ticks(line[2].yaxis, (1, 2, 5, 10, 20, 50, 100))  # not even a decade
         line[0].set_ylabel(f"learning rate {rate:g}")
     for axes in grid[-1]:
         axes.set_xlabel("step (from 1)")
@@ -109,8 +109,9 @@ def rates(places: Sequence[float], accuracies: Mapping[str, np.ndarray]) -> Draw
     for name, accuracy in accuracies.items():
         band(axes, places, accuracy.T, COLOUR[name], marker="o", markersize=4, label=name)
     axes.set(xscale="log", xlabel="learning rate", ylabel="test accuracy")
-    _ticks(axes, places)
+    ticks(axes.xaxis, places)
     _percent(axes)
+    axes.set_title("ReLU, ten layers")
     axes.legend(loc="lower center", labelcolor="linecolor")
     return drawing
 
@@ -131,7 +132,7 @@ def depths(layers: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawi
     for axes, title in ((left, "chains of layers"), (right, "residual networks")):
         axes.set(title=title, xlabel="layers", xscale="log")
         axes.axhline(0.1, color=NEUTRAL, linewidth=1)
-        _ticks(axes, layers)
+        ticks(axes.xaxis, layers)
         _percent(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1), labelcolor="linecolor")
     left.set_ylabel("test accuracy")
@@ -163,8 +164,10 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np
         xlabel="predicted angle √(2ηλ), radians",
         ylabel="measured angle, radians",
     )
-    for axis in "xy":
-        _ticks(right, sorted({round(each, 3) for each in predicted if each}), axis)
+    powers(left.xaxis)
+    powers(left.yaxis)
+    for axis in (right.xaxis, right.yaxis):
+        ticks(axis, sorted({round(each, 3) for each in predicted if each}))
     drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawing
 
@@ -187,8 +190,8 @@ def small_batches(sizes: Sequence[int], accuracies: Mapping[str, np.ndarray], by
         linestyle="dashed",
         label="batch norm, batch statistics in the test",
     )
-    axes.set(xscale="log", xlabel="examples in a mini-batch", ylabel="test accuracy")
-    _ticks(axes, sizes)
+    axes.set(title="Fashion-MNIST", xscale="log", xlabel="examples in a mini-batch", ylabel="test accuracy")
+    ticks(axes.xaxis, sizes)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="lower right", labelcolor="linecolor")
     return drawing
@@ -206,6 +209,7 @@ def populations(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]
         for (name, (steps, accuracy)), colour in zip(curves.items(), colours, strict=False):
             band(axes, steps, accuracy, colour, label=name)
         axes.set(title=title, xscale="log", xlabel="training steps")
+        powers(axes.xaxis)
         _percent(axes)
     row[0].set_ylabel("test accuracy")
     row[-1].legend(loc="lower right", labelcolor="linecolor")
@@ -222,8 +226,8 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
     for (name, each), colour in zip(tested.items(), (WITH_BN, FASTER), strict=True):
         band(axes, classes, each.population.T, colour, marker="o", markersize=4, label=name)
         band(axes, classes, each.batch.T, colour, linestyle="dashed", marker="x", label=f"{name}, batch statistics")
-    axes.set(xscale="log", xlabel="classes in a training batch of 30", ylabel="test accuracy")
-    _ticks(axes, classes)
+    axes.set(title="digits", xscale="log", xlabel="classes in a training batch of 30", ylabel="test accuracy")
+    ticks(axes.xaxis, classes)
     _percent(axes)
     axes.legend(loc="lower right", labelcolor="linecolor")
     return drawing
@@ -235,8 +239,8 @@ def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     drawing, axes = figure(width=7.4, height=3.7)
     for (name, each), colour in zip(trained.items(), (WITH_BN, WRONG, THEORY), strict=True):
         band(axes, widths, each.accuracy.T, colour, marker="o", markersize=4, label=f"trained: {name}")
-    axes.set(xscale="log", xlabel="units in each of three hidden layers", ylabel="test accuracy")
-    _ticks(axes, widths)
+    axes.set(title="digits", xscale="log", xlabel="units in each of three hidden layers", ylabel="test accuracy")
+    ticks(axes.xaxis, widths)
     _percent(axes)
     axes.legend(loc="lower right", labelcolor="linecolor")
     return drawing
