@@ -98,13 +98,13 @@ def rotation(angles: Sequence[float], pictures: np.ndarray, rotated: Mapping) ->
     width = 0.9 * (angles[-1] - angles[0]) / len(angles)
     for angle, picture in zip(angles, pictures, strict=True):  # above the curves, each over its angle
         left.imshow(
-            picture, cmap="gray_r", extent=(angle - width / 2, angle + width / 2, 108, 138), aspect="auto", zorder=2
+            picture, cmap="gray_r", extent=(angle - width / 2, angle + width / 2, 108, 127), aspect="auto", zorder=2
         )
     left.set(
         xlabel="rotation of the test images in degrees",
         ylabel="test accuracy in %",
         xlim=(angles[0] - width / 2, angles[-1] + width / 2),
-        ylim=(0, 142),
+        ylim=(0, 130),
     )
     left.set_yticks(range(0, 101, 20))
     left.legend(loc="upper right", bbox_to_anchor=(1, 0.72), labelcolor="linecolor")

@@ -63,7 +63,7 @@ def _ellipse(axes: Axes, batch: np.ndarray) -> None:
 def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray]) -> Drawing:
     """One row per name: images (k, h, w), each row in its own grey scale, and at the right the correlations (d, d)."""
     images_of, edge = len(next(iter(rows.values()))), 0.92  # of a picture, where a place is 1 wide
-    drawing, axes = figure(width=8.2, height=1.2 * len(rows))
+    drawing, axes = figure(width=8.2, height=1.02 * len(rows))
     for row, (name, images) in enumerate(rows.items()):
         low, high = np.percentile(images, (1, 99))
         for place, image in enumerate(images):
@@ -94,7 +94,7 @@ def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
             axes.plot(np.arange(len(shown)), shown, color=COLOURS[name], label=name)
         axes.axhline(1e-2, color=THEORY, linestyle=":", linewidth=1)
         axes.set_xscale("symlog", linthresh=1)  # step 0 is there, too
-        axes.set(title=title, xlabel="gradient steps", yscale="log", ylim=(1e-6, 2))
+        axes.set(title=title, xlabel="gradient steps", yscale="log", ylim=(1e-6, 2), xlim=(0, 1.3 * len(shown)))
         ticks(axes.xaxis, [0, *(10**k for k in range(int(np.log10(len(shown) - 1)) + 1))])
         powers(axes.yaxis)
     panels[0].set_ylabel("excess training loss, start = 1")
