@@ -1,8 +1,8 @@
 """Batch Normalization on the CPU by the fused operators of ATen, the library below torch.
 
 Why it is there: the plain torch of ``bnkit.layers`` goes over the batch once for every operation, and reaches a sixth
-to a half of the speed of ``torch.nn``. A fused operator does the work of several in one go. A small batch is left to one
-such operator altogether, for there each call from Python costs more than the arithmetic. But its statistics are not
+to a half of the speed of ``torch.nn``. A fused operator does the work of several in one go. A small batch is left to
+one such operator altogether, for there each call from Python costs more than the arithmetic. But its statistics are not
 what one would wish for: channels last are summed one after the other in float32, which costs two digits where there are
 100,000 values in a channel, and contiguous maps are summed slowly. So a large batch is taken block by block, each of
 them while it is in the cache, and the statistics of the blocks are pooled.

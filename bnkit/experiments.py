@@ -104,7 +104,8 @@ def _inception() -> Iterator[Experiment]:
     for label, rates, steps, runs in sweeps:
         for rate in rates:
             recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
-            yield Experiment(f"inception/{label}-lr-{rate:g}", runs, "which base rate is fair, which still trains")
+            purpose = "which base rate is fair, which still trains"
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, runs, purpose)
 
 
 def _imagenet() -> Iterator[Experiment]:

@@ -31,6 +31,8 @@ FLOORS = [
     ["stack", "pictures"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
+    ["tasks.mnist", "tasks.inception"],
+    ["tasks.imagenet"],
     ["tasks."],
     ["experiments", "bench"],
     ["workers"],

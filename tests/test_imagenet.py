@@ -89,6 +89,7 @@ def finish(place: Path, process: subprocess.Popen) -> records.Record:
     return content
 
 
+@pytest.mark.skipif("BNKIT_SLOW" not in os.environ, reason="trains the full network four times; set BNKIT_SLOW=1")
 def test_two_processes_train_the_network_that_one_would_and_a_kill_costs_nothing(place, tree):
     alone = finish(place, start(place, tree, 1))
 
