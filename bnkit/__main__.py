@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from multiprocessing import get_context
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from bnkit import datasets, paths, records
+from bnkit import datasets, pictures, records
+
+_SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,12 +25,17 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--seed", type=_whole, default=0)
     command.add_argument("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--data", help="imagenet/...: a folder, .zip or .tgz with train/<class>/* and val/<class>/*")
     command.set_defaults(do=_run)
 
     command = commands.add_parser("runs", help="make every run that is missing; safe to stop and to start again")
     command.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
     command.add_argument("--only", default="", help="names that begin with this")
     command.set_defaults(do=_runs)
+
+    command = commands.add_parser("ensemble", help="record what averaged answers of trained networks are worth")
+    command.add_argument("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
+    command.set_defaults(do=_ensemble)
 
     command = commands.add_parser("verify", help="train the first steps of a recorded run again and compare")
     command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
@@ -39,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(do=_verify)
 
     command = commands.add_parser("data", help="find or download a data set and check it")
-    command.add_argument("name", choices=datasets.names())
+    command.add_argument("name", choices=(*datasets.names(), *pictures.names()))
     command.set_defaults(do=_data)
 
     command = commands.add_parser("bench", help="time ours beside its peers, one thread, as ratios")
@@ -79,20 +84,23 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from bnkit import experiments
+    from bnkit import experiments, workers
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
-    with _one_thread(), tqdm(total=steps, unit="step", disable=None) as bar:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
         record, path = experiments.run(
             options.name,
             options.seed,
             steps=options.steps,
             device=options.device,
+            source=options.data,
             on_step=lambda step: bar.update(step - bar.n),
         )
         bar.update(steps - bar.n)
-    _print_result(record)
-    print(f"stored as {path}")
+    if first:
+        _print_result(record)
+        print(f"stored as {path}")
 
 
 def _print_result(record: records.Record) -> None:
@@ -103,18 +111,18 @@ def _print_result(record: records.Record) -> None:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from bnkit import experiments
+    from bnkit import experiments, workers
 
     todo = [(name, seed) for name, seed in experiments.missing() if name.startswith(options.only)]
     if not todo:
         print("nothing to do: every run is recorded")
         return 0
-    for name in {experiments.experiment(name).recipe.dataset for name, _ in todo}:
-        datasets.load(name)  # a missing data set is one error now, not one for each run
+    for name in {name for name, _ in todo}:
+        experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = 0
     jobs = min(options.jobs, len(todo))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_one_run, name, seed): f"{name} seed {seed}" for name, seed in todo}
+        futures = {pool.submit(workers.one_run, name, seed): f"{name} seed {seed}" for name, seed in todo}
         with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
             for future in bar:
                 problem = future.exception()
@@ -123,33 +131,13 @@ def _runs(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _one_run(name: str, seed: int) -> str:
-    """In a process of its own: one run, unless another process is at it."""
+def _ensemble(options: argparse.Namespace) -> None:
     from bnkit import experiments
 
-    lock = paths.cache() / "checkpoints" / f"{name.replace('/', '-')}-seed-{seed}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0), _one_thread():
-            if (name, seed) not in experiments.missing():
-                return f"{name} seed {seed}: recorded meanwhile"
-            record, _ = experiments.run(name, seed)
-    except Timeout:
-        return f"{name} seed {seed}: another process is at it; left to that one"
-    return f"{record.name}: test accuracy {record.curve('test_accuracy')[1][-1]:.4f}"
-
-
-@contextmanager
-def _one_thread():
-    """These networks are too small to share among cores; one thread also makes a run repeatable on its platform."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    record, path = experiments.ensemble(options.name)
+    for members, accuracy in zip(*record.curve("test_accuracy"), strict=True):
+        print(f"{record.name}: test accuracy {accuracy:.4f} with {members} members")
+    print(f"stored as {path}")
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -169,7 +157,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> None:
-    found = datasets.load(options.name)
+    picture_set = options.name in pictures.names()
+    found = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     print(
         f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test examples, "
         f"{len(found.classes)} classes, sha256 {found.digest}"
@@ -177,10 +166,10 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from bnkit import bench
+    from bnkit import bench, workers
 
     print("time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster")
-    with _one_thread():
+    with workers.one_thread():
         for row in bench.rows(rounds=5 if options.quick else 21):
             print(row, flush=True)
 

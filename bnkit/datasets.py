@@ -10,8 +10,8 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +161,37 @@ def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.n
     if start < 0:
         raise ValueError(f"start={start}: the number of batches to skip cannot be negative")
     return _batches(n, batch_size, seed, start)
+
+
+def fixed_batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Like ``batches``, but the examples of a mini-batch always meet: an epoch shuffles mini-batches, not examples.
+
+    This is what Section 4.2.1 abolishes by "shuffling more thoroughly". The mini-batches are composed once, from the
+    seed; the n % batch_size examples that fill none are never seen.
+    """
+    composed = list(islice(batches(n, batch_size, seed), n // batch_size))
+    for order in batches(len(composed), 1, seed + 1, start):
+        yield composed[order[0]]
+
+
+def coloured(data: Dataset, size: int) -> Dataset:
+    """Grey images enlarged to `size` x `size` pixels, each pixel repeated, in three equal colours; for Inception.
+
+    White becomes 255, as in photographs: ``pictures.distort`` counts light on that scale.
+
+    Shapes: images (n, h, w) -> (n, size, size, 3) uint8. Raises ValueError where `size` is no multiple of h and w.
+    """
+    height, width = data.train_images.shape[1:]
+    if size % height or size % width:
+        raise ValueError(f"size={size}: {data.name} has {height} x {width} pixels; give a multiple of both")
+
+    def enlarged(images: np.ndarray) -> np.ndarray:
+        large = images.repeat(size // height, axis=1).repeat(size // width, axis=2)
+        stretched = (large.astype(np.uint16) * 255 // data.white).astype(np.uint8)
+        return np.repeat(stretched[..., None], 3, axis=3)
+
+    train, test = enlarged(data.train_images), enlarged(data.test_images)
+    return replace(data, train_images=train, test_images=test, white=255)
 
 
 def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[np.ndarray]:

@@ -6,21 +6,26 @@ yet, ``verify`` trains the first steps of a recorded run again and compares.
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from bnkit import checkpoints, datasets, paths, probes, records
-from bnkit.layers import BatchNorm
-from bnkit.mlp import MLP
-from bnkit.training import Progress, Recipe, Watch, fit, restore, sgd, state_arrays
+from bnkit import checkpoints, paths, probes, records
+from bnkit.processes import joined
+from bnkit.tasks import imagenet, inception, mnist
+from bnkit.tasks.imagenet import ImagenetRecipe
+from bnkit.tasks.inception import InceptionRecipe
+from bnkit.tasks.mnist import MLPRecipe
+from bnkit.training import Progress, Recipe, fit, restore, sgd, state_arrays
 
-CHECKPOINT_EVERY = 5000  # steps: what a kill costs at most
+TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task, ImagenetRecipe: imagenet.Task}
+CHECKPOINT_SECONDS = 60  # what a kill costs at most
 OTHER_PLATFORM = 0.02  # see verify
 
 
@@ -30,13 +35,13 @@ class Experiment:
 
     name: str  # "mnist/with-bn": experiment and variant
     recipe: Recipe
-    seeds: int  # recorded repetitions, seeds 0 to seeds - 1
+    seeds: int  # recorded repetitions, seeds 0 to seeds - 1; 0 where nothing is recorded yet
     purpose: str  # one line, with the place in the paper
 
 
 def _mnist() -> Iterator[Experiment]:
     """Section 4.1. The paper gives neither learning rate nor standard deviation of the initial weights."""
-    base = Recipe(dataset="mnist")
+    base = MLPRecipe(dataset="mnist")
     for label, norm in (("with-bn", "batch"), ("without-bn", None)):
         net = replace(base, norm=norm)
         yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
@@ -50,7 +55,67 @@ def _mnist() -> Iterator[Experiment]:
                 yield Experiment(name, recipe, 3, "control for the abstract's 'less careful about initialization'")
 
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _mnist()}
+BASE_RATE = 0.01  # the best of the sweep below for the network without batch normalization
+
+
+def changes(base: InceptionRecipe) -> dict[str, dict]:
+    """The seven changes of Section 4.2.1, in its order, as fields of a recipe; their names are this book's."""
+    return {
+        "rate": {"learning_rate": 5 * base.learning_rate},
+        "dropout": {"dropout": 0.0},
+        "weight-decay": {"weight_decay": base.weight_decay / 5},
+        "decay": {"decay_steps": base.decay_steps // 6},
+        "lrn": {"lrn": False},
+        "shuffle": {"shuffle": True},
+        "light": {"light": base.light / 4},
+    }
+
+
+def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
+    """The five networks of Section 4.2.2, each with its sentence; those with the changes train half as long."""
+    baseline = replace(base, norm="batch")
+    all_changes = {name: value for change in changes(base).values() for name, value in change.items()}
+    x5 = replace(baseline, **all_changes, steps=base.steps // 2)
+    return {
+        "inception": (base, "Section 4.2.2: the network without batch normalization"),
+        "bn-baseline": (baseline, "Section 4.2.2: the same with it, and nothing else changed"),
+        "bn-x5": (x5, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5"),
+        "bn-x30": (replace(x5, learning_rate=30 * base.learning_rate), "Section 4.2.2: the same, rate times 30"),
+        "bn-x5-sigmoid": (replace(x5, activation="sigmoid"), "Section 4.2.2: sigmoid instead of ReLU"),
+    }
+
+
+def _inception() -> Iterator[Experiment]:
+    """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what explains them."""
+    base = InceptionRecipe(learning_rate=BASE_RATE)
+    nets = networks(base)
+    for label, (recipe, purpose) in nets.items():
+        yield Experiment(f"inception/{label}", recipe, 3, purpose)
+    passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
+    for label, change in passing.items():
+        recipe = replace(base, **change, steps=base.steps // 2)
+        yield Experiment(f"inception/inception-{label}", recipe, 3, "Section 4.2.2, in passing: without BN")
+    x5, _ = nets["bn-x5"]
+    for label, change in changes(base).items():
+        # as long as tells them apart; the rate falls with the step, not with the length, so BN-x5 passes here too
+        recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=1050)
+        yield Experiment(f"inception/bn-x5-but-{label}", recipe, 0, "Section 4.2.1: BN-x5 with this change taken back")
+    sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500, 1), ("bn-baseline", (0.1, 0.3, 1, 3), 600, 0))
+    for label, rates, steps, runs in sweeps:
+        for rate in rates:
+            recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
+            purpose = "which base rate is fair, which still trains"
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, runs, purpose)
+
+
+def _imagenet() -> Iterator[Experiment]:
+    """Section 4.2 itself, for who has ImageNet and many GPUs; none of it is recorded here."""
+    for label, (recipe, purpose) in networks(ImagenetRecipe(steps=31_000_000)).items():
+        yield Experiment(f"imagenet/{label}", recipe, 0, purpose)
+
+
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in (_mnist, _inception, _imagenet) for one in family()}
+ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # name -> members, and how many seeds of them
 
 
 def experiment(name: str) -> Experiment:
@@ -61,94 +126,10 @@ def experiment(name: str) -> Experiment:
         raise KeyError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}") from None
 
 
-# From a recipe to a network, its data and its probes
-
-
-def build(recipe: Recipe, inputs: int, classes: int) -> nn.Module:
-    """The network of `recipe`, freshly initialised from its seed."""
-    norms: dict[str | None, Callable[[int], nn.Module] | None] = {
-        None: None,
-        "batch": lambda features: BatchNorm(features, eps=recipe.eps),
-    }
-    return MLP(
-        inputs,
-        recipe.hidden,
-        classes,
-        norm=norms[recipe.norm],
-        activation=recipe.activation,
-        init_sigma=recipe.init_sigma,
-        generator=torch.Generator().manual_seed(recipe.seed),
-    )
-
-
-def landmarks(steps: int) -> frozenset[int]:
-    """Steps at which accuracy and loss are taken: dense where curves bend, every 1,000 later; always first and last."""
-    grid = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
-    return frozenset(step for step in grid if step < steps) | {steps}
-
-
-def sparse_landmarks(steps: int) -> frozenset[int]:
-    """Steps at which whole layers are described: fewer, as a record keeps three numbers for each of 100 units."""
-    grid = [0, 100, 500, 1000, 1500, 2000, 2500, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
-    return frozenset(step for step in grid if step < steps) | {steps}
-
-
-class _Data:
-    """A data set on the device: pictures binary, as Section 4.1 has them, and indexed in the recipe's order."""
-
-    def __init__(self, recipe: Recipe, device: torch.device):
-        self.set = datasets.load(recipe.dataset)
-        self.classes = len(self.set.classes)
-        self.train, self.train_labels = self._tensors(self.set.train_images, self.set.train_labels, device)
-        self.test, self.test_labels = self._tensors(self.set.test_images, self.set.test_labels, device)
-        self.test = self.test.float()
-        self.recipe = recipe
-
-    def _tensors(self, images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        pixels = datasets.binarise(images, self.set.white)
-        return torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
-
-    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        recipe = self.recipe
-        for index in datasets.batches(len(self.train), recipe.batch_size, recipe.seed, start):
-            chosen = torch.from_numpy(index).to(self.train.device)
-            # index_select copies rows whole, several times faster than self.train[chosen]
-            yield self.train.index_select(0, chosen).float(), self.train_labels.index_select(0, chosen)
-
-    def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2: drawn like training batches, from a stream of their own, always the same."""
-        order = datasets.batches(len(self.train), self.recipe.batch_size, seed=1_000_003 + self.recipe.seed)
-        for _, index in zip(range(self.recipe.population_batches), order, strict=False):
-            yield self.train.index_select(0, torch.from_numpy(index).to(self.train.device)).float()
-
-
-def _watches(recipe: Recipe, data: _Data, checksums: dict[str, str]) -> list[Watch]:
-    """What Figure 1 shows, and what explains it; all of it in the inference network of Algorithm 2, on test data."""
-    sparse = sparse_landmarks(recipe.steps)
-
-    def figure_1(step: int, model: nn.Module, _) -> dict:
-        last = model.hidden[-1]
-        with probes.inference(model, data.population()):
-            found = {"test_accuracy": round(probes.accuracy(model, data.test, data.test_labels), 6)}
-            if step in sparse:
-                inputs = probes.input_of(last.activation, model, data.test)
-                found["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
-        if step in sparse:
-            checksums[str(step)] = probes.checksum(model)
-            if recipe.norm:
-                found["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
-        return found
-
-    return [Watch(landmarks(recipe.steps), figure_1)]
-
-
-_MEANING = {
-    "test_accuracy": "share of test examples classified correctly, by the inference network of Algorithm 2",
-    "loss": "mean training cross-entropy since the previous entry, in nats",
-    "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the last hidden layer: "
-    "test set, inference network; step x unit x percentile",
-    "gamma": "gamma of each unit in the last hidden layer; step x unit",
-}
+def find_data(name: str) -> None:
+    """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it cannot be had."""
+    recipe = experiment(name).recipe
+    TASKS[type(recipe)].load(recipe)
 
 
 # The four things one does with a run
@@ -160,53 +141,73 @@ def train(
     experiment: str = "live",
     variant: str = "run",
     device: str = "auto",
+    source: str | None = None,
     checkpoint: Path | None = None,
+    answers: Path | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> records.Record:
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
-    `device` is "auto" (a GPU where there is one), "cpu" or "cuda". With `checkpoint`, a file name, the run is taken up
-    where that file left it and kept there every 5,000 steps; the file is removed at the end. `on_step` is told the
-    number of steps done, now and then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
+    `device` is "auto" (a GPU where there is one), "cpu" or "cuda"; `source` the place of the data for recipes that name
+    none of the book's. With `checkpoint`, a file name, the run is taken up where that file left it and kept there every
+    minute; the file is removed at the end. `answers` is a file for the class probabilities that the trained network
+    gives the test examples, for ``ensemble``. `on_step` is told the number of steps done, now and then. A run that
+    diverges ends early and says so in ``manifest["diverged_at"]``.
+
+    Under ``torchrun`` all its processes train the one network together; the first of them keeps the checkpoint.
     """
     began = time.perf_counter()
-    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    data = _Data(recipe, place)
-    model = build(recipe, data.test.shape[1], data.classes).to(place)
-    optimiser = sgd(model, recipe)
-    progress, checksums = Progress(), {}
-    key = _digest(recipe)
-    if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
-        restore(model, optimiser, found[0])
-        progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
+    wanted = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    with joined(wanted) as (processes, place):
+        spread = {"source": source, "processes": processes} if isinstance(recipe, ImagenetRecipe) else {}
+        task = TASKS[type(recipe)](recipe, place, **spread)
+        optimiser = sgd(task.model, recipe)
+        progress, checksums, earlier = Progress(), {}, 0.0
+        key = _digest(recipe)
+        if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
+            restore(task.model, optimiser, found[0])
+            progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
+            earlier = found[1]["seconds"]
+        saved = time.monotonic()
 
-    def pause(progress: Progress) -> None:
-        on_step(progress.step)
-        if checkpoint and progress.step % CHECKPOINT_EVERY == 0 and progress.step < recipe.steps:
-            facts = {"recipe": key, "progress": vars(progress), "checksums": checksums}
-            checkpoints.save(checkpoint, state_arrays(model, optimiser), facts)
+        def pause(progress: Progress) -> None:
+            nonlocal saved
+            on_step(progress.step)
+            due = time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps
+            if checkpoint and due and processes.rank == 0:
+                seconds = earlier + time.perf_counter() - began
+                facts = {"recipe": key, "progress": vars(progress), "checksums": checksums, "seconds": seconds}
+                checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
+                saved = time.monotonic()
 
-    fit(
-        model,
-        data.batches(progress.step),
-        recipe,
-        _watches(recipe, data, checksums),
-        optimiser=optimiser,
-        progress=progress,
-        on_pause=pause,
-    )
-    for name, curve in progress.curves.items():
-        curve["what"] = _MEANING[name]
-    progress.curves["loss"]["values"] = records.round_to(progress.curves["loss"]["values"], 6)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    manifest = records.manifest(
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        data_digest=data.set.digest,
-        wall_seconds=round(time.perf_counter() - began, 1),
-        diverged_at=progress.diverged_at,
-        checksums=checksums,
-    )
+        fit(
+            task.trained,
+            task.batches(progress.step),
+            recipe,
+            task.watches(checksums),
+            optimiser=optimiser,
+            progress=progress,
+            loss_of=task.loss,
+            average=processes.average,
+            pause_every=task.PAUSE_EVERY,
+            on_pause=pause,
+        )
+        for name, curve in progress.curves.items():
+            curve["what"] = task.MEANING[name]
+        if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
+            loss["values"] = records.round_to(loss["values"], 6)
+        if answers and progress.diverged_at is None:
+            _keep(answers, task)
+        if checkpoint and processes.rank == 0:
+            checkpoint.unlink(missing_ok=True)
+        manifest = records.manifest(
+            device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+            data_digest=task.digest,
+            wall_seconds=round(earlier + time.perf_counter() - began, 1),
+            diverged_at=progress.diverged_at,
+            checksums=checksums,
+            **({"processes": processes.size} if processes.size > 1 else {}),
+        )
     return records.Record(experiment, variant, recipe.seed, recipe.as_dict(), manifest, progress.curves)
 
 
@@ -216,27 +217,84 @@ def run(
     *,
     steps: int | None = None,
     device: str = "auto",
+    source: str | None = None,
     on_step: Callable[[int], None] = lambda step: None,
-) -> tuple[records.Record, Path]:
+) -> tuple[records.Record, Path | None]:
     """Make one recorded run and store it; return it and where it lies.
 
-    With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing.
+    With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing, and
+    so is a run on data that are not the book's.
     """
     recipe = replace(experiment(name).recipe, seed=seed)
     folder = None
     if steps is not None and steps != recipe.steps:
         recipe = replace(recipe, steps=steps)
         folder = paths.cache() / "runs" / f"{steps}-steps"
+    elif source is not None:
+        folder = paths.cache() / "runs" / "own-data"
     group, variant = name.split("/")
+    asked = any(name == of for of, _ in ENSEMBLES.values())
     record = train(
         recipe,
         experiment=group,
         variant=variant,
         device=device,
+        source=source,
         checkpoint=paths.cache() / "checkpoints" / group / variant / f"seed-{seed}-{_digest(recipe)}.npz",
+        answers=_answers(name, recipe) if asked else None,
         on_step=on_step,
     )
+    if os.environ.get("RANK", "0") != "0":  # one of the processes of torchrun stores what all of them made
+        return record, None
     return record, records.save(record, folder)
+
+
+def ensemble(name: str) -> tuple[records.Record, Path]:
+    """Record how accurate the averaged class probabilities of the members of an ensemble are (Section 4.2.3).
+
+    The members' answers are in the cache since they were trained; raises ``records.RecordError`` where one is not. The
+    curve `test_accuracy` counts members, not steps: the mean over all choices of so many of them.
+    """
+    try:
+        of, seeds = ENSEMBLES[name]
+    except KeyError:
+        raise KeyError(f"no ensemble {name!r}; there are: {', '.join(ENSEMBLES)}") from None
+    members, labels = [], None
+    for seed in range(seeds):
+        kept = checkpoints.load(_answers(of, replace(experiment(of).recipe, seed=seed)))
+        if kept is None:
+            again = f"python -m bnkit run {of} --seed {seed}"
+            raise records.RecordError(f"the answers of {of} seed {seed} are not in the cache. Train it again: {again}")
+        members.append(kept[0]["probabilities"])
+        labels = kept[0]["labels"]
+    means = []
+    for count in range(1, seeds + 1):
+        chosen = [np.mean(choice, axis=0) for choice in combinations(members, count)]
+        means.append(float(np.mean([(p.argmax(1) == labels).mean() for p in chosen])))
+    group, variant = name.split("/")
+    curve = {
+        "steps": list(range(1, seeds + 1)),
+        "values": records.round_to(means, 6),
+        "what": "share of validation pictures that the averaged probabilities classify correctly, by number of members",
+    }
+    record = records.Record(group, variant, 0, _of(name), records.manifest(), {"test_accuracy": curve})
+    return record, records.save(record)
+
+
+def _of(name: str) -> dict:
+    """What an ensemble is made of: its recipe."""
+    of, seeds = ENSEMBLES[name]
+    return {"members": of, "seeds": list(range(seeds)), "recipe": experiment(of).recipe.as_dict()}
+
+
+def _answers(name: str, recipe: Recipe) -> Path:
+    return paths.cache() / "answers" / name / f"seed-{recipe.seed}-{_digest(recipe)}.npz"
+
+
+def _keep(path: Path, task: object) -> None:
+    with probes.inference(task.model, task.population()):
+        probabilities = task.probabilities(task.model).cpu().numpy()
+    checkpoints.save(path, {"probabilities": probabilities, "labels": task.test_labels.cpu().numpy()}, {})
 
 
 def missing() -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ baseline with one field replaced.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,25 +17,30 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that determines a run, each field with its unit; equal recipes give equal runs on one platform."""
+    """What every run is determined by, each field with its unit; equal recipes give equal runs on one platform.
 
-    dataset: str  # a name of bnkit.datasets
+    A family of experiments (``bnkit.tasks``) adds the fields of its networks and its data.
+    """
+
+    weight_decay: ClassVar[float] = 0.0  # a family that has it makes it a field
+
+    dataset: str  # a name of bnkit.datasets or bnkit.pictures
     norm: str | None = None  # what stands before each hidden nonlinearity: "batch" or nothing
-    model: str = "mlp"
-    hidden: tuple[int, ...] = (100, 100, 100)  # units of each hidden layer
-    activation: str = "sigmoid"
-    init_sigma: float = 0.1  # standard deviation of the initial weights
     eps: float = 1e-5  # added to the variance; the paper gives no value
     batch_size: int = 60  # examples per mini-batch
-    learning_rate: float = 0.1  # of plain stochastic gradient descent
+    learning_rate: float = 0.1  # of stochastic gradient descent
     momentum: float = 0.0  # of the optimiser, not of any running average
     steps: int = 50_000  # optimisation steps
     population_batches: int = 100  # mini-batches averaged by Algorithm 2 at each evaluation
     seed: int = 0  # of the initial weights and of the order of the examples
 
+    def rate(self, step: int) -> float:
+        """The learning rate of the step after `step` steps; a family that lowers it says how."""
+        return self.learning_rate
+
     def as_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
-        return {**asdict(self), "hidden": list(self.hidden)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -73,15 +78,18 @@ def fit(
     *,
     optimiser: torch.optim.Optimizer | None = None,
     progress: Progress | None = None,
+    loss_of: Callable[[Any, Tensor], Tensor] = cross_entropy,
+    average: Callable[[Tensor], Tensor] = lambda loss: loss,
     pause_every: int = 1000,
     on_pause: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train `model` in place for ``recipe.steps`` steps of cross-entropy and return its curves.
+    """Train `model` in place for ``recipe.steps`` steps and return its curves.
 
-    `batches` yields (x, labels), continuing at ``progress.step`` where a run is taken up again. ``curves["loss"]`` is
-    the mean training loss since its previous entry; the other curves come from `watches`. A loss that is not finite
-    ends the run with ``diverged_at`` set; it is looked for where curves are written, so the step named is the first
-    such place. `on_pause` is called every `pause_every` steps, for progress bars and checkpoints; it changes nothing.
+    ``loss_of(outputs, labels)`` is what is made small. `batches` yields (x, labels), continuing at ``progress.step``
+    where a run is taken up again. ``curves["loss"]`` is the mean training loss since its previous entry; the other
+    curves come from `watches`. A loss that is not finite ends the run with ``diverged_at`` set; it is looked for where
+    curves are written, so the step named is the first such place. `average` is what several processes make of their
+    losses. `on_pause` is called every `pause_every` steps, for progress bars and checkpoints; it changes nothing.
     """
     watches = list(watches)
     optimiser = optimiser or sgd(model, recipe)
@@ -93,7 +101,9 @@ def fit(
     pending = torch.zeros(())  # summed on the device: reading each loss would wait for it
     while progress.step < recipe.steps and progress.diverged_at is None:
         x, labels = next(batches)
-        loss = cross_entropy(model(x), labels)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(progress.step)
+        loss = loss_of(model(x), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -102,7 +112,7 @@ def fit(
         progress.loss_count += 1
         landmark, pause = progress.step in landmarks, progress.step % pause_every == 0
         if landmark or pause:
-            progress.loss_sum += pending.item()
+            progress.loss_sum += average(pending).item()
             pending = torch.zeros(())
         if landmark:
             if math.isfinite(progress.loss_sum):
@@ -124,9 +134,17 @@ def _ask(watches: list[Watch], progress: Progress, model: nn.Module, batch: tupl
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Stochastic gradient descent as the recipe asks for it."""
+    """Stochastic gradient descent as the recipe asks for it.
+
+    Weight decay is for weights: biases, gamma and beta, which are vectors, are left alone.
+    """
+    groups: list[dict] = [{"params": list(model.parameters())}]
+    if recipe.weight_decay:
+        matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors}]
     # one fused call for all parameters: a third of a small network's step would be the optimiser's own overhead
-    return torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
 
 
 def state_arrays(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:

@@ -424,3 +424,16 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_impossible_batches_are_refused_at_the_call(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         datasets.batches(*arguments)
+
+
+def test_coloured_digits_are_pictures_on_the_scale_of_photographs():
+    grey, data = datasets.load("digits"), datasets.coloured(datasets.load("digits"), 32)
+    assert data.train_images.shape == (1500, 32, 32, 3)
+    assert data.train_images.dtype == np.uint8
+    assert (data.train_images.min(), data.train_images.max(), data.white) == (0, 255, 255)
+    for colour in range(3):
+        corners = data.test_images[:, ::4, ::4, colour]
+        np.testing.assert_allclose(corners, grey.test_images * (255 / 16), atol=1)
+        np.testing.assert_array_equal(corners, data.test_images[:, 3::4, 3::4, colour])
+    with pytest.raises(ValueError, match="8 x 8 pixels; give a multiple"):
+        datasets.coloured(grey, 30)

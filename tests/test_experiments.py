@@ -13,9 +13,9 @@ import torch
 
 from bnkit import experiments, paths, records
 from bnkit.__main__ import main
-from bnkit.training import Recipe
+from bnkit.tasks.mnist import MLPRecipe, Task
 
-LIVE = Recipe(dataset="digits", norm="batch", steps=200, learning_rate=0.5)
+LIVE = MLPRecipe(dataset="digits", norm="batch", steps=200, learning_rate=0.5)
 
 
 def test_the_main_pair_is_section_4_1():
@@ -26,7 +26,8 @@ def test_the_main_pair_is_section_4_1():
 
 
 def test_every_control_changes_what_its_name_says_and_nothing_else():
-    for one in experiments.EXPERIMENTS.values():
+    mnist = [one for one in experiments.EXPERIMENTS.values() if one.name.startswith("mnist/")]
+    for one in mnist:
         label, changes = re.fullmatch(r"(mnist/with(?:out)?-bn)(.*)", one.name).groups()
         expected = experiments.experiment(label).recipe
         for key, value in re.findall(r"-(lr|sigma)-([\d.]+)", changes):
@@ -39,6 +40,9 @@ def test_every_control_changes_what_its_name_says_and_nothing_else():
 def test_every_recorded_run_is_one_of_today_s_recipes():
     for group, variant, seed in records.index():
         recorded = records.load(group, variant, seed)
+        if f"{group}/{variant}" in experiments.ENSEMBLES:
+            assert recorded.recipe == experiments._of(f"{group}/{variant}"), recorded.name
+            continue
         today = replace(experiments.experiment(f"{group}/{variant}").recipe, seed=seed)
         assert recorded.recipe == today.as_dict(), recorded.name
 
@@ -72,8 +76,8 @@ def test_a_live_run_learns_and_describes_every_unit():
 
 
 def test_the_batches_of_treatment_and_control_are_the_same():
-    data = experiments._Data(LIVE, torch.device("cpu"))
-    control = experiments._Data(replace(LIVE, norm=None), torch.device("cpu"))
+    data = Task(LIVE, torch.device("cpu"))
+    control = Task(replace(LIVE, norm=None), torch.device("cpu"))
     for _, (a, b) in zip(range(30), zip(data.batches(), control.batches(), strict=False), strict=False):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
@@ -82,14 +86,14 @@ def test_the_batches_of_treatment_and_control_are_the_same():
 
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
     """A real kill -9 after the first checkpoint; the run that goes on equals one that was never stopped."""
-    monkeypatch.setattr(experiments, "CHECKPOINT_EVERY", 1000)
+    monkeypatch.setattr(experiments, "CHECKPOINT_SECONDS", 0)
     recipe = replace(LIVE, steps=4000)
     checkpoint = tmp_path / "run.npz"
     code = (
         "import sys, torch; from pathlib import Path; from bnkit import experiments\n"
-        "from bnkit.training import Recipe\n"
-        "torch.set_num_threads(1); experiments.CHECKPOINT_EVERY = 1000\n"
-        "recipe = Recipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
+        "from bnkit.tasks.mnist import MLPRecipe\n"
+        "torch.set_num_threads(1); experiments.CHECKPOINT_SECONDS = 0\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
         "experiments.train(recipe, device='cpu', checkpoint=Path(sys.argv[1]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(checkpoint)])
@@ -134,6 +138,24 @@ def test_run_verify_and_the_ways_a_record_fails(workshop, capsys):
     assert main(["verify", "digits/with-bn"]) == 1
     assert str(path) in capsys.readouterr().err
     assert experiments.missing() == [("digits/with-bn", 0)]
+
+
+def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
+    """The command itself, started as users start it: its workers are new processes that must find their work."""
+    code = (
+        "import sys; from dataclasses import replace; from bnkit import experiments\n"
+        "from bnkit.tasks.mnist import MLPRecipe\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=20)\n"
+        "experiments.EXPERIMENTS = {'digits/tiny': experiments.Experiment('digits/tiny', recipe, 2, 'a test')}\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(code)
+    environment = {**os.environ, "BNKIT_RUNS": str(tmp_path / "runs"), "PYTHONPATH": f"{tmp_path}:{paths.root()}"}
+    command = [sys.executable, "-m", "bnkit", "runs", "--jobs", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert records.index(tmp_path / "runs") == [("digits", "tiny", 0), ("digits", "tiny", 1)]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "nothing to do" in again.stdout
 
 
 def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):

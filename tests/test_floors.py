@@ -14,7 +14,7 @@ PACKAGE = paths.root() / "bnkit"
 # Lowest first; a name with a dot is a package whose modules all stand on that floor.
 FLOORS = [
     ["paths"],
-    ["kernels"],
+    ["kernels", "aten"],
     [
         "reference",
         "whitening",
@@ -25,15 +25,32 @@ FLOORS = [
         "parameters",
         "prose",
         "checkpoints",
+        "processes",
     ],
-    ["stack"],
+    ["trees"],
+    ["stack", "pictures"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
+    ["tasks.mnist", "tasks.inception"],
+    ["tasks.imagenet"],
+    ["tasks."],
     ["experiments", "bench"],
+    ["workers"],
     ["__main__"],
 ]
 PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
-NEED_NO_TORCH = ["reference", "whitening", "gradcheck", "datasets", "records", "parameters", "stack", "plots", "prose"]
+NEED_NO_TORCH = [
+    "reference",
+    "whitening",
+    "gradcheck",
+    "datasets",
+    "records",
+    "parameters",
+    "stack",
+    "plots",
+    "prose",
+    "pictures",
+]
 
 
 def modules() -> list[str]:
