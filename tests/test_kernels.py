@@ -18,7 +18,7 @@ from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnkit import kernels, paths, reference
+from bnkit import kernels, layers, paths, reference
 
 try:
     from triton import language as tl
@@ -435,6 +435,54 @@ def test_the_kernels_say_what_they_take(device, monkeypatch):
 def test_on_the_cpu_the_kernels_say_so(monkeypatch):
     assert kernels.unavailable(torch.ones(2, 3)) == "the tensor is on the CPU"
     assert kernels.unavailable(torch.ones(2, 3, device="meta")) == "the tensor is on meta"
+
+
+# ---- The layer on the kernels ---------------------------------------------------------------------------------------
+
+PEERS = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d, 5: torch.nn.BatchNorm3d}
+
+
+@devices
+@pytest.mark.parametrize(
+    ("layout", "dtype", "options"),
+    [
+        ("vectors", torch.float32, {}),
+        ("sequences", torch.float32, {"momentum": None}),
+        ("images", torch.float32, {"affine": False}),
+        ("images, channels last", torch.bfloat16, {}),
+        ("volumes, channels last", torch.float32, {"track_running_stats": False}),
+    ],
+)
+def test_the_layer_equals_that_of_torch(layout, dtype, options, device):
+    """Two steps of training and one of evaluation: results, gradients, buffers."""
+    step = Step(layout, device, dtype)
+    channels, axes = step.x.shape[1], step.x.ndim
+    modules = [make(channels, eps=EPS, **options).to(device, dtype) for make in (layers.BatchNorm, PEERS[axes])]
+    assert layers._path(step.x)[0] is kernels
+    for mode in (True, True, False):
+        found = []
+        for module in modules:
+            x = step.x.detach().clone().requires_grad_()
+            module.train(mode).zero_grad()
+            y = module(x)
+            y.backward(step.dy)
+            found.append({"y": y, "dx": x.grad} | {name: p.grad for name, p in module.named_parameters()})
+            found[-1] |= dict(module.named_buffers())
+        assert found[0].keys() == found[1].keys()
+        for name, expected in found[1].items():
+            assert found[0][name].dtype is expected.dtype, name
+            assert_close(found[0][name], expected, 2 * TOLERANCE[dtype])  # both are rounded
+
+
+@devices
+def test_second_derivatives_of_the_layer_equal_those_of_torch(device):
+    found = []
+    for make in (layers.BatchNorm, torch.nn.BatchNorm1d):
+        x = Step("vectors", device).x.requires_grad_()
+        (gradient,) = torch.autograd.grad((make(3, eps=EPS).to(device)(x) ** 3).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        found.append(x.grad)
+    assert_close(*found)
 
 
 # ---- How the work is cut --------------------------------------------------------------------------------------------
