@@ -32,7 +32,13 @@ if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET")
         import triton
         import triton.language as tl
 
-jit = triton.jit if triton else lambda kernel: kernel
+# A kernel is compiled anew for each dtype, tile and alignment of x, but not for each size or for where a vector lies.
+SIZES = ("N", "L", "tiles", "tiles_each", "splits")
+VECTORS = ("mean", "var", "inv_std", "running_mean", "running_var", "weight", "bias", "dweight", "dbias")
+if triton:
+    jit = triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=[f"{name}_ptr" for name in VECTORS])
+else:
+    jit = lambda kernel: kernel  # noqa: E731 - a kernel that nobody can launch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 CAPABILITY = (8, 0)  # the oldest NVIDIA architecture that Triton supports
@@ -58,32 +64,39 @@ def _tile(t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N
     Tiles run down the examples first, then on to the next places. `ALIGN` divides the length of what is contiguous, L
     places or, where L = 1, C channels: said twice, so that the compiler knows it and reads up to 16 bytes at once.
     """
-    if BLOCK_L == 1:  # L = 1
-        C = C // ALIGN * ALIGN
-    else:
-        L = L // ALIGN * ALIGN
-    down = tl.cdiv(N, BLOCK_N)
     example, place = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_L)
     if WIDE:
         example, place = example.to(tl.int64), place.to(tl.int64)
-    example += (t % down) * BLOCK_N
-    place += (t // down) * BLOCK_L
+    if BLOCK_L == 1:  # there is no next place: the compiler must know that too
+        L = 1
+        C = C // ALIGN * ALIGN
+        example += t * BLOCK_N
+    else:
+        L = L // ALIGN * ALIGN
+        down = tl.cdiv(N, BLOCK_N)
+        example += (t % down) * BLOCK_N
+        place += (t // down) * BLOCK_L
     offsets = (example[:, None, None] * C + channels[None, :, None]) * L + place[None, None, :]
     inside = (example < N)[:, None, None] & (channels < C)[None, :, None] & (place < L)[None, None, :]
     return offsets, inside
 
 
 @jit
-def _range(tiles_each, tiles):
-    """The tiles of this program: a run of them, split among the programs of a channel."""
+def _range(tiles_each, tiles, WIDE: tl.constexpr):
+    """The tiles of this program, first and last + 1: a run of those that cover its channels."""
     first = tl.program_id(1) * tiles_each
+    if WIDE:
+        first = first.to(tl.int64)
     return first, tl.minimum(first + tiles_each, tiles)
 
 
 @jit
 def _sum(tile):
-    """Over all but the channels."""
-    return tl.sum(tl.sum(tile, axis=2), axis=0)
+    """Over all but the channels. In one go where there is one, for going by axes shuffles the tile between threads."""
+    if tile.shape[1] == 1:
+        return tl.full((1,), tl.sum(tile), tl.float32)
+    else:
+        return tl.sum(tl.sum(tile, axis=2), axis=0)
 
 
 @jit
@@ -105,11 +118,22 @@ def _store(ptr, value, channels, C):
 
 
 @jit
+def _origin(x_ptr, channels, C, L):
+    """The first value of each channel, (BLOCK_C,), from which its statistics are measured.
+
+    Variance does not change when all values move, but float32 does: near 1e4 its steps are 1e-3, and sums of numbers
+    that large lose what a spread of 1e-2 is made of. x − origin is small, and exact where x is within a factor of two.
+    As a value of the channel it is never further from the mean than √m standard deviations.
+    """
+    return tl.load(x_ptr + channels * L, mask=channels < C, other=0.0).to(tl.float32)
+
+
+@jit
 def _observe(mean, m2, count, value, inside, nth):
     """Each lane of the tile takes its nth value: Welford (1962), Technometrics 4, 419.
 
     m2 is Σ (x − mean)² so far. A lane that is outside keeps what it has. Lanes leave the data in order, and a lane that
-    has left does not come back (see ``_plan``), so a lane that is inside has had exactly n values.
+    has left does not come back (see ``make_plan``), so a lane that is inside has had exactly n values.
     """
     delta = tl.where(inside, value - mean, 0.0)
     mean += delta * (1.0 / nth)
@@ -123,16 +147,12 @@ def _pool(mean, m2, count):
 
     With μ the mean of all, each x_ij − μ = (x_ij − μ_i) + (μ_i − μ), and the first term sums to zero in part i, so
         μ = Σ n_i μ_i / n,    Σ_ij (x_ij − μ)² = Σ_i [m2_i + n_i (μ_i − μ)²].
-    For two parts it is the merge of Chan, Golub and LeVeque (1979), STAN-CS-79-773, eq. 2.1. Nothing large cancels, for
-    the square of a large mean is never formed. Rounding leaves an error of the size of the mean in μ, not of the
-    spread: a second step takes it away.
+    For two parts it is the merge of Chan, Golub and LeVeque (1979), STAN-CS-79-773. Every term is positive: nothing
+    cancels, as it does in E[x²] − E[x]².
     """
-    n = tl.maximum(_sum(count), 1.0)  # channels beyond the last have no values
-    centre = _sum(count * mean) / n
+    centre = _sum(count * mean) / tl.maximum(_sum(count), 1.0)  # channels beyond the last have no values
     gap = mean - centre[None, :, None]
-    left = _sum(count * gap) / n
-    gap -= left[None, :, None]
-    return centre + left, _sum(m2 + count * gap * gap)
+    return centre, _sum(m2 + count * gap * gap)
 
 
 @jit
@@ -189,8 +209,9 @@ def _whole_forward(
     channels = _channels(WIDE, BLOCK_C)
     offsets, inside = _tile(0, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
     x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
-    mean, m2 = _pool(x, tl.zeros_like(x), inside.to(tl.float32))  # each value is a part of its own
-    var = m2 * inv_m
+    origin = _origin(x_ptr, channels, C, L)
+    mean, m2 = _pool(x - origin[None, :, None], tl.zeros_like(x), inside.to(tl.float32))  # each value is a part
+    mean, var = mean + origin, m2 * inv_m
     inv_std = tl.rsqrt(var + eps)
     _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std, channels, C,
           momentum, bessel)  # fmt: skip
@@ -231,13 +252,9 @@ def _part(what: tl.constexpr, channels, C):
 
 
 @jit
-def _parts(
-    parts_ptr, what: tl.constexpr, splits, channels, C, WIDE: tl.constexpr, BLOCK_S: tl.constexpr
-):  # (BLOCK_S, BLOCK_C, 1)
-    """What all programs of each channel have found, as a tile; 0 where there is none."""
+def _parts(parts_ptr, what: tl.constexpr, splits, channels, C, BLOCK_S: tl.constexpr):
+    """What all programs of each channel have found, as a tile (BLOCK_S, BLOCK_C, 1); 0 where there is none."""
     split = tl.arange(0, BLOCK_S)
-    if WIDE:
-        split = split.to(tl.int64)
     inside = (split < splits)[:, None, None] & (channels < C)[None, :, None]
     return tl.load(parts_ptr + (what * splits + split)[:, None, None] * C + channels[None, :, None], inside, 0.0)
 
@@ -247,15 +264,16 @@ def _partial_moments(
     x_ptr, parts_ptr, N, C, L, tiles, tiles_each, ALIGN: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    """Mean, Σ (x − mean)² and count of this program's tiles."""
+    """Mean from the origin, Σ (x − mean)² and count of this program's tiles."""
     channels = _channels(WIDE, BLOCK_C)
+    origin = _origin(x_ptr, channels, C, L)[None, :, None]
     mean = tl.zeros((BLOCK_N, BLOCK_C, BLOCK_L), tl.float32)
     m2, count = mean, mean
-    first, last = _range(tiles_each, tiles)
+    first, last = _range(tiles_each, tiles, WIDE)
     for t in range(first, last):
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         value = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
-        mean, m2, count = _observe(mean, m2, count, value, inside, t - first + 1)
+        mean, m2, count = _observe(mean, m2, count, value - origin, inside, t - first + 1)
     values = _sum(count)
     mean, m2 = _pool(mean, m2, count)
     exists = channels < C
@@ -265,24 +283,24 @@ def _partial_moments(
 
 
 @jit
-def _merged_moments(parts_ptr, splits, channels, C, inv_m, WIDE: tl.constexpr, BLOCK_S: tl.constexpr):
+def _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S: tl.constexpr):
     """Mean and biased variance of each channel."""
     mean, m2 = _pool(
-        _parts(parts_ptr, 0, splits, channels, C, WIDE, BLOCK_S),
-        _parts(parts_ptr, 1, splits, channels, C, WIDE, BLOCK_S),
-        _parts(parts_ptr, 2, splits, channels, C, WIDE, BLOCK_S),
+        _parts(parts_ptr, 0, splits, channels, C, BLOCK_S),
+        _parts(parts_ptr, 1, splits, channels, C, BLOCK_S),
+        _parts(parts_ptr, 2, splits, channels, C, BLOCK_S),
     )
-    return mean, m2 * inv_m
+    return mean + _origin(x_ptr, channels, C, L), m2 * inv_m
 
 
 @jit
 def _merge_moments(
-    parts_ptr, mean_ptr, var_ptr, inv_m, splits, C,
+    x_ptr, parts_ptr, mean_ptr, var_ptr, inv_m, splits, C, L,
     WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """The statistics alone, for those who merge further."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, var = _merged_moments(parts_ptr, splits, channels, C, inv_m, WIDE, BLOCK_S)
+    mean, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
     _store(mean_ptr, mean, channels, C)
     _store(var_ptr, var, channels, C)
 
@@ -299,7 +317,7 @@ def _partial_sums(
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
     dweight = tl.zeros((BLOCK_N, BLOCK_C, BLOCK_L), tl.float32)
     dbias = dweight
-    first, last = _range(tiles_each, tiles)
+    first, last = _range(tiles_each, tiles, WIDE)
     for t in range(first, last):
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         dy = tl.load(dy_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -314,13 +332,13 @@ def _partial_sums(
 
 @jit
 def _merge_sums(
-    parts_ptr, dweight_ptr, dbias_ptr, splits, C,
+    parts_ptr, dweight_ptr, dbias_ptr, splits, C, L,
     WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """The two sums alone, for those who add further."""
     channels = _channels(WIDE, BLOCK_C)
-    _store(dweight_ptr, _sum(_parts(parts_ptr, 0, splits, channels, C, WIDE, BLOCK_S)), channels, C)
-    _store(dbias_ptr, _sum(_parts(parts_ptr, 1, splits, channels, C, WIDE, BLOCK_S)), channels, C)
+    _store(dweight_ptr, _sum(_parts(parts_ptr, 0, splits, channels, C, BLOCK_S)), channels, C)
+    _store(dbias_ptr, _sum(_parts(parts_ptr, 1, splits, channels, C, BLOCK_S)), channels, C)
 
 
 # ---- Kernels: many programs per channel, then what needs the sums ---------------------------------------------------
@@ -333,7 +351,7 @@ def _write_y(
 ):  # fmt: skip
     """Algorithm 1, lines 3 and 4, for this program's tiles."""
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
-    first, last = _range(tiles_each, tiles)
+    first, last = _range(tiles_each, tiles, WIDE)
     for t in range(first, last):
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -349,7 +367,7 @@ def _merge_and_normalise(
 ):  # fmt: skip
     """The second half of Algorithm 1: each program merges the parts of its channels, then normalises its tiles."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, var = _merged_moments(parts_ptr, splits, channels, C, inv_m, WIDE, BLOCK_S)
+    mean, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
     inv_std = tl.rsqrt(var + eps)
     _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std, channels, C,
           momentum, bessel)  # fmt: skip
@@ -376,7 +394,7 @@ def _normalise_by_running(
     eps, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    """Algorithm 2, line 11. What it normalised by is written down, for the running values may move before the backward."""
+    """Algorithm 2, line 11. What it used is written down: the running values may move before the backward."""
     channels = _channels(WIDE, BLOCK_C)
     mean = _load(running_mean_ptr, channels, C, 0.0)
     inv_std = tl.rsqrt(_load(running_var_ptr, channels, C, 1.0) + eps)
@@ -394,7 +412,7 @@ def _write_dx(
 ):  # fmt: skip
     """∂ℓ/∂x for this program's tiles; through statistics that are constants where dweight is None."""
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
-    first, last = _range(tiles_each, tiles)
+    first, last = _range(tiles_each, tiles, WIDE)
     for t in range(first, last):
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         dy = tl.load(dy_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -417,8 +435,8 @@ def _merge_and_input_gradient(
 ):  # fmt: skip
     """Each program merges the two sums of its channels, then writes its tiles of ∂ℓ/∂x."""
     channels = _channels(WIDE, BLOCK_C)
-    dweight = _sum(_parts(parts_ptr, 0, splits, channels, C, WIDE, BLOCK_S))
-    dbias = _sum(_parts(parts_ptr, 1, splits, channels, C, WIDE, BLOCK_S))
+    dweight = _sum(_parts(parts_ptr, 0, splits, channels, C, BLOCK_S))
+    dbias = _sum(_parts(parts_ptr, 1, splits, channels, C, BLOCK_S))
     _store(dweight_ptr, dweight, channels, C)
     _store(dbias_ptr, dbias, channels, C)
     mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
@@ -445,14 +463,17 @@ def _input_gradient(
 
 
 # ---- How the work is cut --------------------------------------------------------------------------------------------
-# Not tuned by measurement at run time: a choice that depends on timing would give other bits from run to run. Nor by
-# the device: the same shape is summed in the same order on every GPU.
+# Not tuned by timing at run time, for then the bits would differ from run to run. Nor by the device: the same shape is
+# summed in the same order on every GPU. The sizes are reckoned for an H100, and not yet measured on one: at 3.35 TB/s
+# and some 0.7 µs until a number arrives, each of its 132 multiprocessors must have 18 KB under way. Two programs of 512
+# threads with 32 bytes each have 32 KB, and fit where a thread needs at most 64 registers, as the tests check.
 
 WHOLE = 8192  # values of a tile in the one-launch kernels: at 16 a thread, dy and x of the backward still fit registers
-TILE = 4096  # values of a tile in the others: 8 a thread, so that two such programs a multiprocessor hide the latency
-PER_WARP = 256  # values of a tile for each warp of 32 threads, up to MAX_WARPS: 16 or 32 bytes in flight a thread
+TILE = 4096  # values of a tile in the others, at 8 a thread
+PER_WARP = 256  # values of a tile for each warp of 32 threads, up to MAX_WARPS
 MAX_WARPS = 16
 SEGMENT = 32  # neighbours in memory that a program reads, at least: 128 bytes of float32, 64 of float16, whole sectors
+SECTOR = 8  # and where that would not fit a tile, at least this many: 32 bytes of float32 are one transfer
 PROGRAMS = 1024  # enough to fill 100 to 150 multiprocessors a few times over, so that none waits long for the last
 PARTS = 8192  # values of a tile of parts
 
@@ -485,7 +506,7 @@ def wide(numel: int) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(n: int, c: int, length: int) -> Plan:
+def make_plan(n: int, c: int, length: int) -> Plan:
     """The plan for a tensor that lies in memory as (n, c, length).
 
     The tile is as wide along what is contiguous as it can be, and covers several channels only where one of them alone
@@ -494,9 +515,9 @@ def plan(n: int, c: int, length: int) -> Plan:
     on to the next places, is inside first and outside after, never the other way round. ``_observe`` stands on that.
     """
     wanted = _power(n) * _power(length)
-    channels = min(_power(c), max(1, SEGMENT // _power(length)))
-    if whole := wanted <= WHOLE:
-        channels = max(1, min(channels, WHOLE // wanted))
+    channels, fewest = (min(_power(c), max(1, segment // _power(length))) for segment in (SEGMENT, SECTOR))
+    if whole := wanted * fewest <= WHOLE:
+        channels = min(channels, WHOLE // wanted)
         block_n, block_l = _power(n), _power(length)
     else:
         block_l = min(_power(length), TILE // channels)
@@ -583,10 +604,15 @@ def _launch(kernel, plan: Plan, *arguments, **flags) -> None:
         kernel[plan.grid](*arguments, *plan.shape, plan.tiles, plan.each, **flags, **plan.sizes)
 
 
+def _launch_after(kernel, plan: Plan, *arguments, **flags) -> None:
+    """The same for a kernel that first merges the parts of the one before."""
+    _launch(kernel, plan, *arguments, plan.grid[1], BLOCK_S=plan.parts["BLOCK_S"], **flags)
+
+
 def _launch_merge(kernel, plan: Plan, *arguments) -> None:
     """One kernel over all parts of a plan."""
     with torch.cuda.device_of(arguments[0]):
-        kernel[plan.grid[:1]](*arguments, plan.grid[1], plan.shape[1], **plan.parts)
+        kernel[plan.grid[:1]](*arguments, plan.grid[1], *plan.shape[1:], **plan.parts)
 
 
 def _plan_of(*tensors: Tensor) -> Plan:
@@ -594,10 +620,10 @@ def _plan_of(*tensors: Tensor) -> Plan:
     shape, *others = map(_in_memory, tensors)
     if any(other != shape for other in others):
         raise ValueError(
-            f"x and dy lie in memory differently: as {shape} and {others[0]} (N, C, L). Give dy the shape and the memory "
-            "format of x."
+            f"x and dy lie in memory differently: as (N, C, L) = {shape} and {others[0]}. Give dy the shape and the "
+            "memory format of x."
         )
-    return plan(*shape)
+    return make_plan(*shape)
 
 
 def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -609,34 +635,42 @@ def _parts_of(x: Tensor, plan: Plan, count: int) -> Tensor:
     return torch.empty((count, plan.grid[1], x.shape[1]), dtype=torch.float32, device=x.device)
 
 
-def _dense(vector: Tensor | None) -> Tensor | None:
-    return vector if vector is None else vector.contiguous()
+def _dense(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Vectors as the kernels read them, one number after the other; None stays None."""
+    for vector in vectors:
+        if vector is not None and vector.shape != x.shape[1:2]:
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} has {x.shape[1]} channels; a vector of shape {tuple(vector.shape)} does "
+                f"not fit: it must be ({x.shape[1]},)."
+            )
+    return tuple(vector if vector is None else vector.contiguous() for vector in vectors)
 
 
 # ---- The steps ------------------------------------------------------------------------------------------------------
 # Shapes, here and below: x, y, dy and dx (N, C, ...), contiguous or channels last; all others (C,). `weight` and `bias`
-# may be None, for 1 and 0, and of any floating dtype. All raise ValueError for other layouts. The caller has asked
-# ``unavailable``.
+# may be None, for 1 and 0, and of any floating dtype. Raised: ValueError for another layout, and for vectors that do
+# not fit. The caller has asked ``unavailable``.
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and biased variance of each channel, float32, and how many values each has: Algorithm 1, lines 1 and 2.
 
-    NaN or infinity in a channel makes both NaN.
+    Both are good to float32's last digits also where the mean is a million times the spread. Where a channel holds NaN
+    or infinity its variance is NaN.
     """
     plan = _plan_of(x)
     parts, (mean, var), m = _parts_of(x, plan, 3), _vectors(x, 2), x.numel() // x.shape[1]
     _launch(_partial_moments, plan, x, parts)
-    _launch_merge(_merge_moments, plan, parts, mean, var, 1 / m)
+    _launch_merge(_merge_moments, plan, x, parts, mean, var, 1 / m)
     return mean, var, m
 
 
 def normalise(
     x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None, relu: bool = False
 ) -> Tensor:
-    """γ · (x − mean) · inv_std + β, and the larger of that and 0 where `relu`: Algorithm 1, lines 3 and 4."""
-    y = torch.empty_like(x)
-    _launch(_normalise, _plan_of(x), x, y, _dense(weight), _dense(bias), mean, inv_std, RELU=relu)
+    """γ · (x − mean) · inv_std + β, and 0 where that is negative if `relu`: Algorithm 1, lines 3 and 4."""
+    plan, y = _plan_of(x), torch.empty_like(x)
+    _launch(_normalise, plan, x, y, *_dense(x, weight, bias, mean, inv_std), RELU=relu)
     return y
 
 
@@ -655,7 +689,7 @@ def gradient_sums(
     """
     plan = _plan_of(x, dy)
     parts, (dweight, dbias) = _parts_of(x, plan, 2), _vectors(x, 2)
-    _launch(_partial_sums, plan, dy, x, parts, mean, inv_std, _dense(weight), _dense(bias), RELU=relu)
+    _launch(_partial_sums, plan, dy, x, parts, *_dense(x, mean, inv_std, weight, bias), RELU=relu)
     _launch_merge(_merge_sums, plan, parts, dweight, dbias)
     return dweight, dbias
 
@@ -672,17 +706,17 @@ def input_gradient(
     m: int | Tensor = 1,
     relu: bool = False,
 ) -> Tensor:
-    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m): Section 3.
+    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m), with dy as the ReLU let it through: Section 3.
 
     `dweight` and `dbias` are the sums over all m values of each channel, also those of other processes; m may be a
-    tensor of one number, which is not waited for. Without the sums the statistics are constants, as in evaluation, and
-    ∂ℓ/∂x = γ · inv_std · dy.
+    tensor of one number, which is not waited for. With None for the sums the statistics are constants, as in
+    evaluation, and ∂ℓ/∂x = γ · inv_std · dy.
     """
     if isinstance(m, Tensor) and dweight is not None:
         dweight, dbias, m = dweight / m, dbias / m, 1
-    dx = torch.empty_like(x)
-    _launch(_input_gradient, _plan_of(x, dy), dy, x, dx, mean, inv_std, _dense(weight), _dense(bias), dweight, dbias,
-            1 / m, RELU=relu)  # fmt: skip
+    plan, dx = _plan_of(x, dy), torch.empty_like(x)
+    vectors = _dense(x, mean, inv_std, weight, bias, dweight, dbias)
+    _launch(_input_gradient, plan, dy, x, dx, *vectors, 1.0 if dweight is None else 1 / m, RELU=relu)
     return dx
 
 
@@ -702,24 +736,25 @@ def forward(
     """Algorithm 1 in one launch or two: (y, mean, var, inv_std), with inv_std = 1/√(var + eps).
 
     Where `running_mean` and `running_var` are given they move, in place, by the share `momentum` towards the mean and
-    the unbiased variance of the batch.
+    the unbiased variance of the batch: Section 3.1.
 
-    Raises ValueError for one value per channel, which has no variance.
+    Raises ValueError also for one value per channel, which has no variance, and for running values with gaps in memory.
     """
-    plan = _plan_of(x)
-    m = x.numel() // x.shape[1]
+    plan, m = _plan_of(x), x.numel() // x.shape[1]
     if m < 2:
         raise ValueError(f"x has shape {tuple(x.shape)}: one value per channel has no variance; use at least two.")
+    running = _dense(x, running_mean, running_var)
+    if running[0] is not running_mean or running[1] is not running_var:
+        raise ValueError("running_mean and running_var must be contiguous: they are written in place.")
     y, (mean, var, inv_std) = torch.empty_like(x), _vectors(x, 3)
-    affine, statistics = (_dense(weight), _dense(bias)), (mean, var, inv_std, running_mean, running_var)
-    numbers = (eps, momentum, 1 / m, m / (m - 1))
+    affine, statistics = _dense(x, weight, bias), (mean, var, inv_std, *running)
+    numbers = (float(eps), float(momentum), 1 / m, m / (m - 1))
     if plan.whole:
         _launch(_whole_forward, plan, x, y, *affine, *statistics, *numbers, RELU=relu)
     else:
-        parts, splits = _parts_of(x, plan, 3), plan.grid[1]
+        parts = _parts_of(x, plan, 3)
         _launch(_partial_moments, plan, x, parts)
-        _launch(_merge_and_normalise, plan, x, y, *affine, parts, *statistics, *numbers, splits, RELU=relu,
-                BLOCK_S=plan.parts["BLOCK_S"])  # fmt: skip
+        _launch_after(_merge_and_normalise, plan, x, y, *affine, parts, *statistics, *numbers, RELU=relu)
     return y, mean, var, inv_std
 
 
@@ -733,9 +768,9 @@ def forward_running(
     relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Algorithm 2, line 11, in one launch: (y, mean, inv_std), the latter two as they were used, for the backward."""
-    y, (mean, inv_std) = torch.empty_like(x), _vectors(x, 2)
-    _launch(_normalise_by_running, _plan_of(x), x, y, _dense(weight), _dense(bias), _dense(running_mean),
-            _dense(running_var), mean, inv_std, eps, RELU=relu)  # fmt: skip
+    plan, y, (mean, inv_std) = _plan_of(x), torch.empty_like(x), _vectors(x, 2)
+    vectors = _dense(x, weight, bias, running_mean, running_var)
+    _launch(_normalise_by_running, plan, x, y, *vectors, mean, inv_std, float(eps), RELU=relu)
     return y, mean, inv_std
 
 
@@ -748,15 +783,16 @@ def backward(
     bias: Tensor | None,
     relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of ``forward`` in one launch or two: (dx, dweight, dbias), the latter two float32."""
-    plan = _plan_of(x, dy)
-    dx, (dweight, dbias), inv_m = torch.empty_like(x), _vectors(x, 2), x.shape[1] / x.numel()
-    known, sums = (mean, inv_std, _dense(weight), _dense(bias)), (dweight, dbias)
+    """The gradients of ``forward`` in one launch or two: (dx, dweight, dbias), the latter two float32.
+
+    Those of ``forward_running`` are ``input_gradient`` without sums, and ``gradient_sums``.
+    """
+    plan, dx, (dweight, dbias), inv_m = _plan_of(x, dy), torch.empty_like(x), _vectors(x, 2), x.shape[1] / x.numel()
+    known = _dense(x, mean, inv_std, weight, bias)
     if plan.whole:
-        _launch(_whole_backward, plan, dy, x, dx, *known, *sums, inv_m, RELU=relu)
+        _launch(_whole_backward, plan, dy, x, dx, *known, dweight, dbias, inv_m, RELU=relu)
     else:
-        parts, splits = _parts_of(x, plan, 2), plan.grid[1]
+        parts = _parts_of(x, plan, 2)
         _launch(_partial_sums, plan, dy, x, parts, *known, RELU=relu)
-        _launch(_merge_and_input_gradient, plan, dy, x, dx, parts, *known, *sums, inv_m, splits, RELU=relu,
-                BLOCK_S=plan.parts["BLOCK_S"])  # fmt: skip
+        _launch_after(_merge_and_input_gradient, plan, dy, x, dx, parts, *known, dweight, dbias, inv_m, RELU=relu)
     return dx, dweight, dbias
