@@ -2,7 +2,9 @@
 
 import copy
 import inspect
+import itertools
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,6 +246,23 @@ def test_an_empty_batch_is_no_batch(shape, training):
         for name in ("running_mean", "running_var"):
             assert_close(layer.state_dict()[name], before[name], tolerance=0)
         assert layer.num_batches_tracked == int(training)  # as torch counts
+
+
+@on_every_path
+@pytest.mark.parametrize("layout", ["vectors", "images", "images, channels last"])
+def test_a_channel_without_variance_is_beta_with_a_gradient_of_zero(layout):
+    """Whatever the constant: 0.1 is no binary number, and 100 times 0.1 is not 10."""
+    for dtype, constant in itertools.product((torch.float32, torch.float64), (0.1, -7e5)):
+        x, dy = next(batches(layout, batch=100, dtype=dtype))
+        x[:, 1] = constant
+        ours, _ = pair(x.ndim, dtype=dtype, momentum=1.0)
+        leaf = x.detach().requires_grad_()
+        y = ours(leaf)
+        y.backward(dy)
+        slack = 20 * torch.finfo(dtype).eps * max(1, abs(constant)) / EPS**0.5  # rounding of the mean, over √eps
+        assert (y[:, 1] - ours.bias[1]).abs().max() <= slack
+        assert 0 <= ours.running_var[1] <= slack**2
+        assert leaf.grad.isfinite().all()
 
 
 @on_every_path
@@ -735,6 +754,22 @@ def test_compiles_without_a_graph_break():
         found.append([y, leaf.grad, *[p.grad for p in layer.parameters()], *layer.buffers()])
     for eager, compiled in zip(*found, strict=True):
         assert_close(compiled, eager)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler, which inductor needs")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor uses it
+def test_compiles_to_machine_code():
+    torch._dynamo.reset()
+    (x, dy), *_ = batches("vectors", batch=5, dtype=torch.float32)
+    found = []
+    ours, theirs = relu_pair(2, dtype=torch.float32)
+    for layer in (torch.compile(ours, fullgraph=True), theirs):
+        leaf = x.detach().requires_grad_()
+        y = layer(leaf)
+        y.backward(dy)
+        found.append([y, leaf.grad])
+    for mine, peer in zip(*found, strict=True):
+        assert_close(mine, peer)
 
 
 # ---- State -----------------------------------------------------------------------------------------------------------
