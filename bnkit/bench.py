@@ -172,6 +172,7 @@ def layer(
         if compiled:
             torch._dynamo.reset()  # one shape, one compilation
             calls["torch.nn, compiled"] = step(torch.compile(kind(shape[1], device=device)))
+            calls["ours, compiled"] = step(torch.compile(BatchNorm(shape[1], device=device)))
     if x.nbytes >= SMALLEST_COPIED:
         calls["copy"] = lambda: room.copy_(x)
     return row(
