@@ -746,7 +746,7 @@ def test_torch_func_and_forward_mode():
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor uses it
 @pytest.mark.parametrize("relu", [False, True])
 def test_compiles_without_a_graph_break(relu):
-    """To machine code where there is a C++ compiler, once; else, and the second time, to the operations it is made of."""
+    """Once to machine code, where there is a C++ compiler; else to the operations it is made of."""
     machine_code = relu and (shutil.which("c++") or shutil.which("g++"))
     torch._dynamo.reset()
     (x, dy), *_ = batches("images")

@@ -32,17 +32,18 @@ def parity(
 
 
 @styled
-def by_length(counts: Sequence[int], errors: Mapping[str, Mapping[str, Sequence[float]]], results: Mapping) -> Drawing:
-    """One panel for each of `results`, title -> name: errors against the number of values of a channel."""
-    drawing, panels = figure(1, len(results), width=9.0, height=3.6, sharey=True)
-    for axes, (title, name) in zip(panels, results.items(), strict=True):
-        for implementation, found in errors.items():
-            style = {"linestyle": "--"} if implementation == "torch.nn" else {}  # it may hide another one
-            values = np.maximum(found[name], 0.01)
-            axes.loglog(counts, values, "o", markersize=4, color=COLOURS[implementation], **style, label=implementation)
+def by_length(counts: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
+    """Errors against the number of values of a channel: title -> implementation -> errors, (counts,)."""
+    drawing, row = figure(1, len(panels), width=9.4, height=3.5, sharey=True)
+    for axes, (title, curves) in zip(row, panels.items(), strict=True):
+        for implementation, errors in curves.items():
+            dashed = {"linestyle": "--"} if implementation == "torch.nn" else {}  # where it lies on another one
+            axes.loglog(
+                counts, errors, marker="o", markersize=4, color=COLOURS[implementation], label=implementation, **dashed
+            )
         axes.set(title=title, xlabel="values of a channel")
-    panels[0].set_ylabel("largest error, in units of\nfloat32's spacing at 1")
-    panels[-1].legend(loc="upper left")
+    row[0].set_ylabel("largest error, in spacings")
+    row[0].legend(loc="upper left", fontsize=9)
     return drawing
 
 
