@@ -55,13 +55,14 @@ clean: ## remove everything built; records and downloaded data stay
 lock: ## renew requirements.lock from pyproject.toml, with the newest versions it allows
 	rm -rf _build/lock
 	$(PYTHON) -m venv _build/lock
-	_build/lock/bin/python -m pip install --quiet --editable '.[torch,data,plots,book,lab,dev]'
+	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,book,lab,dev]'
 	_build/lock/bin/python -m pip freeze --exclude-editable > _build/lock/frozen.txt
-	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along.
+	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along. Triton
+	@# comes with them too, in the same version, but its interpreter tests the kernels everywhere that it installs: Linux.
 	{ echo '# Exact versions, no addresses: one lock for CPU and CUDA builds of torch alike.'; \
 	  echo '# Renewed with `make lock`.'; \
-	  sed -e 's/+[a-z0-9.]*$$//' _build/lock/frozen.txt | grep -E '^[A-Za-z0-9._-]+==' \
-	    | grep -E -v '^(nvidia|cuda|triton)'; } > requirements.lock
+	  sed -e 's/+[a-z0-9.]*$$//' -e 's/^triton==.*/& ; platform_system == "Linux"/' _build/lock/frozen.txt \
+	    | grep -E '^[A-Za-z0-9._-]+==' | grep -E -v '^(nvidia|cuda)'; } > requirements.lock
 	rm -rf _build/lock
 
 # The stamp is written last: a set-up that was cut short is repaired by the next `make`.

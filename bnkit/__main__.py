@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--seed", type=_whole, default=0)
     command.add_argument("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--data", help="imagenet/...: a folder, .zip or .tgz with train/<class>/* and val/<class>/*")
     command.set_defaults(do=_run)
 
     command = commands.add_parser("runs", help="make every run that is missing; safe to stop and to start again")
@@ -86,17 +87,20 @@ def _run(options: argparse.Namespace) -> None:
     from bnkit import experiments, workers
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
-    with workers.one_thread(), tqdm(total=steps, unit="step", disable=None) as bar:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
         record, path = experiments.run(
             options.name,
             options.seed,
             steps=options.steps,
             device=options.device,
+            source=options.data,
             on_step=lambda step: bar.update(step - bar.n),
         )
         bar.update(steps - bar.n)
-    _print_result(record)
-    print(f"stored as {path}")
+    if first:
+        _print_result(record)
+        print(f"stored as {path}")
 
 
 def _print_result(record: records.Record) -> None:

@@ -177,6 +177,8 @@ def fixed_batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterato
 def coloured(data: Dataset, size: int) -> Dataset:
     """Grey images enlarged to `size` x `size` pixels, each pixel repeated, in three equal colours; for Inception.
 
+    White becomes 255, as in photographs: ``pictures.distort`` counts light on that scale.
+
     Shapes: images (n, h, w) -> (n, size, size, 3) uint8. Raises ValueError where `size` is no multiple of h and w.
     """
     height, width = data.train_images.shape[1:]
@@ -185,9 +187,11 @@ def coloured(data: Dataset, size: int) -> Dataset:
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         large = images.repeat(size // height, axis=1).repeat(size // width, axis=2)
-        return np.repeat(large[..., None], 3, axis=3)
+        stretched = (large.astype(np.uint16) * 255 // data.white).astype(np.uint8)
+        return np.repeat(stretched[..., None], 3, axis=3)
 
-    return replace(data, train_images=enlarged(data.train_images), test_images=enlarged(data.test_images))
+    train, test = enlarged(data.train_images), enlarged(data.test_images)
+    return replace(data, train_images=train, test_images=test, white=255)
 
 
 def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[np.ndarray]:
@@ -285,13 +289,26 @@ def _digest(*contents: bytes) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in contents)).hexdigest()
 
 
-def _load_digits() -> Dataset:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16, shuffled once for all: 1,500 to train, 297 to test."""
+def _digits_of_scikit_learn() -> np.ndarray:
+    """Its 1,797 digits in its order: 64 pixels and the label, (1797, 65).
+
+    Read from the file that ``load_digits`` reads, since importing scikit-learn takes longer than most chapters' work;
+    by ``load_digits`` itself should the file lie elsewhere one day.
+    """
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package else None
+    if file and file.is_file():
+        return np.loadtxt(file, np.int64, delimiter=",")
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    order = np.random.default_rng(0).permutation(len(bunch.images))  # neighbours in the file have one writer
-    images, labels = bunch.images[order].astype(np.uint8), bunch.target[order].astype(np.int64)
+    return np.column_stack(load_digits(return_X_y=True)).astype(np.int64)
+
+
+def _load_digits() -> Dataset:
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16, shuffled once for all: 1,500 to train, 297 to test."""
+    rows = _digits_of_scikit_learn()
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]  # neighbours in the file have one writer
+    images, labels = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1].astype(np.int64)
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:
         raise DataError(

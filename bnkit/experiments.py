@@ -6,6 +6,7 @@ yet, ``verify`` trains the first steps of a recorded run again and compares.
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 
 from bnkit import checkpoints, paths, probes, records
-from bnkit.tasks import inception, mnist
+from bnkit.processes import joined
+from bnkit.tasks import imagenet, inception, mnist
+from bnkit.tasks.imagenet import ImagenetRecipe
 from bnkit.tasks.inception import InceptionRecipe
 from bnkit.tasks.mnist import MLPRecipe
 from bnkit.training import Progress, Recipe, fit, restore, sgd, state_arrays
 
-TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task}
+TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task, ImagenetRecipe: imagenet.Task}
 CHECKPOINT_SECONDS = 60  # what a kill costs at most
 OTHER_PLATFORM = 0.02  # see verify
 
@@ -32,7 +35,7 @@ class Experiment:
 
     name: str  # "mnist/with-bn": experiment and variant
     recipe: Recipe
-    seeds: int  # recorded repetitions, seeds 0 to seeds - 1
+    seeds: int  # recorded repetitions, seeds 0 to seeds - 1; 0 where nothing is recorded yet
     purpose: str  # one line, with the place in the paper
 
 
@@ -55,12 +58,10 @@ def _mnist() -> Iterator[Experiment]:
 BASE_RATE = 0.01  # the best of the sweep below for the network without batch normalization
 
 
-def _inception() -> Iterator[Experiment]:
-    """Section 4.2: the five networks of Section 4.2.2, the two it mentions in passing, and what explains them."""
-    base = InceptionRecipe(learning_rate=BASE_RATE)
-    baseline = replace(base, norm="batch")
-    changes = {  # the seven of Section 4.2.1, in its order
-        "rate": {"learning_rate": 5 * BASE_RATE},
+def changes(base: InceptionRecipe) -> dict[str, dict]:
+    """The seven changes of Section 4.2.1, in its order, as fields of a recipe; their names are this book's."""
+    return {
+        "rate": {"learning_rate": 5 * base.learning_rate},
         "dropout": {"dropout": 0.0},
         "weight-decay": {"weight_decay": base.weight_decay / 5},
         "decay": {"decay_steps": base.decay_steps // 6},
@@ -68,36 +69,52 @@ def _inception() -> Iterator[Experiment]:
         "shuffle": {"shuffle": True},
         "light": {"light": base.light / 4},
     }
-    shorter = {"steps": base.steps // 2}
-    x5 = replace(baseline, **{name: value for change in changes.values() for name, value in change.items()}, **shorter)
-    yield Experiment("inception/inception", base, 3, "Section 4.2.2: the network without batch normalization")
-    yield Experiment("inception/bn-baseline", baseline, 3, "Section 4.2.2: the same with it, and nothing else changed")
-    yield Experiment("inception/bn-x5", x5, 3, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5")
-    x30 = replace(x5, learning_rate=30 * BASE_RATE)
-    yield Experiment("inception/bn-x30", x30, 3, "Section 4.2.2: the same, learning rate times 30")
-    sigmoid = {"activation": "sigmoid"}
-    yield Experiment("inception/bn-x5-sigmoid", replace(x5, **sigmoid), 3, "Section 4.2.2: sigmoid instead of ReLU")
-    plain_x5 = replace(base, learning_rate=5 * BASE_RATE, **shorter)
-    yield Experiment("inception/inception-x5", plain_x5, 3, "Section 4.2.2, in passing: Inception at 5 times its rate")
-    plain_sigmoid = replace(base, **sigmoid, **shorter)
-    yield Experiment("inception/inception-sigmoid", plain_sigmoid, 3, "Section 4.2.2, in passing: Inception, sigmoid")
-    for name, change in changes.items():
-        recipe = replace(x5, **{field: getattr(base, field) for field in change})
-        yield Experiment(f"inception/bn-x5-but-{name}", recipe, 1, "Section 4.2.1: BN-x5 with this change taken back")
-    for label, net, rates in (
-        ("inception", base, (0.003, 0.01, 0.03, 0.1)),
-        ("bn-baseline", baseline, (0.1, 0.3, 1, 3)),
-    ):
+
+
+def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
+    """The five networks of Section 4.2.2, each with its sentence; those with the changes train half as long."""
+    baseline = replace(base, norm="batch")
+    all_changes = {name: value for change in changes(base).values() for name, value in change.items()}
+    x5 = replace(baseline, **all_changes, steps=base.steps // 2)
+    return {
+        "inception": (base, "Section 4.2.2: the network without batch normalization"),
+        "bn-baseline": (baseline, "Section 4.2.2: the same with it, and nothing else changed"),
+        "bn-x5": (x5, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5"),
+        "bn-x30": (replace(x5, learning_rate=30 * base.learning_rate), "Section 4.2.2: the same, rate times 30"),
+        "bn-x5-sigmoid": (replace(x5, activation="sigmoid"), "Section 4.2.2: sigmoid instead of ReLU"),
+    }
+
+
+def _inception() -> Iterator[Experiment]:
+    """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what explains them."""
+    base = InceptionRecipe(learning_rate=BASE_RATE)
+    nets = networks(base)
+    for label, (recipe, purpose) in nets.items():
+        yield Experiment(f"inception/{label}", recipe, 3, purpose)
+    passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
+    for label, change in passing.items():
+        recipe = replace(base, **change, steps=base.steps // 2)
+        yield Experiment(f"inception/inception-{label}", recipe, 3, "Section 4.2.2, in passing: without BN")
+    x5, _ = nets["bn-x5"]
+    for label, change in changes(base).items():
+        # as long as tells them apart; the rate falls with the step, not with the length, so BN-x5 passes here too
+        recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=1050)
+        yield Experiment(f"inception/bn-x5-but-{label}", recipe, 0, "Section 4.2.1: BN-x5 with this change taken back")
+    sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500, 1), ("bn-baseline", (0.1, 0.3, 1, 3), 600, 0))
+    for label, rates, steps, runs in sweeps:
         for rate in rates:
-            recipe = replace(net, learning_rate=rate, decay_steps=3000, steps=1500)
-            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 1, "which base rate is fair, which still trains")
+            recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
+            purpose = "which base rate is fair, which still trains"
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, runs, purpose)
 
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for family in (_mnist, _inception) for experiment in family()
-}
+def _imagenet() -> Iterator[Experiment]:
+    """Section 4.2 itself, for who has ImageNet and many GPUs; none of it is recorded here."""
+    for label, (recipe, purpose) in networks(ImagenetRecipe(steps=31_000_000)).items():
+        yield Experiment(f"imagenet/{label}", recipe, 0, purpose)
 
 
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in (_mnist, _inception, _imagenet) for one in family()}
 ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # name -> members, and how many seeds of them
 
 
@@ -124,65 +141,73 @@ def train(
     experiment: str = "live",
     variant: str = "run",
     device: str = "auto",
+    source: str | None = None,
     checkpoint: Path | None = None,
     answers: Path | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> records.Record:
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
-    `device` is "auto" (a GPU where there is one), "cpu" or "cuda". With `checkpoint`, a file name, the run is taken up
-    where that file left it and kept there every minute; the file is removed at the end. `answers` is a file for the
-    class probabilities that the trained network gives the test examples, for ``ensemble``. `on_step` is told the number
-    of steps done, now and then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
+    `device` is "auto" (a GPU where there is one), "cpu" or "cuda"; `source` the place of the data for recipes that name
+    none of the book's. With `checkpoint`, a file name, the run is taken up where that file left it and kept there every
+    minute; the file is removed at the end. `answers` is a file for the class probabilities that the trained network
+    gives the test examples, for ``ensemble``. `on_step` is told the number of steps done, now and then. A run that
+    diverges ends early and says so in ``manifest["diverged_at"]``.
+
+    Under ``torchrun`` all its processes train the one network together; the first of them keeps the checkpoint.
     """
     began = time.perf_counter()
-    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    task = TASKS[type(recipe)](recipe, place)
-    optimiser = sgd(task.model, recipe)
-    progress, checksums, earlier = Progress(), {}, 0.0
-    key = _digest(recipe)
-    if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
-        restore(task.model, optimiser, found[0])
-        progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
-        earlier = found[1]["seconds"]
+    wanted = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    with joined(wanted) as (processes, place):
+        spread = {"source": source, "processes": processes} if isinstance(recipe, ImagenetRecipe) else {}
+        task = TASKS[type(recipe)](recipe, place, **spread)
+        optimiser = sgd(task.model, recipe)
+        progress, checksums, earlier = Progress(), {}, 0.0
+        key = _digest(recipe)
+        if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
+            restore(task.model, optimiser, found[0])
+            progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
+            earlier = found[1]["seconds"]
+        saved = time.monotonic()
 
-    saved = time.monotonic()
+        def pause(progress: Progress) -> None:
+            nonlocal saved
+            on_step(progress.step)
+            due = time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps
+            if checkpoint and due and processes.rank == 0:
+                seconds = earlier + time.perf_counter() - began
+                facts = {"recipe": key, "progress": vars(progress), "checksums": checksums, "seconds": seconds}
+                checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
+                saved = time.monotonic()
 
-    def pause(progress: Progress) -> None:
-        nonlocal saved
-        on_step(progress.step)
-        if checkpoint and time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps:
-            seconds = earlier + time.perf_counter() - began
-            facts = {"recipe": key, "progress": vars(progress), "checksums": checksums, "seconds": seconds}
-            checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
-            saved = time.monotonic()
-
-    fit(
-        task.model,
-        task.batches(progress.step),
-        recipe,
-        task.watches(checksums),
-        optimiser=optimiser,
-        progress=progress,
-        loss_of=task.loss,
-        pause_every=task.PAUSE_EVERY,
-        on_pause=pause,
-    )
-    for name, curve in progress.curves.items():
-        curve["what"] = task.MEANING[name]
-    if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
-        loss["values"] = records.round_to(loss["values"], 6)
-    if answers and progress.diverged_at is None:
-        _keep(answers, task)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    manifest = records.manifest(
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        data_digest=task.digest,
-        wall_seconds=round(earlier + time.perf_counter() - began, 1),
-        diverged_at=progress.diverged_at,
-        checksums=checksums,
-    )
+        fit(
+            task.trained,
+            task.batches(progress.step),
+            recipe,
+            task.watches(checksums),
+            optimiser=optimiser,
+            progress=progress,
+            loss_of=task.loss,
+            average=processes.average,
+            pause_every=task.PAUSE_EVERY,
+            on_pause=pause,
+        )
+        for name, curve in progress.curves.items():
+            curve["what"] = task.MEANING[name]
+        if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
+            loss["values"] = records.round_to(loss["values"], 6)
+        if answers and progress.diverged_at is None:
+            _keep(answers, task)
+        if checkpoint and processes.rank == 0:
+            checkpoint.unlink(missing_ok=True)
+        manifest = records.manifest(
+            device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+            data_digest=task.digest,
+            wall_seconds=round(earlier + time.perf_counter() - began, 1),
+            diverged_at=progress.diverged_at,
+            checksums=checksums,
+            **({"processes": processes.size} if processes.size > 1 else {}),
+        )
     return records.Record(experiment, variant, recipe.seed, recipe.as_dict(), manifest, progress.curves)
 
 
@@ -192,17 +217,21 @@ def run(
     *,
     steps: int | None = None,
     device: str = "auto",
+    source: str | None = None,
     on_step: Callable[[int], None] = lambda step: None,
-) -> tuple[records.Record, Path]:
+) -> tuple[records.Record, Path | None]:
     """Make one recorded run and store it; return it and where it lies.
 
-    With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing.
+    With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing, and
+    so is a run on data that are not the book's.
     """
     recipe = replace(experiment(name).recipe, seed=seed)
     folder = None
     if steps is not None and steps != recipe.steps:
         recipe = replace(recipe, steps=steps)
         folder = paths.cache() / "runs" / f"{steps}-steps"
+    elif source is not None:
+        folder = paths.cache() / "runs" / "own-data"
     group, variant = name.split("/")
     asked = any(name == of for of, _ in ENSEMBLES.values())
     record = train(
@@ -210,10 +239,13 @@ def run(
         experiment=group,
         variant=variant,
         device=device,
+        source=source,
         checkpoint=paths.cache() / "checkpoints" / group / variant / f"seed-{seed}-{_digest(recipe)}.npz",
         answers=_answers(name, recipe) if asked else None,
         on_step=on_step,
     )
+    if os.environ.get("RANK", "0") != "0":  # one of the processes of torchrun stores what all of them made
+        return record, None
     return record, records.save(record, folder)
 
 

@@ -1,88 +1,108 @@
 """Batch Normalization for torch: a drop-in for ``torch.nn.BatchNorm1d``, ``2d`` and ``3d``.
 
-``BatchNorm`` is the layer, ``convert`` gives it to a model that exists already. The mathematics comes first, as
-functions of tensors: ``moments`` and ``normalise`` are Algorithm 1 of the paper, the two gradients its Section 3,
-``observe`` the moving averages of Section 3.1. The constructor, parameters, buffers and ``state_dict`` are torch's,
-inherited, so that they cannot differ; torch's own normalization is called nowhere.
+``BatchNorm`` is the layer, ``convert`` gives it to a model that exists already. The mathematics comes first, in plain
+torch: ``moments`` and ``normalise`` are Algorithm 1 of the paper, ``gradient_sums`` and ``input_gradient`` its Section
+3, ``observe`` the moving averages of Section 3.1. The same steps under the same names are in ``bnkit.kernels``, for the
+GPU, and in ``bnkit.aten``, for the CPU: they are faster, and take over where they can. ``backend`` says which code a
+tensor meets, and why; with ``BNKIT_KERNELS=off`` in the environment it is the plain one. Constructor, parameters,
+buffers and ``state_dict`` are torch's, inherited, so that they cannot differ.
 """
 
 # PyTorch's names stay: γ is `weight`, β is `bias`, and what bnkit.reference calls `new_weight`, the share of the new
 # batch in the running value, is `momentum` (nothing to do with the optimiser's).
 
+import os
+import sys
+from types import ModuleType
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 from torch.nn.utils.parametrize import is_parametrized
 
+from bnkit import aten, kernels
+
 AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}  # all but the channels: a map is one feature (Section 3.2)
 HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
-BLOCK = 2**18  # elements; a block of float32 is 1 MiB, which a cache holds
 
 # ---- Mathematics ----------------------------------------------------------------------------------------------------
-# A large temporary costs a CPU more than the arithmetic: a function makes one array of x's size, and goes on in place.
+# Shapes: x, y, dy and dx (N, C, ...), all others (C,). All but `observe` can be differentiated, again and again.
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance of each channel over the mini-batch, and x − mean: Algorithm 1, lines 1 and 2.
+def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and biased variance of each channel, and how many values it has: Algorithm 1, lines 1 and 2.
 
     The variance is that of the centred values, for E[x²] − E[x]² loses its digits where the mean is large.
-
-    Shapes: x and x − mean (N, C, ...), mean and var (C,).
     """
+    x = _wide(x)
     mean = x.mean(AXES[x.ndim])
-    centred = x - _along_channels(mean, x)
-    var = _sum_of_products(centred, centred).mul_(x.shape[1] / x.numel())
-    return mean, var, centred
+    var = (x - _along_channels(mean, x)).square().mean(AXES[x.ndim])
+    return mean, var, x.numel() // x.shape[1]
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
-    """1 / √(var + eps), (C,): eps stands inside the root."""
-    return (var + eps).rsqrt_()
+    """1 / √(var + eps): eps stands inside the root."""
+    return (var + eps).rsqrt()
 
 
-def normalise(centred: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """γ · (x − mean) / √(var + eps) + β, from x − mean, which is used up: Algorithm 1, lines 3 and 4.
+def normalise(
+    x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None, relu: bool = False
+) -> Tensor:
+    """γ · (x − mean) / √(var + eps) + β, and the larger of that and 0 where `relu`: Algorithm 1, lines 3 and 4.
 
     With the running values in place of the batch's this is Algorithm 2, line 11.
-
-    Shapes: centred and the result (N, C, ...), all others (C,).
     """
-    y = _times(centred, _along_channels(_scale(inv_std, weight), centred))
-    return y if bias is None else y.add_(_along_channels(bias.to(y.dtype), y))
+    y = (_wide(x) - _along_channels(mean, x)) * _along_channels(_scale(inv_std, weight), x)
+    if bias is not None:
+        y = y + _along_channels(bias.to(y.dtype), x)
+    return (y.relu() if relu else y).to(x.dtype)
 
 
-def parameter_gradients(dy: Tensor, centred: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
-    """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3.
-
-    Shapes: dy and centred (N, C, ...), all others (C,).
-    """
-    dweight = _sum_of_products(centred, dy).mul_(inv_std)
-    return dweight, dy.sum(AXES[dy.ndim])
+def gradient_sums(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inv_std: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3."""
+    dy, centred = _behind_relu(dy, x, mean, inv_std, weight, bias, relu), _wide(x) - _along_channels(mean, x)
+    return (dy * centred).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
 
 
 def input_gradient(
-    dy: Tensor, centred: Tensor, inv_std: Tensor, weight: Tensor | None, dweight: Tensor, dbias: Tensor
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inv_std: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
+    m: int | Tensor,
+    relu: bool = False,
 ) -> Tensor:
-    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · mean(dy · x̂) − mean(dy)), from x − mean, which is used up: Section 3.
+    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): Section 3. Without the sums, γ/√(var + eps) · dy: evaluation.
 
     The paper's chain rule with ∂ℓ/∂σ² and ∂ℓ/∂μ inserted: the second term is the way through the variance, the third
-    the way through the mean. Their two sums are dweight and dbias.
-
-    Shapes: dy, centred and the result (N, C, ...), all others (C,).
+    the way through the mean. `dweight` and `dbias` are the sums over all `m` values of a channel: N, or N·H·W of maps.
     """
-    m = dy.numel() // dy.shape[1]  # values per channel: N, and N·H·W of a map
-    slope = (dweight * inv_std).mul_(-1 / m)  # so that slope · (x − mean) = −x̂ · mean(dy · x̂)
-    dx = _times(centred, _along_channels(slope, dy)).add_(dy).sub_(_along_channels(dbias, dy), alpha=1 / m)
-    return dx.mul_(_along_channels(_scale(inv_std, weight), dy))
+    dx = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
+    if dweight is not None:
+        slope = dweight * inv_std / m  # so that slope · (x − mean) = x̂ · dγ/m
+        dx = dx - (_wide(x) - _along_channels(mean, x)) * _along_channels(slope, x) - _along_channels(dbias / m, x)
+    return (dx * _along_channels(_scale(inv_std, weight), x)).to(x.dtype)
 
 
-def observe(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, m: int, momentum: float) -> None:
+def observe(
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, m: int | Tensor, momentum: float
+) -> None:
     """Move the running values, in place, by the share `momentum` towards those of the mini-batch: Section 3.1.
 
     The variance is stored unbiased: m/(m − 1) times that of a batch of m values per channel, as Algorithm 2, line 10.
-
-    Shapes: all (C,).
     """
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
@@ -97,28 +117,63 @@ def _move(running: Tensor, new: Tensor, share: float) -> None:
         running.copy_(running.to(new.dtype).lerp_(new, share))
 
 
-def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """Σ a · b of each channel, (C,); a block of examples at a time, so that the products stay in the cache."""
-    axes = AXES[a.ndim]
-    if a.numel() <= BLOCK or not a.is_cpu or torch.compiler.is_compiling():
-        return (a * b).sum(axes)
-    rows = max(1, BLOCK * len(a) // a.numel())
-    return torch.stack([(p * q).sum(axes) for p, q in zip(a.split(rows), b.split(rows), strict=True)]).sum(0)
+def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
+    """dy, but 0 where the ReLU was shut. Its input is made again from x: keeping it would take as much memory as x."""
+    if relu:
+        dy = torch.where(normalise(x, mean, inv_std, weight, bias) <= 0, 0, dy)  # NaN passes, as in torch
+    return _wide(dy)
 
 
 def _scale(inv_std: Tensor, weight: Tensor | None) -> Tensor:
-    """γ / √(var + eps), (C,)."""
+    """γ / √(var + eps)."""
     return inv_std if weight is None else inv_std * weight
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """a · b, in place of a unless somebody is watching who may need a again."""
-    return a * b if torch.is_grad_enabled() or _others_differentiate() else a.mul_(b)
-
-
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
-    """(C,) in the shape that broadcasts against x, (N, C, ...)."""
+    """(C,) in the shape that broadcasts against x."""
     return vector if x.ndim == 2 else vector.view(-1, *[1] * (x.ndim - 2))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x, in float32 if it is shorter."""
+    return x.float() if x.dtype in HALF else x
+
+
+# ---- Which path -----------------------------------------------------------------------------------------------------
+
+PLAIN = sys.modules[__name__]  # this module: the steps above, which `aten` and `kernels` have too
+NAMES = {PLAIN: "plain torch", aten: "ATen operators", kernels: "Triton kernels"}
+
+
+def backend(x: Tensor) -> str:
+    """Which code runs for x in a layer, and why, in words: "plain torch: the tensor is on meta", say.
+
+    It holds in training and in evaluation. Second derivatives always are plain torch.
+
+    Raises ValueError where ``BNKIT_KERNELS`` is neither "on" nor "off".
+    """
+    path, why = _path(x)
+    return f"{NAMES[path]}: {why}"
+
+
+def _path(x: Tensor) -> tuple[ModuleType, str]:
+    if _others_differentiate():
+        return PLAIN, "torch.compile, torch.func or forward mode is at work"
+    if not x.numel():
+        return PLAIN, "the tensor is empty"
+    problem = kernels.unavailable(x)
+    if problem is None:
+        return kernels, f"the tensor is on {x.device.type}"
+    if not x.is_cpu or os.environ.get("BNKIT_KERNELS") == "off":
+        return PLAIN, problem
+    return aten, problem
+
+
+def _others_differentiate() -> bool:
+    """Whether a compiler, ``torch.func`` or forward mode is at work: they want plain torch, without our autograd."""
+    return (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    )
 
 
 # ---- Autograd -------------------------------------------------------------------------------------------------------
@@ -133,66 +188,84 @@ def batch_norm(
     training: bool,
     momentum: float,
     eps: float,
+    relu: bool = False,
+    process_group: object = None,
 ) -> Tensor:
     """Normalise by the mini-batch, and observe it, where `training`; else by the running values.
 
-    Takes what ``torch.nn.functional.batch_norm`` takes. Shapes: x and the result (N, C, ...), all others (C,).
+    Takes what ``torch.nn.functional.batch_norm`` takes; `relu` and `process_group` are explained at ``BatchNorm``.
+    Shapes: x and the result (N, C, ...), all others (C,).
     """
-    if not x.numel():  # nothing to normalise and nothing to observe: any constants do
+    group = partners(process_group) if training else None
+    if not x.numel() and group is None:  # nothing to normalise and nothing to observe: any constants do
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
-    arguments = (x, running_mean, running_var, weight, bias, training, momentum, eps)
+    path, _ = _path(x)
+    rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
+    if path is aten and group is None and aten.small(x):
+        return aten.batch_norm(x, *rest)
     if torch.is_grad_enabled() and not _others_differentiate():
-        return _BatchNormFunction.apply(*arguments)
-    return _forward(*arguments)[0]
+        return _BatchNormFunction.apply(path, group, x, *rest)
+    return _forward(path, group, x, *rest)[0]
 
 
-def _forward(x, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, and the mean and 1/√(var + eps) it was made with."""
-    dtype, x = x.dtype, _wide(x, _layout(x))
+def _forward(path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu):
+    """The result, the mean and 1/√(var + eps) it was made with, and how many values of a channel these stand for."""
+    x, m = x.contiguous(memory_format=_layout(x)), x.numel() // x.shape[1]
+    if path is kernels and not training:
+        return *kernels.forward_running(x, running_mean, running_var, weight, bias, eps, relu), m
+    if path is kernels and group is None:
+        y, mean, _, inv_std = kernels.forward(x, weight, bias, eps, relu, running_mean, running_var, momentum)
+        return y, mean, inv_std, m
     if training:
-        mean, var, centred = moments(x)
+        mean, var, m = path.moments(x) if group is None else moments_of_all(path, group, x)
         if running_mean is not None:
-            observe(running_mean, running_var, mean, var, x.numel() // x.shape[1], momentum)
+            observe(running_mean, running_var, mean, var, m, momentum)
     else:
+        wide = torch.float32 if x.dtype in HALF else x.dtype
         # A copy of the mean: before the gradient is asked for, a training step may move the running one.
-        mean, var = running_mean.to(x.dtype, copy=True), running_var.to(x.dtype)
-        centred = x - _along_channels(mean, x)
+        mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
     inv_std = inverse_std(var, eps)
-    return normalise(centred, inv_std, weight, bias).to(dtype), mean, inv_std
+    return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
 
 
 class _BatchNormFunction(torch.autograd.Function):
-    """Keeps x and three vectors, no more than torch's own; x̂ is made again."""
+    """Keeps x and vectors, no more than torch's own; x̂, and what a ReLU let through, are made again."""
 
     @staticmethod
-    def forward(ctx, x, running_mean, running_var, weight, bias, training, momentum, eps):
-        y, mean, inv_std = _forward(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        ctx.save_for_backward(x, mean, inv_std, weight)
-        ctx.training, ctx.eps = training, eps
+    def forward(ctx, path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu):
+        y, mean, inv_std, ctx.m = _forward(
+            path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
+        )
+        ctx.save_for_backward(x, mean, inv_std, weight, bias if relu else None)
+        ctx.path, ctx.group, ctx.training, ctx.eps, ctx.relu = path, group, training, eps, relu
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        x, mean, inv_std, weight = ctx.saved_tensors
-        wants_x, _, _, wants_weight, wants_bias, *_ = ctx.needs_input_grad
-        dtype, layout = x.dtype, _layout(x)
-        x, dy = _wide(x, layout), _wide(dy, layout)
-        dx = dweight = dbias = None
-        if ctx.training:
-            if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
-                mean, var, centred = moments(x)
+        x, mean, inv_std, weight, bias = ctx.saved_tensors
+        wants_x, _, _, wants_weight, wants_bias = ctx.needs_input_grad[2:7]
+        path, layout = ctx.path, _layout(x)
+        x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+        if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
+            path = PLAIN
+            if ctx.training:
+                _refuse_across_processes(ctx.group, "second derivatives")
+                mean, var, _ = moments(x)
                 inv_std = inverse_std(var, ctx.eps)
-            else:
-                centred = x - _along_channels(mean, x)
-            dweight, dbias = parameter_gradients(dy, centred, inv_std)
+        known = (dy, x, mean, inv_std, weight, bias)
+        dx = dweight = dbias = None
+        if ctx.training and wants_x and ctx.group is None and path is not PLAIN:
+            dx, dweight, dbias = path.backward(*known, ctx.relu)
+        else:
+            if wants_weight or wants_bias or (ctx.training and wants_x):
+                dweight, dbias = path.gradient_sums(*known, ctx.relu)
             if wants_x:
-                dx = input_gradient(dy, centred, inv_std, weight, dweight, dbias).to(dtype)
-        else:  # the statistics are constants
-            if wants_weight or wants_bias:
-                dweight, dbias = parameter_gradients(dy, x - _along_channels(mean, x), inv_std)
-            if wants_x:
-                dx = (dy * _along_channels(_scale(inv_std, weight), x)).to(dtype)
-        return dx, None, None, dweight if wants_weight else None, dbias if wants_bias else None, None, None, None
+                sums = (dweight, dbias) if ctx.training else (None, None)  # in evaluation the statistics are constants
+                if ctx.group is not None:
+                    sums = sums_of_all(ctx.group, *sums)
+                dx = path.input_gradient(*known, *sums, ctx.m, ctx.relu)
+        dweight, dbias = dweight if wants_weight else None, dbias if wants_bias else None
+        return None, None, dx, None, None, dweight, dbias, None, None, None, None
 
 
 def _layout(x: Tensor) -> torch.memory_format:
@@ -202,17 +275,66 @@ def _layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
-def _wide(x: Tensor, layout: torch.memory_format) -> Tensor:
-    """x in that memory format, and in float32 if it is shorter; x itself where nothing is to be done."""
-    x = x.contiguous(memory_format=layout)
-    return x.float() if x.dtype in HALF else x
+# ---- Across processes -----------------------------------------------------------------------------------------------
+# Each process has a part of the mini-batch, of any size, also none. What they exchange are a few numbers per channel.
 
 
-def _others_differentiate() -> bool:
-    """Whether a compiler, ``torch.func`` or forward mode is at work: they want the plain operations of ``_forward``."""
-    return (
-        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    )
+def partners(process_group: object) -> object:
+    """The group to exchange with, or None where there is nobody else.
+
+    Raises RuntimeError where torch.distributed has not been started, or this process is not of the group.
+    """
+    if process_group is None:
+        return None
+    if not (distributed.is_available() and distributed.is_initialized()):
+        raise RuntimeError(
+            f"process_group is {process_group!r}, but no processes are joined. Call "
+            "torch.distributed.init_process_group first, use eval(), or make the layer with process_group=None."
+        )
+    group = distributed.group.WORLD if process_group == "world" else process_group
+    size = distributed.get_world_size(group)
+    if size < 1:
+        raise RuntimeError("this process is not in the layer's process_group. Use the layer only in those that are.")
+    if size == 1:
+        return None
+    if _others_differentiate():
+        _refuse_across_processes(group, "torch.compile, torch.func and forward mode")
+    return group
+
+
+def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance over the parts of all processes, and how many values a channel has: (C,), (C,) and ().
+
+    One exchange, of which everybody pools the same numbers in the same order: all get the same bits.
+
+    Raises ValueError, in every process, where a channel has fewer than two values in all.
+    """
+    channels, m = x.shape[1], x.numel() // x.shape[1]
+    if m:
+        mean, var, _ = path.moments(x)
+    else:
+        mean = var = torch.zeros(channels, dtype=_wide(x).dtype, device=x.device)
+    own = torch.cat([mean, var, mean.new_full((1,), m)])
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(parts, own, group=group)
+    means, variances, counts = torch.stack(parts).split((channels, channels, 1), dim=1)
+    if m < 2:  # only then can it be too few, and only then is it worth waiting for the number
+        _refuse_one_value(x, int(counts.sum()))
+    return *aten.pool(means, variances, counts), counts.sum()
+
+
+def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, Tensor]:
+    """The two sums of Section 3 over all processes: the statistics were everybody's, so are the ways through them."""
+    both = torch.stack([dweight, dbias])
+    distributed.all_reduce(both, group=group)
+    return both.unbind()
+
+
+def _refuse_across_processes(group: object, what: str) -> None:
+    if group is not None:
+        raise NotImplementedError(
+            f"{what} do not go through statistics that several processes share. Use eval(), or process_group=None."
+        )
 
 
 # ---- Bookkeeping ----------------------------------------------------------------------------------------------------
@@ -225,32 +347,81 @@ class BatchNorm(_BatchNorm):
     over the mini-batch (Algorithm 1), in evaluation by its running values (Algorithm 2, line 11), of which the variance
     is unbiased. `momentum` is the share of a new batch in the running values; None makes them a plain average.
 
+    Two options are not torch's. ``activation="relu"`` applies the ReLU on the way, where a ``torch.nn.ReLU`` after the
+    layer would go over the batch again, and keep it. `process_group` makes the mini-batch that of several processes,
+    each with a part of it, of any size: a group of ``torch.distributed``, or ``"world"`` for all there are. Its
+    processes must call the layer together, and the backward pass as well. The gradients of weight and bias stay those
+    of each process's own part, for ``DistributedDataParallel`` to put together. None is the layer on its own.
+
     The statistics of float16 and bfloat16 are float32, the parameters of the input's dtype or, as under autocast,
     float32. The result is channels last where the input is, else contiguous. First and second derivatives,
     ``torch.func`` and forward mode work; the running values take no part in them. To torch this is one of its own
     layers (``isinstance``), so what looks for those, such as ``torch.optim.swa_utils.update_bn``, finds it.
 
-    Raises, before anything has changed: ValueError for another number of axes, for one value per channel in training,
-    and for an `eps` that is not positive in training or negative in evaluation; RuntimeError for a number of channels,
-    a dtype or a device that is not the layer's; NotImplementedError for an input that is not floating. NaN and
-    infinity are no error, as in torch: they spoil their channel of the result and, in training, of the running values.
+    Raises, before anything has changed: ValueError for an unknown activation, for another number of axes, for one value
+    per channel in training, and for an `eps` that is not positive in training or negative in evaluation; RuntimeError
+    for a number of channels, a dtype or a device that is not the layer's, and for a `process_group` that is not there;
+    NotImplementedError for an input that is not floating, and across processes for second derivatives and
+    ``torch.func``. NaN and infinity are no error, as in torch: they spoil their channel of the result and, in training,
+    of the running values, which from then on are NaN.
     """
+
+    activation = None  # of a layer that was made before there was one, such as by `convert`
+    process_group = None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device=None,
+        dtype=None,
+        *,
+        bias: bool = True,
+        activation: str | None = None,
+        process_group: object = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        if activation not in (None, "relu"):
+            raise ValueError(f'activation is {activation!r}; "relu" and None are allowed. Put others after the layer.')
+        self.activation, self.process_group = activation, process_group
+
+    def extra_repr(self) -> str:
+        options = {"activation": self.activation, "process_group": self.process_group}
+        return super().extra_repr() + "".join(f", {name}={value}" for name, value in options.items() if value)
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise `input`; in training, observe it. Shapes: input and result (N, C, ...)."""
-        training = self.training or (self.running_mean is None and self.running_var is None)
-        self._refuse(input, training)
+        weight, running_mean, running_var = self.weight, self.running_mean, self.running_var
+        training = self.training or (running_mean is None and running_var is None)
+        self._refuse(input, training, running_mean if weight is None else weight)
         tracking = self.training and self.track_running_stats
-        momentum = 0.0 if self.momentum is None else self.momentum
         count = self.num_batches_tracked if tracking else None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.momentum is None and count is not None:  # the plain average
+            momentum = 1.0 / (float(count) + 1.0)
+        if training and not tracking:
+            running_mean = running_var = None
+        relu = self.activation is not None
+        y = batch_norm(
+            input,
+            running_mean,
+            running_var,
+            weight,
+            self.bias,
+            training,
+            momentum,
+            self.eps,
+            relu,
+            self.process_group,
+        )
         if count is not None:
             count.add_(1)
-            if self.momentum is None:  # the plain average
-                momentum = 1.0 / float(count)
-        running = (self.running_mean, self.running_var) if tracking or not training else (None, None)
-        return batch_norm(input, *running, self.weight, self.bias, training, momentum, self.eps)
+        return y
 
-    def _refuse(self, input: Tensor, training: bool) -> None:
+    def _refuse(self, input: Tensor, training: bool, state: Tensor | None) -> None:
         if input.ndim not in AXES:
             raise ValueError(
                 f"the input has shape {tuple(input.shape)}; 2 to 5 axes are allowed, (N, C) to (N, C, D, H, W). "
@@ -265,7 +436,6 @@ class BatchNorm(_BatchNorm):
             raise NotImplementedError(
                 f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. Use input.float()."
             )
-        state = self.running_mean if self.weight is None else self.weight
         if state is not None:
             same = input.dtype is state.dtype or (input.dtype in HALF and state.dtype is torch.float32)
             if not same or input.device != state.device:
@@ -273,11 +443,8 @@ class BatchNorm(_BatchNorm):
                     f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on {state.device}; allowed "
                     "are one device and one dtype, or a 16-bit input and a float32 layer. Use .to() on one of them."
                 )
-        if training and input.numel() == self.num_features:
-            raise ValueError(
-                f"the input has shape {tuple(input.shape)}: one value per channel has no variance to train with. "
-                "Use at least two, or eval()."
-            )
+        if training and input.numel() == self.num_features and partners(self.process_group) is None:
+            _refuse_one_value(input, 1)
         if self.eps < 0 or (training and self.eps == 0):
             raise ValueError(
                 f"eps is {self.eps}; it must be above 0 in training, where a constant channel would divide by zero, "
@@ -285,12 +452,21 @@ class BatchNorm(_BatchNorm):
             )
 
 
-def convert(module: nn.Module) -> nn.Module:
+def _refuse_one_value(input: Tensor, count: int) -> None:
+    if count < 2:
+        raise ValueError(
+            f"the input has shape {tuple(input.shape)}: {'one value' if count else 'no value at all'} per channel has "
+            "no variance to train with. Use at least two, or eval()."
+        )
+
+
+def convert(module: nn.Module, process_group: object = None) -> nn.Module:
     """Make every ``torch.nn.BatchNorm1d/2d/3d`` in `module`, itself included, a ``BatchNorm``; returns `module`.
 
     In place: a layer stays the object it was, with its parameters, buffers, hooks and mode. So an optimiser made before
     goes on working, and a shared layer stays shared. Subclasses are converted too, but for those with a ``forward`` of
-    their own or a parametrization, which would be lost: like ``SyncBatchNorm`` they stay what they are.
+    their own or a parametrization, which would be lost: like ``SyncBatchNorm`` they stay what they are. Every
+    ``BatchNorm`` there is then gets the `process_group`, if one is given; a ReLU behind a layer stays where it is.
 
     Raises ValueError, having converted nothing, for a lazy layer that has not seen a batch yet.
     """
@@ -304,4 +480,6 @@ def convert(module: nn.Module) -> nn.Module:
         torchs = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
         if torchs and type(layer).forward is _BatchNorm.forward and not is_parametrized(layer):
             layer.__class__ = BatchNorm
+        if process_group is not None and isinstance(layer, BatchNorm):
+            layer.process_group = process_group
     return module

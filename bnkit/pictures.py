@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,10 @@ class Pictures:
 
 @dataclass(frozen=True)
 class _Card:
-    """A published set: its files with bytes and SHA-256, and the counts that must come out."""
+    """A published set: its files with bytes and SHA-256."""
 
     files: dict[str, tuple[int, str]]
-    counts: tuple[int, int]  # training, test
-    classes: int
+    counts: tuple[int, int]  # training and test pictures that must come out
     advice: str  # how to get it
 
 
@@ -68,7 +67,6 @@ _CARDS = {
             "classes.csv": (351, "43a702a033271a4b5ea317ef907d9a7370d5342fbbd5ca629ea370ec6231a7d6"),
         },
         counts=(9_469, 3_925),
-        classes=10,
         advice="get https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz and give its path, not the name:\n"
         "     the same photographs encoded differently, another data set with accuracies of its own",
     )
@@ -102,22 +100,26 @@ def load(source: str | Path, size: int, *, on_broken: str = "refuse") -> Picture
     if on_broken not in ("refuse", "skip"):
         raise ValueError(f"on_broken={on_broken!r}: it must be 'refuse' or 'skip'")
     card = _CARDS.get(source) if isinstance(source, str) else None
-    place = _found(source) if card else Path(source).expanduser()
-    if not place.exists():
-        raise DataError(f"there is no data set and no file {str(source)!r}; the data sets are: {', '.join(names())}")
+    place = _found(source) if card else _given(source)
     container = trees.open_tree(place)
-    digest = _digest(container)
-    if card and digest != trees.digest_of(expected for _, expected in card.files.values()):
-        raise DataError(_altered(card, place))
-    folder = _cache() / f"{digest[:16]}-{size}"
-    if not (folder / _INDEX).is_file():
-        _fill(folder, container, digest, size)
-    found = _open(folder, source if card else _title(place), digest)
-    if found.skipped and on_broken == "refuse":
-        raise DataError(_broken_message(place, json.loads((folder / _INDEX).read_text())["broken"]))
+    with _kept():
+        stamp = container.stamp()
+        note = _cache() / "digests" / stamp
+        digest = note.read_text() if note.is_file() else ""
+        if not (_folder(digest, size) / _INDEX).is_file():  # so nothing is decoded under a digest from an old note
+            digest = _digest(container)
+            paths.write_atomically(note, digest)
+        if card and digest != trees.digest_of(expected for _, expected in card.files.values()):
+            raise DataError(_altered(card, place))
+        folder = _folder(digest, size)
+        if not (folder / _INDEX).is_file():
+            _fill(folder, container, stamp, digest, size)
+    found, broken = _open(folder, source if card else _title(container.root), digest)
+    if broken and on_broken == "refuse":
+        raise DataError(_told(place, broken))
     counts = (len(found.train_labels), len(found.test_labels))
-    if card and (*counts, len(found.classes)) != (*card.counts, card.classes):
-        raise DataError(f"{source}: {counts[0]:,} and {counts[1]:,} pictures came out; {card.counts} are published")
+    if card and counts != card.counts:
+        raise DataError(f"{folder} holds {counts} pictures of {card.counts}. Remove it: it is made again")
     return found
 
 
@@ -154,7 +156,7 @@ def distort(
         columns[mirrored] = columns[mirrored, ::-1]
     moved = np.empty_like(images)
     for image, row, column, out in zip(images, rows, columns, moved, strict=True):
-        image[row].take(column, axis=1, out=out)
+        image[row].take(column, axis=1, out=out, mode="clip")  # all places are inside; this mode spares a copy
     return _relit(moved, rng, light) if light else moved
 
 
@@ -170,7 +172,7 @@ def _relit(images: np.ndarray, rng: np.random.Generator, light: float) -> np.nda
     curves = (np.arange(256) - 127.5) * (1 + contrast) + 127.5 + 255 * brightness  # (m, 256)
     curves = np.clip(np.rint(curves), 0, 255).astype(np.uint8)
     for image, curve in zip(images, curves, strict=True):
-        curve.take(image, out=image)
+        curve.take(image, out=image, mode="clip")
     return images
 
 
@@ -192,9 +194,7 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise _Unusable(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
-        image.draft(
-            None, (2 * size, 2 * size)
-        )  # a large JPEG is decoded at 1/2, 1/4 or 1/8: never below twice the size
+        image.draft(None, (2 * size, 2 * size))  # a JPEG may be decoded at 1/2, 1/4 or 1/8, but not below twice `size`
         rgb = _rgb(image)
     side = min(rgb.size)
     left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -208,7 +208,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
             raise _Unusable("grey of 32 bits, whose white nobody knows")
         image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -217,59 +217,51 @@ def _rgb(image: Image.Image) -> Image.Image:
 # All pictures of a tree, once
 
 
-def _fill(folder: Path, container: trees.Folder | trees.Archives, digest: str, size: int) -> None:
+def _fill(folder: Path, container: trees.Folder | trees.Archives, stamp: str, digest: str, size: int) -> None:
     """Decode the tree into `folder`: beside it first and renamed at the end, so it is there whole or not at all."""
     from filelock import FileLock
 
-    _cache().mkdir(parents=True, exist_ok=True)
-    with FileLock(_cache() / f".{folder.name}.lock"):
+    part = folder.with_name(f".{folder.name}.part")
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         if (folder / _INDEX).is_file():  # another process was faster
             return
-        part = _cache() / f".{folder.name}.part"
-        for left in (part, folder):  # of a process that was stopped
+        for left in (part, folder):  # by a process that was stopped
             shutil.rmtree(left, ignore_errors=True)
+        tree = trees.arrange(container)
+        need, free = len(tree.pictures) * size * size * 3, shutil.disk_usage(folder.parent).free
+        if need > free:
+            raise DataError(f"{folder.parent} has {free / 1e9:.1f} GB free and {need / 1e9:.1f} GB are needed")
         part.mkdir()
         try:
-            tree = trees.arrange(container)
-            stamp = container.stamp()
-            need, free = len(tree.pictures) * size * size * 3, shutil.disk_usage(part).free
-            if need > free:
-                raise DataError(f"{need / 1e9:.1f} GB are needed in {_cache()} and {free / 1e9:.1f} GB are free")
             _write(part, tree, digest, size)
             if trees.open_tree(container.root).stamp() != stamp:
-                raise DataError(f"{container.root} changed while it was read; nothing was kept. Try again.")
-            os.replace(part, folder)
-        except OSError as error:
-            raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+                raise DataError(f"{container.root} changed while it was read; nothing is kept. Try again.")
+            part.replace(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(folder: Path, tree: trees.Tree, digest: str, size: int) -> None:
     broken: dict[str, str] = {}
-    parts = {part: [p for p in tree.pictures if p.part == part] for part in trees.PARTS}
-    first = {"train": 0, "val": len(parts["train"])}
-    with (
-        _Rows(folder / "train.npy", len(parts["train"]), size) as train,
-        _Rows(folder / "val.npy", len(parts["val"]), size) as val,
-    ):
-        rows = {"train": train, "val": val}
+    labels = {part: [each.label for each in tree.pictures if each.part == part] for part in trees.PARTS}
+    first = {"train": 0, "val": len(labels["train"])}  # of each part, among all pictures
+    rows = {part: _Rows(folder / f"{part}.npy", len(labels[part]), size) for part in trees.PARTS}
+    with rows["train"], rows["val"]:
         for index, pixels in _decode_all(tree, size):
             picture = tree.pictures[index]
             if isinstance(pixels, str):
                 broken[picture.name] = pixels
             else:
                 rows[picture.part].write(index - first[picture.part], pixels)
+    broken = dict(sorted(broken.items()))
     for part in trees.PARTS:
-        labels = [p.label for p in parts[part] if p.name not in broken]
-        if missing := sorted(set(range(len(tree.classes))) - set(labels)):
-            raise DataError(
-                f"{tree.container.root}: no picture of {part}/{tree.classes[missing[0]]} can be read.\n"
-                + _broken_message(tree.container.root, broken)
-            )
-        np.save(folder / f"{part}-labels.npy", np.array(labels, np.int64))
+        kept = np.array(labels[part], np.int64)[rows[part].written]
+        if missing := sorted(set(range(len(tree.classes))) - set(kept.tolist())):
+            nothing = f"no picture of class {tree.classes[missing[0]]!r} is left in {part}"
+            raise DataError(f"{_told(tree.container.root, broken)}\nHere, though, {nothing} without them.")
+        np.save(folder / f"{part}-labels.npy", kept)
     index = {"digest": digest, "size": size, "classes": tree.classes, "names": tree.names, "broken": broken}
-    paths.write_atomically(folder / _INDEX, json.dumps(index, indent=1, ensure_ascii=True))
+    paths.write_atomically(folder / _INDEX, json.dumps(index, indent=1))
 
 
 class _Rows:
@@ -324,16 +316,17 @@ def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray |
         except _Unusable as error:
             return index, str(error)
         except Exception as error:  # a broken file can make a decoder raise nearly anything; the message keeps it
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):  # the machine's trouble; it may pass
+                raise
             return index, f"{type(error).__name__}: {error}".splitlines()[0]
 
     threads = os.cpu_count() or 1
     with (
-        ExitStack() as opened,
         warnings.catch_warnings(action="ignore"),  # of odd metadata; what counts is whether pixels come out
         ThreadPoolExecutor(threads) as pool,  # Pillow lets go of the interpreter while it decodes
         tqdm(total=len(tree.pictures), desc="decoding", unit="picture", disable=None) as bar,
     ):
-        for result in _in_order(pool, one, tree.contents(opened), 8 * threads):
+        for result in _in_order(pool, one, tree.contents(), 8 * threads):
             bar.update()
             yield result
 
@@ -349,38 +342,42 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: i
         yield pending.popleft().result()
 
 
-def _open(folder: Path, name: str, digest: str) -> Pictures:
+def _open(folder: Path, name: str, digest: str) -> tuple[Pictures, dict[str, str]]:
+    """The pictures in `folder`, and the broken ones that are not in it, by name and with the reason."""
     try:
         index = json.loads((folder / _INDEX).read_text())
+        size, broken = index["size"], dict(index["broken"])
         images = {part: np.load(folder / f"{part}.npy", mmap_mode="r") for part in trees.PARTS}
         labels = {part: np.load(folder / f"{part}-labels.npy") for part in trees.PARTS}
         whole = index["digest"] == digest and all(
-            images[part].shape == (len(labels[part]), index["size"], index["size"], 3) for part in trees.PARTS
+            images[part].shape == (len(labels[part]), size, size, 3) for part in trees.PARTS
         )
-    except (OSError, ValueError, KeyError):
+        classes, readable = tuple(index["classes"]), tuple(index["names"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise DataError(f"{folder} is damaged. Remove it: it is made again from the pictures.")
-    return Pictures(
+    found = Pictures(
         name=name,
         train_images=images["train"],
         train_labels=labels["train"],
         test_images=images["val"],
         test_labels=labels["val"],
-        classes=tuple(index["classes"]),
-        names=tuple(index["names"]),
+        classes=classes,
+        names=readable,
         digest=digest,
-        skipped=len(index["broken"]),
-        size=index["size"],
+        skipped=len(broken),
+        size=size,
     )
+    return found, broken
 
 
-def _broken_message(place: Path, broken: dict[str, str], most: int = 5) -> str:
-    listed = "\n".join(f"  {name}: {reason}" for name, reason in list(broken.items())[:most])
+def _told(place: Path, broken: dict[str, str], most: int = 5) -> str:
+    listed = "\n".join(f"  {name!r}: {reason}" for name, reason in list(broken.items())[:most])
     more = f"\n  and {len(broken) - most:,} more" if len(broken) > most else ""
     return (
-        f"{place}: {len(broken):,} broken picture{'s' * (len(broken) > 1)}:\n{listed}{more}\n"
-        'Repair or remove them, or leave them out: on_broken="skip".'
+        f"{place} holds {len(broken):,} broken picture{'s' * (len(broken) > 1)}:\n{listed}{more}\n"
+        'Repair or remove them, or leave them out and counted: on_broken="skip".'
     )
 
 
@@ -389,6 +386,10 @@ def _broken_message(place: Path, broken: dict[str, str], most: int = 5) -> str:
 
 def _cache() -> Path:
     return paths.cache() / "pictures"
+
+
+def _folder(digest: str, size: int) -> Path:
+    return _cache() / f"{digest[:16]}-{size}"
 
 
 def _home(name: str) -> Path | None:
@@ -405,9 +406,9 @@ def _size(path: Path) -> int | None:
 
 def _found(name: str) -> Path:
     folders, files = paths.data_folders(name), _CARDS[name].files
-    for folder in folders:
-        if any((folder / file).exists() for file in files):
-            return folder
+    begun = [folder for folder in folders if any((folder / file).exists() for file in files)]
+    if best := _home(name) or next(iter(begun), None):
+        return best
     looked = "\n".join(f"  {folder}" for folder in folders)
     raise DataError(
         f"{name} is not here. Looked in\n{looked}\nThree remedies:\n"
@@ -432,12 +433,30 @@ def _altered(card: _Card, place: Path) -> str:
     return f"{place} holds more than {', '.join(card.files)}. Give another set by its path, not by this name."
 
 
+def _given(source: str | Path) -> Path:
+    place = Path(source).expanduser()
+    if not str(source) or not os.path.exists(place):
+        raise DataError(
+            f"there is no data set and no path {str(source)!r}. Give {' or '.join(names())}, "
+            "or the path of a folder, .zip or .tgz that holds train/<class>/* and val/<class>/*"
+        )
+    return place
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or "the cache of pictures"
+        raise DataError(f"{place} cannot be read or written: {error.strerror or error}") from error
+
+
 def _digest(container: trees.Folder | trees.Archives) -> str:
-    """The digest of the source, read anew only where a file changed in size or time since the last time."""
-    note = _cache() / "digests" / container.stamp()
-    if not note.is_file():
-        paths.write_atomically(note, container.digest())
-    return note.read_text()
+    from tqdm import tqdm
+
+    with tqdm(total=container.bytes, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
+        return container.digest(bar.update)
 
 
 def _title(place: Path) -> str:

@@ -79,6 +79,7 @@ def fit(
     optimiser: torch.optim.Optimizer | None = None,
     progress: Progress | None = None,
     loss_of: Callable[[Any, Tensor], Tensor] = cross_entropy,
+    average: Callable[[Tensor], Tensor] = lambda loss: loss,
     pause_every: int = 1000,
     on_pause: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -87,8 +88,8 @@ def fit(
     ``loss_of(outputs, labels)`` is what is made small. `batches` yields (x, labels), continuing at ``progress.step``
     where a run is taken up again. ``curves["loss"]`` is the mean training loss since its previous entry; the other
     curves come from `watches`. A loss that is not finite ends the run with ``diverged_at`` set; it is looked for where
-    curves are written, so the step named is the first such place. `on_pause` is called every `pause_every` steps, for
-    progress bars and checkpoints; it changes nothing.
+    curves are written, so the step named is the first such place. `average` is what several processes make of their
+    losses. `on_pause` is called every `pause_every` steps, for progress bars and checkpoints; it changes nothing.
     """
     watches = list(watches)
     optimiser = optimiser or sgd(model, recipe)
@@ -111,7 +112,7 @@ def fit(
         progress.loss_count += 1
         landmark, pause = progress.step in landmarks, progress.step % pause_every == 0
         if landmark or pause:
-            progress.loss_sum += pending.item()
+            progress.loss_sum += average(pending).item()
             pending = torch.zeros(())
         if landmark:
             if math.isfinite(progress.loss_sum):

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import importlib.util
 import json
 import signal
 import subprocess
@@ -317,12 +318,19 @@ def test_digits_are_those_of_scikit_learn_and_always_there():
     assert sorted(ours) == pairs(bunch.images, bunch.target)
 
 
-def test_digits_that_differ_in_one_pixel_are_refused(monkeypatch):
-    import sklearn.datasets
+def test_digits_need_no_import_of_scikit_learn_and_are_found_by_it_if_need_be(monkeypatch):
+    code = "import sys; sys.modules['sklearn.datasets'] = None; from bnkit import datasets; datasets.load('digits')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    quick = datasets.load("digits")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    slow = datasets.load("digits")  # refused by its digest if it differed
+    assert np.array_equal(quick.test_images, slow.test_images)
 
-    bunch = sklearn.datasets.load_digits()
-    bunch.images[100, 3, 3] += 1
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: bunch)
+
+def test_digits_that_differ_in_one_pixel_are_refused(monkeypatch):
+    rows = datasets._digits_of_scikit_learn()
+    rows[100, 30] += 1
+    monkeypatch.setattr(datasets, "_digits_of_scikit_learn", lambda: rows)
     with pytest.raises(datasets.DataError, match=r"not those of the book(?s:.*)requirements\.lock"):
         datasets.load("digits")
 
@@ -416,3 +424,16 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_impossible_batches_are_refused_at_the_call(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         datasets.batches(*arguments)
+
+
+def test_coloured_digits_are_pictures_on_the_scale_of_photographs():
+    grey, data = datasets.load("digits"), datasets.coloured(datasets.load("digits"), 32)
+    assert data.train_images.shape == (1500, 32, 32, 3)
+    assert data.train_images.dtype == np.uint8
+    assert (data.train_images.min(), data.train_images.max(), data.white) == (0, 255, 255)
+    for colour in range(3):
+        corners = data.test_images[:, ::4, ::4, colour]
+        np.testing.assert_allclose(corners, grey.test_images * (255 / 16), atol=1)
+        np.testing.assert_array_equal(corners, data.test_images[:, 3::4, 3::4, colour])
+    with pytest.raises(ValueError, match="8 x 8 pixels; give a multiple"):
+        datasets.coloured(grey, 30)

@@ -14,7 +14,7 @@ PACKAGE = paths.root() / "bnkit"
 # Lowest first; a name with a dot is a package whose modules all stand on that floor.
 FLOORS = [
     ["paths"],
-    ["kernels"],
+    ["kernels", "aten"],
     [
         "reference",
         "whitening",
@@ -26,11 +26,14 @@ FLOORS = [
         "prose",
         "checkpoints",
         "ledger",
+        "processes",
     ],
     ["trees"],
     ["stack", "pictures", "claims"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
+    ["tasks.mnist", "tasks.inception"],
+    ["tasks.imagenet"],
     ["tasks."],
     ["experiments", "bench"],
     ["workers"],

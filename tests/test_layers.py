@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bnkit import layers
+from bnkit import aten, layers
 from bnkit.layers import BatchNorm, convert
 
 PEERS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}  # by the number of axes
@@ -29,6 +29,28 @@ LAYOUTS = {  # (N, C) plus places -> how a batch lies in memory
     "volumes, channels last": ((2, 3, 2), lambda x: x.contiguous(memory_format=torch.channels_last_3d)),
 }
 EPS = 1e-3  # large enough that its place shows
+PATHS = ["plain", "one call", "blocks"]  # those of a CPU; tests/test_kernels.py has that of a GPU
+
+
+@pytest.fixture(params=PATHS)
+def path(request, monkeypatch):
+    """Which code the layers of a test run."""
+    choose(request.param, monkeypatch)
+    return request.param
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    choose("plain", monkeypatch)
+
+
+def choose(path, monkeypatch):
+    monkeypatch.setenv("BNKIT_KERNELS", "off" if path == "plain" else "on")
+    monkeypatch.setattr(aten, "SMALL", 0 if path == "blocks" else 10**9)
+    monkeypatch.setattr(aten, "BLOCK", 80)  # two or a few examples, the last block shorter
+
+
+on_every_path = pytest.mark.usefixtures("path")
 
 
 def batches(layout, count=1, batch=4, channels=3, dtype=torch.float64):
@@ -81,6 +103,7 @@ def assert_same_steps(ours, theirs, steps, looks=(1, 2, 100), tolerance=None):
 # ---- Grids against torch.nn ------------------------------------------------------------------------------------------
 
 
+@on_every_path
 @pytest.mark.parametrize("mode", ["training", "evaluation"])  # batch statistics and running values; both with gradients
 @pytest.mark.parametrize("batch", [2, 3, 5, 64])  # 2: x̂ is ±1; 3 and 5: biased and unbiased differ; 64: as in use
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -91,6 +114,7 @@ def test_equals_torch_over_sgd_steps(layout, batch, mode):
     assert_same_steps(ours, theirs, batches(layout, 2, batch))
 
 
+@on_every_path
 @pytest.mark.parametrize("momentum", [0.1, None, 0.0, 1.0])  # None: the plain average
 @pytest.mark.parametrize("layout", ["vectors", "images"])
 def test_buffers_equal_torch_after_a_hundred_batches(layout, momentum):
@@ -99,6 +123,7 @@ def test_buffers_equal_torch_after_a_hundred_batches(layout, momentum):
     assert ours.num_batches_tracked == 100
 
 
+@on_every_path
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize(
     "options",
@@ -118,12 +143,14 @@ def test_options_equal_torch(layout, options, mode):
     assert_same_steps(ours, theirs, batches(layout, 2))
 
 
+@on_every_path
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_float32_equals_torch(layout):
     ours, theirs = pair(2 + len(LAYOUTS[layout][0]), dtype=torch.float32)
     assert_same_steps(ours, theirs, batches(layout, 2, dtype=torch.float32))
 
 
+@on_every_path
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize("parameters", ["float32", "the same"])  # as autocast has it, and as .half() has it
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -143,6 +170,7 @@ def test_sixteen_bits_are_float64_rounded_once(layout, dtype, parameters, mode):
         assert_close(actual, expected, tolerance=0.51 * torch.finfo(dtype).eps)  # half a step, and float32 beneath
 
 
+@on_every_path
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sixteen_bit_statistics_are_float32(dtype):
     """4,096 values around 8 sum to 32,768, where float16 has steps of 32 and bfloat16 of 256."""
@@ -153,6 +181,7 @@ def test_sixteen_bit_statistics_are_float32(dtype):
     assert_close(layer.running_var, x.double().var(0), tolerance=1e-5)
 
 
+@on_every_path
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_leaves_parameters_and_statistics_float32(dtype):
     found = []
@@ -169,6 +198,7 @@ def test_autocast_leaves_parameters_and_statistics_float32(dtype):
         assert_close(ours, theirs, tolerance=2 * torch.finfo(dtype).eps)
 
 
+@on_every_path
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_result_and_gradient_keep_the_memory_format(layout, mode):
@@ -181,6 +211,7 @@ def test_result_and_gradient_keep_the_memory_format(layout, mode):
     assert gradient.stride() == y.stride()
 
 
+@on_every_path
 @given(
     shape=st.lists(st.integers(1, 5), min_size=2, max_size=5).filter(lambda s: torch.Size(s).numel() > s[1]),
     training=st.booleans(),
@@ -195,13 +226,7 @@ def test_any_shape_equals_torch(shape, training, permuted):
     assert_same_steps(ours.train(training), theirs.train(training), [(x, dy)])
 
 
-def test_a_batch_of_many_blocks_equals_torch(monkeypatch):
-    """Large batches are summed in blocks; here blocks of one or two examples, the last one shorter."""
-    for block in (1, 80):
-        monkeypatch.setattr(layers, "BLOCK", block)
-        assert_same_steps(*pair(4), batches("images", 2, batch=5))
-
-
+@on_every_path
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(0, 3), (2, 3, 0)])
 def test_an_empty_batch_is_no_batch(shape, training):
@@ -218,6 +243,7 @@ def test_an_empty_batch_is_no_batch(shape, training):
         assert layer.num_batches_tracked == int(training)  # as torch counts
 
 
+@on_every_path
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_infinity_spoil_their_channel_and_no_other(value):
     """As in torch, but that an infinite running value becomes NaN with the next batch, where torch's stays infinite."""
@@ -232,6 +258,242 @@ def test_nan_and_infinity_spoil_their_channel_and_no_other(value):
         mine, peer = ours.get_buffer(name), theirs.get_buffer(name)
         assert mine.isfinite().tolist() == [True, False, True]
         assert_close(mine[[0, 2]], peer[[0, 2]])
+
+
+# ---- The ReLU on the way ---------------------------------------------------------------------------------------------
+
+
+class TwoLayers(nn.Sequential):
+    """torch's way: a normalization and a ReLU, under the names of one layer."""
+
+    def __init__(self, norm):
+        super().__init__(norm, nn.ReLU())
+        self.__dict__["norm"] = norm
+
+    def named_parameters(self, *arguments, **options):
+        return self.norm.named_parameters(*arguments, **options)
+
+    def state_dict(self, *arguments, **options):
+        return self.norm.state_dict(*arguments, **options)
+
+
+def relu_pair(axes=4, make=BatchNorm, training=True, **options):
+    theirs = pair(axes, **options)[1]
+    with torch.no_grad():
+        if theirs.bias is not None:
+            theirs.bias.copy_(torch.tensor([0.3, -0.4, 0.1]))
+        if theirs.running_mean is not None:
+            theirs.running_mean.zero_()
+    ours = make(3, **{"eps": EPS, "dtype": torch.float64, **options}, activation="relu")
+    ours.load_state_dict(theirs.state_dict())
+    return ours.train(training), TwoLayers(theirs).train(training)
+
+
+@on_every_path
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_relu_equals_a_relu_behind_torchs_layer(layout, training):
+    for options in ({}, {"affine": False}, {"bias": False}):
+        ours, theirs = relu_pair(2 + len(LAYOUTS[layout][0]), training=training, **options)
+        steps = list(batches(layout, 2, 5))
+        assert_same_steps(ours, theirs, steps)
+        with torch.no_grad():
+            y = ours(steps[0][0])
+        assert 0.05 < (y == 0).double().mean() < 0.95  # or there would be nothing to see
+
+
+@on_every_path
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["vectors", "images", "images, channels last"])
+def test_relu_in_sixteen_bits(layout, dtype, training):
+    """Against float64, with the gradient of those values that have not become 0 by rounding."""
+    ours, theirs = relu_pair(2 + len(LAYOUTS[layout][0]), training=training, dtype=torch.float32)
+    (x, dy), *_ = batches(layout, batch=16, dtype=dtype)
+    found = []
+    for layer, wide in ((ours, torch.Tensor.clone), (theirs.double(), torch.Tensor.double)):
+        leaf = wide(x.detach()).requires_grad_()
+        y = layer(leaf)
+        y.backward(wide(dy))
+        found.append([y, leaf.grad, *[p.grad for _, p in layer.named_parameters()]])
+    for actual, expected in zip(*found, strict=True):
+        assert_close(actual, expected, tolerance=0.51 * torch.finfo(dtype).eps)
+
+
+@on_every_path
+@pytest.mark.parametrize("training", [True, False])
+def test_relu_passes_on_nan_and_stops_at_zero_as_torch_does(training):
+    ours, theirs = relu_pair(2, training=training)
+    with torch.no_grad():
+        for layer in (ours, theirs.norm):
+            layer.bias.zero_()
+    x, dy = next(batches("vectors"))
+    x[:, 0], x[0, 1] = 0.25, float("nan")  # a constant channel: the ReLU meets exactly 0 in training
+    found = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        y.backward(dy)
+        found.append((y, leaf.grad))
+    for mine, peer in zip(*found, strict=True):
+        torch.testing.assert_close(mine, peer, equal_nan=True)
+    assert found[0][0][0, 1].isnan()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", ["vectors", "images, channels last"])
+@pytest.mark.usefixtures("path")
+def test_relu_has_first_and_second_derivatives(layout, training):
+    x = next(batches(layout, batch=3, channels=2))[0][..., :2].requires_grad_()
+    weight, bias, mean = torch.tensor([[1.5, -0.7], [0.3, 0.2], [0.1, -0.2]], dtype=torch.float64).requires_grad_()
+    running = (None, None) if training else (mean.detach(), torch.ones_like(mean))
+
+    def function(x, weight, bias):
+        return layers.batch_norm(x, *running, weight, bias, training, 0, EPS, relu=True)
+
+    leaves = (x, weight.detach().requires_grad_(), bias.detach().requires_grad_())
+    before = layers.batch_norm(leaves[0], *running, *leaves[1:], training, 0, EPS)
+    assert before.abs().min() > 1e-4, "differences would step over the kink"
+    assert torch.autograd.gradcheck(function, leaves)
+    assert torch.autograd.gradgradcheck(function, leaves)
+
+
+@pytest.mark.parametrize("path", ["plain", "blocks"], indirect=True)
+@pytest.mark.parametrize("training", [True, False])
+def test_relu_keeps_no_more_than_x_and_vectors(training, path):
+    """torch keeps the result of the ReLU as well."""
+    x = next(batches("images", batch=64))[0].requires_grad_()
+    ours, theirs = relu_pair(training=training)
+    assert saved_bytes(ours, x) < x.nbytes + 1024 < 2 * x.nbytes <= saved_bytes(theirs, x)
+
+
+def test_relu_leaves_the_state_dict_alone():
+    _, theirs = pair(dtype=torch.float32)
+    layer = BatchNorm(3, activation="relu")
+    layer.load_state_dict(theirs.state_dict(), strict=True)
+    assert list(layer.state_dict()) == list(theirs.state_dict())
+    assert convert(nn.BatchNorm2d(3)).activation is None
+    assert convert(layer).activation == "relu"
+    assert copy.deepcopy(layer).activation == "relu"
+
+
+@pytest.mark.parametrize("activation", ["gelu", "ReLU", True, nn.ReLU()])
+def test_other_activations_are_refused(activation):
+    with pytest.raises(ValueError, match=r'activation is .*; "relu" and None are allowed. Put others after the layer'):
+        BatchNorm(3, activation=activation)
+
+
+# ---- Which path ------------------------------------------------------------------------------------------------------
+
+
+def test_backend_says_which_path_runs_and_why(monkeypatch):
+    x = torch.ones(4, 3)
+    assert layers.backend(x) == "ATen operators: the tensor is on the CPU"
+    assert layers.backend(torch.ones(0, 3)) == "plain torch: the tensor is empty"
+    assert layers.backend(torch.ones(4, 3, device="meta")) == "plain torch: the tensor is on meta"
+    with torch.autograd.forward_ad.dual_level():
+        assert layers.backend(x) == "plain torch: torch.compile, torch.func or forward mode is at work"
+    monkeypatch.setattr(layers.kernels, "unavailable", lambda x: None)
+    assert layers.backend(x) == "Triton kernels: the tensor is on cpu"
+    monkeypatch.undo()
+    monkeypatch.setenv("BNKIT_KERNELS", "off")
+    assert layers.backend(x) == "plain torch: BNKIT_KERNELS=off"
+    monkeypatch.setenv("BNKIT_KERNELS", "no")
+    with pytest.raises(ValueError, match="BNKIT_KERNELS is 'no'; it must be 'on' or 'off'"):
+        layers.backend(x)
+    with pytest.raises(ValueError, match="BNKIT_KERNELS"):
+        BatchNorm(3)(x)
+
+
+STEPS = {"moments", "normalise", "gradient_sums", "backward"}
+
+
+@pytest.mark.parametrize(
+    ("path", "used"),
+    [
+        ("plain", {layers: STEPS - {"backward"}}),
+        ("one call", {aten: {"batch_norm"}}),
+        ("blocks", {aten: STEPS - {"gradient_sums"}}),
+    ],
+    indirect=["path"],
+)
+@pytest.mark.parametrize("size", [(4, 3), (2, 3, 4, 4)])
+def test_what_backend_names_is_what_runs(path, used, size, monkeypatch):
+    """No path is skipped silently: each step is spied on."""
+    called = {layers: set(), aten: set()}
+
+    def spy_on(module, name):
+        step = getattr(module, name)
+
+        def spy(*arguments):
+            called[module].add(name)
+            return step(*arguments)
+
+        monkeypatch.setattr(module, name, spy)
+
+    for name in STEPS:
+        spy_on(aten, name)
+    spy_on(aten, "batch_norm")
+    for name in STEPS - {"backward"}:
+        spy_on(layers, name)
+    layer = BatchNorm(3)
+    x = torch.ones(size, requires_grad=True)
+    assert layers.backend(x).startswith({layers: "plain torch", aten: "ATen"}[next(iter(used))])
+    layer(x).sum().backward()
+    assert {module: names for module, names in called.items() if names} == used
+
+
+# ---- The steps of ATen against the plain ones, and pooling -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["vectors", "images", "images, channels last", "volumes, channels last"])
+def test_steps_of_aten_equal_the_plain_ones(layout, dtype, relu, monkeypatch):
+    choose("blocks", monkeypatch)
+    (x, dy), *_ = batches(layout, batch=5, dtype=dtype)
+    dy = dy.contiguous(memory_format=layers._layout(x))
+    weight, bias = torch.tensor([[1.5, -0.7, 0.1], [0.2, 0.1, 0.0]], dtype=torch.float32).to(dtype)
+    tolerance = 1e-12 if dtype is torch.float64 else 0.51 * torch.finfo(dtype).eps
+    mean, var, m = layers.moments(x)
+    inv_std = layers.inverse_std(var, EPS)
+    for each in zip(aten.moments(x), (mean, var, m), strict=True):
+        assert_close(*each, 1e-12 if dtype is torch.float64 else 1e-6)
+    affine = (weight, bias)
+    assert_close(
+        aten.normalise(x, mean, inv_std, *affine, relu), layers.normalise(x, mean, inv_std, *affine, relu), tolerance
+    )
+    known = (dy, x, mean, inv_std, *affine)
+    sums = layers.gradient_sums(*known, relu)
+    for each in zip(aten.gradient_sums(*known, relu), sums, strict=True):
+        assert_close(*each, 1e-12 if dtype is torch.float64 else 1e-6)
+    for through in (sums, (None, None)):
+        expected = layers.input_gradient(*known, *through, m, relu)
+        assert_close(aten.input_gradient(*known, *through, m, relu), expected, tolerance)
+    for each in zip(aten.backward(*known, relu), (layers.input_gradient(*known, *sums, m, relu), *sums), strict=True):
+        assert_close(*each, max(tolerance, 1e-6 if dtype is not torch.float64 else 0))
+
+
+@given(st.lists(st.lists(st.floats(-3, 3), max_size=5), min_size=1, max_size=5).filter(lambda parts: any(parts)))
+def test_pooled_moments_are_those_of_everything(parts):
+    """Whatever the parts, also empty ones, around a mean of 1,000."""
+    parts = [1000 + torch.tensor(part, dtype=torch.float64) for part in parts]
+    counts = torch.tensor([[len(part)] for part in parts], dtype=torch.float64)
+    means, variances = (
+        torch.stack([f(part) if len(part) else torch.tensor(0.0, dtype=torch.float64) for part in parts])[:, None]
+        for f in (torch.mean, lambda part: part.var(correction=0))
+    )
+    mean, var = aten.pool(means, variances, counts)
+    everything = torch.cat(parts)
+    assert_close(mean, everything.mean()[None])
+    assert abs(var - everything.var(correction=0)) < 1e-9
+
+
+def assert_blocks_equal_torch(make=BatchNorm):
+    """Several blocks of different means, the last block shorter."""
+    for layout in ("images", "images, channels last"):
+        steps = [(x + 5 * torch.arange(5.0).view(-1, 1, 1, 1), dy) for x, dy in batches(layout, 2, batch=5)]
+        assert_same_steps(*pair(4), steps)
 
 
 # ---- Properties from the paper ---------------------------------------------------------------------------------------
@@ -257,6 +519,7 @@ class Adapter:
         return layers.batch_norm(*arrays, False, 0.0, eps).numpy()
 
 
+@on_every_path
 @pytest.mark.parametrize(
     "name",
     [
@@ -276,6 +539,7 @@ def test_named_checks_of_the_reference(name):
     CHECKS[name](Adapter)
 
 
+@on_every_path
 def test_a_bias_before_it_has_no_gradient_and_no_effect():
     """Section 3.2: mean subtraction cancels it."""
     generator = torch.Generator().manual_seed(0)
@@ -288,6 +552,7 @@ def test_a_bias_before_it_has_no_gradient_and_no_effect():
     assert_close(y, norm(u))
 
 
+@on_every_path
 @pytest.mark.parametrize("layout", ["vectors", "images"])
 def test_momentum_none_is_the_plain_average_of_the_batches(layout):
     """Algorithm 2, line 10: of the batch means, and of the unbiased batch variances. Here without torch.nn."""
@@ -309,6 +574,7 @@ def assert_variance_survives_a_large_mean(make=BatchNorm):
     assert_close(y.double().var(0, correction=0), torch.ones(3), tolerance=1e-4)
 
 
+@on_every_path
 def test_variance_survives_a_large_mean():
     assert_variance_survives_a_large_mean()
 
@@ -316,6 +582,7 @@ def test_variance_survives_a_large_mean():
 # ---- Autograd --------------------------------------------------------------------------------------------------------
 
 
+@on_every_path
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("affine", ["weight and bias", "weight", "neither"])
 @pytest.mark.parametrize("layout", ["vectors", "images, channels last", "images, batch innermost"])
@@ -335,6 +602,7 @@ def test_first_and_second_derivatives_equal_differences(layout, affine, training
     assert torch.autograd.gradgradcheck(function, leaves)
 
 
+@on_every_path
 @pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True)], ids=str)
 @pytest.mark.parametrize("training", [True, False])
 def test_each_gradient_can_be_had_alone(training, wanted):
@@ -353,6 +621,7 @@ def test_each_gradient_can_be_had_alone(training, wanted):
             assert_close(ours, theirs)
 
 
+@on_every_path
 def test_a_broadcast_upstream_gradient():
     """What a mean over places sends back has strides of zero."""
     (x, _), *_ = batches("images, channels last")
@@ -364,6 +633,7 @@ def test_a_broadcast_upstream_gradient():
     assert_close(*found)
 
 
+@on_every_path
 def test_a_frozen_layer_keeps_its_statistics_for_its_gradient():
     """A training step between a frozen pass and its gradient moves the running values, but not that gradient."""
     (x, dy), *_ = batches("vectors")
@@ -379,27 +649,34 @@ def test_a_frozen_layer_keeps_its_statistics_for_its_gradient():
         assert_close(gradient, expected, tolerance=0)
 
 
+@on_every_path
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", ["vectors, transposed", "images", "images, channels last"])
 def test_keeps_no_more_memory_for_the_gradient_than_torch(layout, dtype, training):
     x = next(batches(layout, batch=64, dtype=dtype))[0].requires_grad_()
-    kept = []
-    for layer in pair(x.ndim, dtype=torch.float32):
-        storages = {}
-
-        def pack(tensor, storages=storages):
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            y = layer.train(training)(x)
-        kept.append(sum(storages.values()))
-        assert y.shape == x.shape
-    assert kept[0] <= kept[1]
+    ours, theirs = pair(x.ndim, dtype=torch.float32)
+    assert saved_bytes(ours.train(training), x) <= saved_bytes(theirs.train(training), x)
+    ours, theirs = relu_pair(x.ndim, training=training, dtype=torch.float32)
+    assert saved_bytes(ours, x) <= saved_bytes(theirs, x)
 
 
-def test_no_operation_of_torchs_own_normalization_runs():
+def saved_bytes(layer, x):
+    """What a layer keeps for the gradient; a storage that several tensors share counts once."""
+    storages = {}
+
+    def pack(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = layer(x)
+    assert y.shape == x.shape
+    return sum(storages.values())
+
+
+@pytest.mark.usefixtures("plain")
+def test_plain_torch_is_a_witness_no_operation_of_torchs_own_normalization_runs():
     """Or torch would be compared with itself."""
     names = set()
 
@@ -413,7 +690,7 @@ def test_no_operation_of_torchs_own_normalization_runs():
     with Record():
         for training in (True, False):
             ours.train(training)(x.detach().requires_grad_()).backward(dy)
-    assert "mul_.Tensor" in names
+    assert "rsqrt.default" in names
     assert not [name for name in names if "norm" in name]
     with Record():
         theirs(x)
@@ -460,9 +737,16 @@ def test_compiles_without_a_graph_break():
 # ---- State -----------------------------------------------------------------------------------------------------------
 
 
-def test_signature_is_torchs():
-    assert inspect.signature(BatchNorm) == inspect.signature(nn.BatchNorm2d)
+def test_signature_is_torchs_and_two_options_by_name():
+    ours, theirs = (inspect.signature(kind).parameters for kind in (BatchNorm, nn.BatchNorm2d))
+    common = [(name, p.default, p.kind) for name, p in theirs.items()]
+    assert [(name, p.default, p.kind) for name, p in ours.items()][: len(theirs)] == common
+    assert {name: (p.default, p.kind) for name, p in list(ours.items())[len(theirs) :]} == {
+        "activation": (None, inspect.Parameter.KEYWORD_ONLY),
+        "process_group": (None, inspect.Parameter.KEYWORD_ONLY),
+    }
     assert repr(BatchNorm(3, bias=False)) == repr(nn.BatchNorm2d(3, bias=False)).replace("BatchNorm2d", "BatchNorm")
+    assert repr(BatchNorm(3, activation="relu")).endswith("track_running_stats=True, activation=relu)")
 
 
 @pytest.mark.parametrize(
@@ -632,6 +916,7 @@ def test_refusals_are_torchs_with_a_message_that_helps(case):
         peer(x)
 
 
+@on_every_path
 def test_one_value_and_eps_zero_are_fine_in_evaluation():
     ours, theirs = pair(2, eps=0.0)
     x = torch.ones(1, 3, dtype=torch.float64)
@@ -643,6 +928,10 @@ def test_one_value_and_eps_zero_are_fine_in_evaluation():
 
 def steps_equal(make=BatchNorm, **options):
     assert_same_steps(*pair(make=make, momentum=0.3, **options), batches("images", 3), looks=(1, 2, 3))
+
+
+def relu_steps_equal(make=BatchNorm):
+    assert_same_steps(*relu_pair(make=make), batches("images", 2))
 
 
 def frozen_steps_equal(make=BatchNorm):
@@ -660,11 +949,11 @@ def recalibration_equals(make=BatchNorm):
 
 
 def moments_with(var):
-    """`moments`, but for the variance, which is var(x, centred) of (C, values)."""
+    """`moments`, but for the variance, which is var(x) of (C, values)."""
 
     def moments(x):
-        mean, _, centred = layers_moments(x)
-        return mean, var(x.transpose(0, 1).flatten(1), centred.transpose(0, 1).flatten(1)), centred
+        mean, _, m = layers_moments(x)
+        return mean, var(x.transpose(0, 1).flatten(1)), m
 
     return moments
 
@@ -676,19 +965,21 @@ def observe_with(change):
 def input_gradient_with(dweight, dbias):
     """`input_gradient` with a multiple of its two sums."""
 
-    def input_gradient(dy, centred, inv_std, weight, sum_dy_x_hat, sum_dy):
-        return layers_input_gradient(dy, centred, inv_std, weight, dweight * sum_dy_x_hat, dbias * sum_dy)
+    def input_gradient(dy, x, mean, inv_std, weight, bias, sum_dy_x_hat, sum_dy, m, relu):
+        sums = dweight * sum_dy_x_hat, dbias * sum_dy
+        return layers_input_gradient(dy, x, mean, inv_std, weight, bias, *sums, m, relu)
 
     return input_gradient
 
 
 def columns_apart(x):
     """Statistics over axes 0 and 2 alone, their variance averaged over axis 3."""
-    mean, _, centred = layers_moments(x)
-    return mean, x.var((0, 2), correction=0).mean(-1), centred
+    mean, _, m = layers_moments(x)
+    return mean, x.var((0, 2), correction=0).mean(-1), m
 
 
 layers_moments, layers_observe, layers_input_gradient = layers.moments, layers.observe, layers.input_gradient
+layers_behind_relu, aten_pool, aten_batch_norm = layers._behind_relu, aten.pool, aten.batch_norm
 
 
 class ModeFromGradients(BatchNorm):
@@ -709,8 +1000,8 @@ class ObservesInEvaluation(BatchNorm):
     def forward(self, input):
         y = super().forward(input)
         if not self.training:
-            mean, var, _ = layers.moments(input.detach())
-            layers.observe(self.running_mean, self.running_var, mean, var, input.numel() // 3, self.momentum)
+            mean, var, m = layers.moments(input.detach())
+            layers.observe(self.running_mean, self.running_var, mean, var, m, self.momentum)
         return y
 
 
@@ -722,13 +1013,13 @@ class BatchStatisticsInEvaluation(BatchNorm):
 
 
 PATCHES = {  # what is replaced, by what, and the check that must turn red
-    "unbiased variance to normalise": ("moments", moments_with(lambda x, c: c.var(1)), steps_equal),
+    "unbiased variance to normalise": ("moments", moments_with(lambda x: x.var(1)), steps_equal),
     "divides by the variance": ("inverse_std", lambda var, eps: 1 / (var + eps), steps_equal),
     "eps outside the root": ("inverse_std", lambda var, eps: 1 / (var.sqrt() + eps), steps_equal),
     "statistics over the wrong axes": ("moments", columns_apart, steps_equal),
     "E[x²] − E[x]²": (
         "moments",
-        moments_with(lambda x, c: (x.square().mean(1) - x.mean(1).square()).clamp(0)),
+        moments_with(lambda x: (x.square().mean(1) - x.mean(1).square()).clamp(0)),
         assert_variance_survives_a_large_mean,
     ),
     "momentum reversed": ("observe", observe_with(lambda *a: (*a[:5], 1 - a[5])), steps_equal),
@@ -737,11 +1028,39 @@ PATCHES = {  # what is replaced, by what, and the check that must turn red
     "statistics detached": ("input_gradient", input_gradient_with(0, 0), steps_equal),
     "variance detached": ("input_gradient", input_gradient_with(0, 1), steps_equal),
     "mean detached": ("input_gradient", input_gradient_with(1, 0), steps_equal),
+    "a ReLU that lets every gradient through": ("_behind_relu", lambda dy, *_: dy, relu_steps_equal),
+    "a ReLU that looks at x̂, not at y": (
+        "_behind_relu",
+        lambda dy, x, mean, inv_std, weight, bias, relu: layers_behind_relu(dy, x, mean, inv_std, None, None, relu),
+        relu_steps_equal,
+    ),
     "γ's gradient from x − mean": (
-        "parameter_gradients",
-        lambda dy, centred, inv_std: ((dy * centred).sum((0, 2, 3)), dy.sum((0, 2, 3))),
+        "gradient_sums",
+        lambda dy, x, mean, *_: ((dy * (x - mean[:, None, None])).sum((0, 2, 3)), dy.sum((0, 2, 3))),
         frozen_steps_equal,
     ),
+}
+OF_ATEN = {
+    "blocks pooled without their distances": (
+        "blocks",
+        "pool",
+        lambda means, variances, counts: aten_pool(means, variances * 0, counts * 0 + 1),
+        assert_blocks_equal_torch,
+    ),
+    "blocks all counted alike": (
+        "blocks",
+        "pool",
+        lambda means, variances, counts: aten_pool(means, variances, counts * 0 + 1),
+        assert_blocks_equal_torch,
+    ),
+    "a ReLU that lets every gradient through": ("blocks", "_behind_relu", lambda dy, *_: dy, relu_steps_equal),
+    "momentum reversed": (
+        "one call",
+        "batch_norm",
+        lambda *a: aten_batch_norm(*a[:6], 1 - a[6], *a[7:]),
+        steps_equal,
+    ),
+    "no ReLU": ("one call", "batch_norm", lambda *a: aten_batch_norm(*a[:8]), relu_steps_equal),
 }
 SUBCLASSES = {
     ModeFromGradients: [frozen_steps_equal, recalibration_equals],
@@ -751,15 +1070,29 @@ SUBCLASSES = {
 }
 
 
-@pytest.mark.parametrize("check", [steps_equal, frozen_steps_equal, recalibration_equals])
+@on_every_path
+@pytest.mark.parametrize(
+    "check",
+    [steps_equal, frozen_steps_equal, recalibration_equals, relu_steps_equal, assert_blocks_equal_torch],
+)
 def test_the_layer_passes_the_checks_of_the_mutants(check):
     check()
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("mutant", PATCHES)
 def test_mutated_mathematics_is_rejected(mutant, monkeypatch):
     name, replacement, check = PATCHES[mutant]
     monkeypatch.setattr(layers, name, replacement)
+    with pytest.raises(AssertionError):
+        check()
+
+
+@pytest.mark.parametrize("mutant", OF_ATEN)
+def test_mutated_blocks_and_calls_are_rejected(mutant, monkeypatch):
+    path, name, replacement, check = OF_ATEN[mutant]
+    choose(path, monkeypatch)
+    monkeypatch.setattr(aten, name, replacement)
     with pytest.raises(AssertionError):
         check()
 
@@ -770,10 +1103,11 @@ def test_mutated_bookkeeping_is_rejected(mutant, check):
         check(mutant)
 
 
+@pytest.mark.usefixtures("plain")
 def test_forgetting_how_the_statistics_depend_on_x_is_rejected_by_second_differences(monkeypatch):
     """First derivatives are right; only a double backward sees it."""
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
-    monkeypatch.setattr(layers, "moments", lambda x: tuple(t.detach() for t in layers_moments(x)))
+    monkeypatch.setattr(layers, "moments", lambda x: (*(t.detach() for t in layers_moments(x)[:2]), len(x)))
 
     def function(x):
         return layers.batch_norm(x, None, None, None, None, True, 0.0, EPS)

@@ -126,6 +126,37 @@ def test_a_label_stands_at_the_end_of_its_curve():
     assert (label.get_text(), label.xy) == ("here", (2, 7))
 
 
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (1e-5, "10⁻⁵"),
+        (1e-80, "10⁻⁸⁰"),
+        (0.01, "0.01"),
+        (1, "1"),
+        (1000, "1000"),
+        (1e12, "10¹²"),
+        (2e-5, "2e-05"),
+        (0, "0"),
+    ],
+)
+def test_powers_of_ten_are_plain_text(value, label):
+    assert plots.power_of_ten(value) == label
+
+
+def test_a_logarithmic_axis_is_labelled_at_powers_of_ten_only():
+    drawing, axes = plots.figure()
+    axes.plot([1, 2], [1e-20, 1e3])
+    axes.set_yscale("log")
+    plots.powers(axes.yaxis)
+    drawing.draw_without_rendering()
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert set(labels) >= {"10⁻¹⁸", "10⁻⁹", "1"}
+    assert len(axes.yaxis.get_minorticklocs()) == 0
+    plots.ticks(axes.yaxis, [0.25, 3])
+    drawing.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["0.25", "3"]
+
+
 # Colours
 
 # Machado, Oliveira, Fernandes 2009, severity 1, on linear RGB

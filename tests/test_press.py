@@ -679,9 +679,17 @@ def test_the_lock_is_plain_and_what_is_installed():
         ("numpy @ https://example.org/numpy.whl", "is not NAME==VERSION"),
         ("jupyter-book==2.0.0", "jupyter-book must be 1.0.4.post1, not 2.0.0"),
         ("no-such-package==1.0", "no-such-package is missing"),
+        ('no-such-package==1.0 ; python_version > "3"', "no-such-package is missing"),
+        ("no-such-package==1.0 ; whenever", "is not NAME==VERSION"),
     ],
 )
 def test_a_lock_that_is_not_plain_is_refused(tmp_path, line, said):
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# comment\njupyter-book==1.0.4.post1\ntorch==2.13.0\n{line}\n")
     assert any(said in each for each in pins.check(lock))
+
+
+def test_a_pin_for_another_system_is_not_missed(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text('jupyter-book==1.0.4.post1\ntorch==2.13.0\nno-such-package==1.0 ; platform_system == "Plan 9"\n')
+    assert list(pins.check(lock)) == []

@@ -49,14 +49,14 @@ class Torch(torch.nn.Module):
             self.parts.append(linear)
             if "bias" in layer:
                 linear.bias.data[:] = torch.tensor(layer["bias"][which])
-            else:
-                norm = torch.nn.BatchNorm1d(weight.shape[1], eps=networks.eps, momentum=None, dtype=torch.double)
-                norm.weight.data[:] = torch.tensor(layer["gamma"][which])
-                norm.bias.data[:] = torch.tensor(layer["beta"][which])
-                self.parts.append(norm)
             if index < networks.depth:
                 activations = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
                 self.parts.append(activations.get(networks.activation, torch.nn.Identity)())
+            if "gamma" in layer:
+                norm = torch.nn.BatchNorm1d(weight.shape[1], eps=networks.eps, momentum=None, dtype=torch.double)
+                norm.weight.data[:] = torch.tensor(layer["gamma"][which])
+                norm.bias.data[:] = torch.tensor(layer["beta"][which])
+                self.parts.insert(len(self.parts) - (networks.place == "before"), norm)
 
     def forward(self, x):
         for part in self.parts:
@@ -75,10 +75,13 @@ class Torch(torch.nn.Module):
                 yield part.bias.grad
 
 
-@pytest.mark.parametrize("norm", [False, True])
+PLACES = [(False, "before"), (True, "before"), (True, "after")]
+
+
+@pytest.mark.parametrize(("norm", "place"), PLACES)
 @pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu"])
-def test_agrees_with_torch(activation, norm):
-    networks = shake(some(activation, norm, eps=1e-3))
+def test_agrees_with_torch(activation, norm, place):
+    networks = shake(some(activation, norm, eps=1e-3, place=place))
     x, labels = batch()
     loss, gradients, d_inputs = loss_and_gradients(networks, x, labels)
     for which in range(2):
@@ -89,16 +92,17 @@ def test_agrees_with_torch(activation, norm):
         assert_close(d_inputs[0][which], inputs.grad)
         names = ("weight", "bias", "gamma", "beta")
         ours = [layer[name][which].ravel() for layer in gradients for name in names if name in layer]
+        assert [sorted(layer) for layer in gradients] == [sorted(layer) for layer in networks.layers]
         # together: below a linear layer with BN, the gradient of gamma is zero but for rounding
         assert_close(np.concatenate(ours), np.concatenate([each.ravel() for each in theirs.named()]))
 
 
-@pytest.mark.parametrize("norm", [False, True])
-def test_training_agrees_with_torch(norm):
+@pytest.mark.parametrize(("norm", "place"), PLACES)
+def test_training_agrees_with_torch(norm, place):
     """Twenty steps of gradient descent on the same mini-batches, then inference."""
     data = datasets.load("digits")
     x, labels = stack.inputs(data.train_images, data).astype(float)[:200], data.train_labels[:200]
-    networks = stack.build(64, 8, 2, 10, "sigmoid", norm, lambda a, b: a**-0.5, [0, 1])
+    networks = stack.build(64, 8, 2, 10, "sigmoid", norm, lambda a, b: a**-0.5, [0, 1], place=place)
     theirs = [Torch(networks, which) for which in range(2)]
     rates, decay = np.array([0.5, 2.0]), 1e-2
     for step, chosen in stack.train(networks, x, labels, rates, 20, 25, decay=decay):
@@ -124,9 +128,9 @@ def test_training_agrees_with_torch(norm):
 # Central differences, for what torch's networks have not
 
 
-@pytest.mark.parametrize("norm", [False, True])
-def test_gradients_with_noise_and_dropout(norm):
-    networks = shake(some("tanh", norm, seeds=[0]))
+@pytest.mark.parametrize(("norm", "place"), PLACES)
+def test_gradients_with_noise_and_dropout(norm, place):
+    networks = shake(some("tanh", norm, seeds=[0], place=place))
     x, labels = batch(5)
     generator = np.random.default_rng(1)
     drawn = [(generator.normal(1, 0.3, (1, 5, 6)), generator.normal(0, 0.3, (1, 5, 6))) for _ in range(3)]
@@ -222,6 +226,33 @@ def test_a_network_that_diverges_is_taken_out_and_leaves_the_others_alone(norm):
 # Pieces
 
 
+def test_populations_of_several_batches_are_their_average():
+    """Algorithm 2, line 10: means of the batch means and of the corrected batch variances, of what is normalised."""
+    for place in stack.PLACES:
+        networks = shake(some("tanh", place=place))
+        batches = [batch(seed=seed)[0] for seed in range(3)]
+        populations = None
+        for x in batches:
+            populations = stack.observe(networks, x, populations)
+        seen = [x @ networks.layers[0]["weight"][1] for x in batches]
+        if place == "after":
+            seen = [np.tanh(x + networks.layers[0]["bias"][1]) for x in seen]
+        ours = slice(6, 12)  # the second network's units
+        assert_close(populations[0].mean[ours], np.mean([x.mean(axis=0) for x in seen], axis=0))
+        assert_close(populations[0].var[ours], np.mean([x.var(axis=0, ddof=1) for x in seen], axis=0))
+        assert populations[-1] is None
+
+
+def test_labels_can_differ_from_network_to_network():
+    outputs = np.random.default_rng(0).normal(size=(2, 5, 4))
+    labels = np.random.default_rng(1).integers(0, 4, (2, 5))
+    loss, d = stack.cross_entropy(outputs, labels)
+    for which in range(2):
+        alone, d_alone = stack.cross_entropy(outputs[which : which + 1], labels[which])
+        assert_close(loss[which], alone[0])
+        assert_close(d[which], d_alone[0])
+
+
 def test_cross_entropy_of_huge_outputs():
     outputs = np.array([[[1000.0, 0.0], [0.0, 1000.0]]])
     loss, d = stack.cross_entropy(outputs, np.array([0, 0]))
@@ -259,6 +290,11 @@ def test_slopes_are_derivatives(name):
     g, z = stack.ACTIVATIONS[name], np.array([-2.0, -0.3, 0.4, 1.7])
     expected = numerical_gradient(lambda at: g.value(at).sum(), z)
     assert_close(g.slope(z), expected, tolerance=1e-8)
+
+
+def test_an_unknown_place_is_refused():
+    with pytest.raises(ValueError, match=r"no place 'inside' .*: before, after"):
+        some(place="inside")
 
 
 def test_an_unknown_activation_is_refused():

@@ -256,7 +256,7 @@ def test_the_pairs_are_the_experiments_of_the_book(book):
     rates, inits = book
     pairs = [*rates.values(), *(both for by_sigma in inits.values() for both in by_sigma.values())]
     names = {f"mnist/{runs[0].variant}" for both in pairs for runs in study.nets(both)}
-    assert names == set(experiments.EXPERIMENTS)
+    assert names == {name for name in experiments.EXPERIMENTS if name.startswith("mnist/")}
     for rate, both in rates.items():
         assert {one.recipe["learning_rate"] for runs in study.nets(both) for one in runs} == {rate}
     for rate, by_sigma in inits.items():

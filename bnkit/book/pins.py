@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)")  # no addresses, no hashes, no local versions
+from packaging.markers import InvalidMarker, Marker
+
+PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")  # no addresses, no hashes, no local versions
 FIXED = {"jupyter-book": "1.0.4.post1", "torch": "2.13.0"}  # version 2 of the first has no _config.yml and no _toc.yml
 
 
@@ -15,10 +17,15 @@ def check(lock: Path) -> Iterator[str]:
     for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
         if not line or line.startswith("#"):
             continue
-        if not (match := PIN.fullmatch(line)):
-            yield f"{lock.name}, line {number}: {line!r} is not NAME==VERSION"
-            continue
-        pins[_normal(match[1])] = match[2]
+        try:
+            match = PIN.fullmatch(line)
+            here = match and (not match[3] or Marker(match[3]).evaluate())
+        except InvalidMarker:
+            match = None
+        if not match:
+            yield f"{lock.name}, line {number}: {line!r} is not NAME==VERSION, with or without ' ; MARKER'"
+        elif here:
+            pins[_normal(match[1])] = match[2]
     for name, wanted in FIXED.items():
         if pins.get(name) != wanted:
             yield f"{lock.name}: {name} must be {wanted}, not {pins.get(name, 'missing')}"

@@ -14,6 +14,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.paths import jupyter_runtime_dir
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -32,6 +33,22 @@ class ThisPython(AsyncKernelManager):
         return KernelSpec(argv=KERNEL, display_name="Python 3", language="python")
 
 
+class SavesOnce(NBClientEngine):
+    """papermill's engine, which writes the notebook twice for every cell; for a chapter that adds up to seconds.
+
+    Here it is written at the end, and where a run breaks off with nothing else to tell which cell it was.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, executed, **options):
+        try:
+            super().execute_managed_notebook(nb_man, kernel_name, **options)
+        except BaseException:
+            nb_man.output_path = executed
+            nb_man.save()
+            raise
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Execute one notebook; on failure say why on stderr and leave the notebook as far as it ran."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
@@ -41,10 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, help="limit for each cell; none by default")
     parser.add_argument("--live", action="store_true", help="show progress and what cells print")
     options = parser.parse_args(arguments)
+    papermill_engines.register("saves-once", SavesOnce)
     try:
         papermill.execute_notebook(
             options.clean,
             options.executed,
+            engine_name="saves-once",
+            request_save_on_cell_execute=False,
+            executed=options.executed,
             parameters=options.parameters,
             kernel_name="python3",
             kernel_manager_class=ThisPython,

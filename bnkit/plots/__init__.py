@@ -12,7 +12,10 @@ from functools import wraps
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, StrMethodFormatter
 
 from bnkit import paths
 
@@ -38,9 +41,12 @@ class Drawing(Figure):
 
     def png(self) -> bytes:
         """The figure as the bytes of a PNG file."""
-        buffer = io.BytesIO()
+        buffer, dpi = io.BytesIO(), self.dpi
+        self.dpi = 200
         with style.context(paths.STYLE):
-            self.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+            # ``savefig`` would draw twice, for layouts that need it; this one is found before anything is drawn.
+            FigureCanvasAgg(self).print_png(buffer, metadata={"Software": None})
+        self.dpi = dpi
         return buffer.getvalue()
 
 
@@ -96,3 +102,30 @@ def label_end(axes: Axes, x, y, text: str, colour: str, *, dx: float = 5, dy: fl
         annotation_clip=False,
         fontsize=10,
     )
+
+
+def powers(axis: Axis) -> None:
+    """Label a logarithmic axis with plain text, 0.1 or 10⁻⁵, at powers of ten only.
+
+    Without mathematical typesetting and a tick at 2, 3, ... 9 a figure takes half the time to draw.
+    """
+    axis.set_major_formatter(FuncFormatter(power_of_ten))
+    axis.set_minor_locator(NullLocator())
+
+
+def power_of_ten(value: float, _position: int = 0) -> str:
+    """`value` as a tick label: plain between 0.01 and 1000 and where it is no power of ten, else 10⁻⁵."""
+    exponent = round(float(np.log10(value))) if value > 0 else 0
+    if -2 <= exponent <= 3 or not np.isclose(value, 10.0**exponent, atol=0):
+        return f"{value:g}"
+    return "10" + str(exponent).translate(_RAISED)
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def ticks(axis: Axis, places: Sequence[float]) -> None:
+    """Ticks at `places` only, as plain numbers: a logarithmic axis over two octaves has no good ones itself."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))

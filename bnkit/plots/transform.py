@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, PercentFormatter
 
 from bnkit.plots import (
+    FASTER,
     HIGHLIGHT,
     NEUTRAL,
-    SERIES,
     THEORY,
     WITH_BN,
     WITHOUT_BN,
@@ -44,19 +44,56 @@ def bounds(values: np.ndarray, sizes: np.ndarray, one_hot: np.ndarray, gaussian:
 
 
 @styled
-def batch_error(sizes: Sequence[int], errors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """Error of the mean and of the variance of a mini-batch against its size, per data set. Shapes: (sizes,) each."""
-    drawing, panels = figure(1, 2, width=8.6, height=3.6, sharey=True)
+def stages(lines: Mapping[str, np.ndarray]) -> Drawing:
+    """A batch after each line of Algorithm 1, top to bottom, every example joined to itself. Shapes: (m,) each.
+
+    The broad bars span one standard deviation to either side of the mean.
+    """
+    drawing, axes = figure(width=7.2, height=3.9)
+    rows = np.arange(len(lines))
+    values = np.stack(list(lines.values()))  # (rows, m)
+    axes.plot(values, rows, color=NEUTRAL, linewidth=0.8, zorder=1)
+    for row, each in zip(rows, values, strict=True):
+        mean, deviation = each.mean(), each.std()
+        axes.plot([mean - deviation, mean + deviation], [row, row], color=WITH_BN, linewidth=7, alpha=0.3, zorder=2)
+        axes.plot(each, np.full(len(each), row), "o", color=WITH_BN, markersize=5, zorder=3)
+        axes.plot(mean, row, "|", color=WITHOUT_BN, markersize=16, markeredgewidth=2.2, zorder=4)
+    axes.axvline(0, color=THEORY, linestyle=":", linewidth=1, zorder=0)
+    axes.set_yticks(rows, list(lines))
+    axes.set(xlabel="value", ylim=(len(lines) - 0.6, -0.5))
+    axes.grid(False, axis="y")
+    return drawing
+
+
+@styled
+def company(
+    sizes: Sequence[int], errors: Mapping[str, np.ndarray], examples: Mapping[float, tuple[np.ndarray, np.ndarray]]
+) -> Drawing:
+    """Left: error of a mini-batch's statistics against its size. Right: one example's normalised value in company.
+
+    Shapes: errors (sizes,) per statistic; per example, the values it got, (sizes, batches), and the deviation expected
+    of them, (sizes,).
+    """
+    drawing, (left, right) = figure(1, 2, width=8.8, height=3.7)
     sizes = np.asarray(sizes)
-    for axes, title, which in zip(panels, ("error of the mean", "error of the variance"), (0, 1), strict=True):
-        for colour, (name, pair) in zip(SERIES[:1] + SERIES[3:], errors.items(), strict=False):
-            axes.loglog(sizes, pair[which], "o", color=colour, markersize=5, label=name)
-            axes.loglog(sizes, pair[which][0] * (sizes / sizes[0]) ** -0.5, color=colour, linewidth=0.9)
-        axes.set(title=title, xlabel="examples $m$")
+    for colour, (name, each) in zip((WITH_BN, HIGHLIGHT), errors.items(), strict=True):
+        left.loglog(sizes, each, "o", color=colour, markersize=5)
+        left.loglog(sizes, each[0] * (sizes / sizes[0]) ** -0.5, color=colour, linewidth=0.9)
+        left.text(sizes[1], each[1] * 1.12, name, color=colour)
+    left.set(title="pixels of real digits", ylabel="error, relative to the whole set")
+    _plain(left)
+    shades = (WITH_BN, FASTER, WRONG)
+    for colour, (value, (found, expected)) in zip(shades, examples.items(), strict=False):
+        places = np.repeat(sizes, found.shape[1]) * np.tile(np.linspace(0.87, 1.15, found.shape[1]), len(sizes))
+        right.plot(places, found.ravel(), ".", color=colour, markersize=2.5, alpha=0.45)
+        for sign in (-1, 1):
+            right.plot(sizes, value + sign * expected, color=colour, linewidth=1.2)
+    right.set_xscale("log")
+    right.set(title="three examples, each in many batches", ylabel=r"normalised value $\hat x$")
+    for axes in (left, right):
         axes.set_xticks(sizes, map(str, sizes))
-        _plain(axes)
-    panels[0].set_ylabel("relative to the whole set")
-    panels[0].legend(loc="lower left", title="points: measured, lines: $m^{-1/2}$", title_fontsize=9)
+        axes.set_xlabel("examples in the batch $m$")
+        axes.minorticks_off()
     return drawing
 
 
@@ -137,85 +174,85 @@ def ablation(losses: Mapping[str, Mapping[float, np.ndarray]], accuracies: Mappi
 
 
 @styled
-def placement(results: Mapping[str, Mapping[str, Mapping[float, tuple[np.ndarray, np.ndarray]]]]) -> Drawing:
-    """Training loss and test accuracy against the rate: ``results[activation][place][rate]``, pairs of (seeds,)."""
-    drawing, panels = figure(2, len(results), width=8.6, height=5.2, sharex=True, sharey="row")
-    for column, (activation, places) in zip(panels.T, results.items(), strict=True):
-        for offset, colour, (place, by_rate) in zip((-0.16, 0.16), (WITH_BN, HIGHLIGHT), places.items(), strict=True):
-            for index, pair in enumerate(by_rate.values()):
-                for axes, values in zip(column, pair, strict=True):
-                    _dots(axes, index + offset, values, colour)
-            column[0].plot([], [], "o", color=colour, label=f"{place} the nonlinearity")
-        column[0].set_title(activation)
-        _plain(column[0])
-        column[1].set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
-        column[1].set_xlabel("learning rate")
-        column[1].yaxis.set_major_formatter(PercentFormatter(1))
-    panels[0, 0].set_ylabel("training loss at the end")
-    panels[1, 0].set_ylabel("test accuracy")
-    panels[0, -1].legend(loc="upper right")
-    return drawing
-
-
-@styled
-def shapes(taps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """Values before and after the nonlinearity of a hidden layer, all units standardised. Shapes: (n,) each."""
-    drawing, panels = figure(1, 2 * len(taps), width=9.2, height=2.6)
-    for pair, (name, values) in zip(panels.reshape(-1, 2), taps.items(), strict=True):
-        for axes, title, colour, each in zip(
-            pair, ("$Wu$, before", "$g(\\cdot)$, after"), (WITH_BN, HIGHLIGHT), values, strict=True
-        ):
-            axes.hist(each, bins=np.linspace(-4, 4, 61), density=True, color=colour)
-            axes.set(title=f"{name}: {title}", yticks=[], xlim=(-4, 4))
-    return drawing
-
-
-@styled
-def scale(
-    factors: np.ndarray,
-    deviations: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    rates: Sequence[float],
-    losses: Mapping[str, np.ndarray],
+def placement(
+    taps: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    results: Mapping[str, Mapping[str, Mapping[float, np.ndarray]]],
 ) -> Drawing:
-    """Left: output deviation against the factor on the weights, per eps. Right: loss against the weights' rate.
+    """Top: values on either side of the nonlinearity. Below: training loss against the rate, per place.
 
-    Shapes: deviations, measured and by formula, (factors,); losses (seeds, rates), NaN where the training failed.
+    Shapes: ``taps[activation]``, before and after, (n,) each; ``results[activation][place][rate]`` (seeds,).
+    """
+    drawing, (top, bottom) = figure(2, len(taps), width=8.6, height=5.4)
+    looks = {"before": (WITH_BN, "stepfilled", 0.45), "after": (HIGHLIGHT, "step", 1.0)}
+    for axes, (activation, pair) in zip(top, taps.items(), strict=True):
+        for (place, (colour, kind, alpha)), values in zip(looks.items(), pair, strict=True):
+            options = {"histtype": kind, "color": colour, "alpha": alpha, "linewidth": 1.8}
+            axes.hist(values, bins=np.linspace(-3, 4, 57), density=True, label=f"{place} it", **options)
+        axes.set(title=f"{activation}: values around the nonlinearity", xlabel="standard deviations", yticks=[])
+    top[0].set_ylabel("density")
+    top[-1].legend(loc="upper right")
+    for axes, (activation, places) in zip(bottom, results.items(), strict=True):
+        for offset, (place, by_rate) in zip((-0.16, 0.16), places.items(), strict=True):
+            for index, values in enumerate(by_rate.values()):
+                _dots(axes, index + offset, values, looks[place][0])
+        _plain(axes)
+        axes.set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
+        axes.set(title=f"{activation}: normalised before or after it", xlabel="learning rate")
+    bottom[0].set_ylabel("training loss at the end")
+    return drawing
+
+
+@styled
+def scale(factors: np.ndarray, deviations: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
+    """Spread of x̂ against the factor on the weights: for each eps measured and by formula, (factors,) both."""
+    drawing, axes = figure(width=6.2, height=3.3)
+    for colour, (name, (measured, formula)) in zip((NEUTRAL, WITH_BN, HIGHLIGHT), deviations.items(), strict=True):
+        axes.semilogx(factors, formula, color=colour, linewidth=1)
+        axes.semilogx(factors, measured, "o", color=colour, markersize=4, label=name)
+    axes.set(xlabel="factor $a$ on the weights", ylabel=r"standard deviation of $\hat x$", ylim=(0, 1.05))
+    axes.legend(loc="lower right", title="points: measured\nlines: formula", title_fontsize=9)
+    axes.minorticks_off()
+    return drawing
+
+
+@styled
+def rates(
+    rates: Sequence[float], losses: Mapping[str, np.ndarray], norms: Sequence[np.ndarray], guessing: float
+) -> Drawing:
+    """Left: loss at the end against the weights' learning rate. Right: the effective rate while training with BN.
+
+    Shapes: losses (seeds, rates), NaN where the training failed, which is drawn at the loss of `guessing`; the norm of
+    the weights (seeds, steps) for each rate.
     """
     drawing, (left, right) = figure(1, 2, width=8.8, height=3.8)
-    for colour, (name, (measured, formula)) in zip((NEUTRAL, WITH_BN, HIGHLIGHT), deviations.items(), strict=True):
-        left.semilogx(factors, formula, color=colour, linewidth=1)
-        left.semilogx(factors, measured, "o", color=colour, markersize=4, label=name)
-    left.set(
-        title=r"$\mathrm{BN}((aW)u)$", xlabel="factor $a$", ylabel=r"standard deviation of $\hat x$", ylim=(0, 1.05)
-    )
-    left.legend(loc="lower right", title="points: measured\nlines: formula", title_fontsize=9)
+    rates = np.asarray(rates)
     for colour, (name, each) in zip((WITH_BN, WITHOUT_BN), losses.items(), strict=True):
         trained = np.isfinite(each).all(axis=0)
-        band(right, np.asarray(rates)[trained], each[:, trained], colour, marker="o", markersize=4)
-        label_end(right, np.asarray(rates)[trained], each[:, trained].mean(0), f"{name}", colour, dy=8)
-        right.plot(np.asarray(rates)[~trained], [2.3] * (~trained).sum(), "x", color=colour)
-        if not trained.all():
-            right.text(max(rates), 1.55, "untrained", color=colour, ha="right", fontsize=9)
-    right.set(xscale="log", yscale="log", title="ReLU networks on the digits", xlabel="learning rate of the weights")
-    right.set(ylabel="training loss at the end")
+        band(left, rates[trained], each[:, trained], colour, marker="o", markersize=4)
+        left.plot(rates[~trained], np.full((~trained).sum(), guessing), "x", color=colour)
+        last = np.flatnonzero(trained)[-1]
+        side = {"ha": "right"} if last == len(rates) - 1 else {}
+        left.annotate(
+            name,
+            (rates[last], np.nanmean(each[:, last])),
+            xytext=(0, 9),
+            textcoords="offset points",
+            color=colour,
+            **side,
+        )
+    left.text(rates[-1], guessing * 0.72, "× did not train", color=THEORY, ha="right", fontsize=9)
+    left.set(
+        xscale="log", yscale="log", xlabel=r"learning rate $\eta$ of the weights", ylabel="training loss at the end"
+    )
+    shades, ends = np.linspace(0.35, 1, len(rates)), {}
+    for shade, rate, each in zip(shades, rates, norms, strict=True):
+        effective = rate / each.mean(axis=0) ** 2
+        right.loglog(np.arange(len(effective)) + 1, effective, color=WITH_BN, alpha=shade)
+        ends[f"{rate:,g}"] = effective[-1]
+    _name_ends(right, ends, each.shape[1])
+    right.set(xlabel="training step", ylabel=r"effective rate $\eta\,/\,\|W\|^2$")
     for axes in (left, right):
         axes.minorticks_off()
-    return drawing
-
-
-@styled
-def growth(norms: Mapping[float, np.ndarray]) -> Drawing:
-    """Left: norm of the weights (seeds, steps) while training, per learning rate. Right: rate over squared norm."""
-    drawing, (left, right) = figure(1, 2, width=8.8, height=3.7)
-    shades = np.linspace(0.35, 1, len(norms))
-    curves = {rate: (each.mean(axis=0), rate / each.mean(axis=0) ** 2) for rate, each in norms.items()}
-    for axes, which in ((left, 0), (right, 1)):
-        for shade, pair in zip(shades, curves.values(), strict=True):
-            axes.loglog(np.arange(len(pair[which])) + 1, pair[which], color=WITH_BN, alpha=shade)
-        axes.minorticks_off()
-        _name_ends(axes, {f"{rate:g}": pair[which][-1] for rate, pair in curves.items()}, len(pair[which]))
-    left.set(title="norm of the weights", xlabel="step", ylabel=r"$\|W\|$")
-    right.set(title="effective learning rate", xlabel="step", ylabel=r"$\eta\,/\,\|W\|^2$")
     return drawing
 
 

@@ -1,20 +1,14 @@
 """Experiments on the Batch Normalization transform: Algorithm 1, gamma and beta, placement, scale (Sections 3 to 3.3).
 
-What needs no network is NumPy, on top of ``bnkit.reference``. The small networks are torch with ``bnkit.layers``, and
-many of them are trained side by side, see ``Networks``.
+NumPy, on top of ``bnkit.reference``; the small networks, many of them side by side, are those of ``bnkit.stack``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from bnkit import datasets, reference
-from bnkit.layers import BatchNorm
+from bnkit import datasets, reference, stack
 
 # The size of a normalised value
 
@@ -35,6 +29,12 @@ def largest_values(sizes: Sequence[int], rng: np.random.Generator) -> tuple[np.n
     return np.array(one_differs), np.array(gaussian)
 
 
+def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict[str, np.ndarray]:
+    """What each line of Algorithm 1 makes of one feature, x (m,). Mean and variance have shape (1,), the rest (m,)."""
+    y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
+    return {"mean": cache.mean, "variance": cache.var, "normalised": cache.x_hat[:, 0], "output": y[:, 0]}
+
+
 # Statistics of a mini-batch
 
 
@@ -49,11 +49,24 @@ def statistics_error(
     mean, variance = x.mean(axis=0), x.var(axis=0)
     errors = []
     for m in sizes:
-        found = [reference.observe(None, x[rng.integers(len(x), size=m)]) for _ in range(batches)]
-        of_mean = np.mean([(each.mean - mean) ** 2 / variance for each in found])
-        of_variance = np.mean([(each.var / variance - 1) ** 2 for each in found])
+        drawn = x[rng.integers(len(x), size=(m, batches))]  # (m, batches, d)
+        found = reference.observe(None, drawn.reshape(m, -1))  # one feature for each batch and feature
+        of_mean = np.mean((found.mean.reshape(batches, -1) - mean) ** 2 / variance)
+        of_variance = np.mean((found.var.reshape(batches, -1) / variance - 1) ** 2)
         errors.append((of_mean, of_variance))
     return tuple(np.sqrt(errors).T)
+
+
+def in_company(a: float, m: int, batches: int, rng: np.random.Generator) -> np.ndarray:
+    """The normalised value of one example, `a`, in batches with m - 1 others drawn from N(0, 1). Shape: (batches,)."""
+    x = rng.normal(size=(m, batches))  # one feature for each batch
+    x[0] = a
+    return normalised(x)[0]
+
+
+def expected_noise(a: float, m: np.ndarray) -> np.ndarray:
+    """Standard deviation of ``in_company`` for large m: the batch mean has variance 1/m, its deviation 1/(2m)."""
+    return np.sqrt((1 + a**2 / 2) / m)
 
 
 def classes_on_a_line(per_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -82,75 +95,31 @@ class UnitFit(NamedTuple):
     """One sigmoid unit fitted to a curve."""
 
     output: np.ndarray  # (m,), where the training ended
-    losses: np.ndarray  # (steps,)
+    losses: np.ndarray  # (steps,), half the mean squared error
 
 
 def fit_unit(u: np.ndarray, target: np.ndarray, learn: bool, steps: int, rate: float) -> UnitFit:
-    """Fit ``a * sigmoid(BN(w u)) + c`` to a curve by full-batch gradient descent; gamma and beta learned, or 1 and 0.
+    """Fit ``a * sigmoid(BN(w u)) + c`` to a curve, with gamma and beta learned or fixed at 1 and 0.
 
-    Shapes: u and target (m,). The weight w is left out, because without it BN(w u) is the same.
+    a and c are the best there are, by least squares, at every step; gamma and beta learn by gradient descent. The
+    weight w is left out, because without it BN(w u) is the same. Shapes: u and target (m,).
     """
-    gamma, beta, a, c = np.ones(1), np.zeros(1), 1.0, 0.0
-    losses = np.empty(steps)
+    gamma, beta, losses = np.ones(1), np.zeros(1), np.empty(steps)
     for step in range(steps):
         y, cache = reference.forward(u[:, None], gamma, beta)
         z = 1 / (1 + np.exp(-y))
+        design = np.hstack([z, np.ones_like(z)])
+        a, c = np.linalg.lstsq(design, target)[0]
         error = a * z + c - target[:, None]
         losses[step] = np.mean(error**2) / 2
+        # a and c are at their best, where the loss has no slope in them: what is left is the slope through y alone
         _, dgamma, dbeta = reference.backward(error * a * z * (1 - z) / len(u), cache)
-        a, c = a - rate * np.mean(error * z), c - rate * np.mean(error)
         if learn:
             gamma, beta = gamma - rate * dgamma, beta - rate * dbeta
     return UnitFit((target[:, None] + error)[:, 0], losses)
 
 
 # Small networks, many at once
-
-
-ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
-
-
-class Networks(nn.Module):
-    """S fully connected networks of one architecture, side by side, each with weights of its own.
-
-    Batch Normalization treats each feature by itself: to it, S layers of h units are one layer of S * h features. Side
-    by side, many networks train in the time of a few. `place` is where the normalisation stands: "before" the
-    nonlinearity (Section 3.2), "after" it, or "none". Weights are drawn from N(0, 0.1 squared), network by network.
-
-    Shapes: (S, m, inputs) -> (S, m, classes).
-    """
-
-    def __init__(
-        self, seeds: Sequence[int], inputs: int, hidden: Sequence[int], classes: int, activation: str, place: str
-    ):
-        super().__init__()
-        self.activation, self.place = ACTIVATIONS[activation], place
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        widths = list(zip([inputs, *hidden], [*hidden, classes], strict=True))
-        self.weights = nn.ParameterList(
-            torch.stack([0.1 * torch.randn(below, units, generator=each) for each in generators])
-            for below, units in widths
-        )
-        # in front of a normalisation they are cancelled and never move (Section 3.2); they serve the other places
-        self.biases = nn.ParameterList(torch.zeros(len(seeds), 1, units) for _, units in widths)
-        self.norms = nn.ModuleList(
-            # momentum=None: a plain average over all batches, which is Algorithm 2
-            BatchNorm(len(seeds) * units, momentum=None) if place != "none" else nn.Identity()
-            for units in hidden
-        )
-
-    def forward(self, u: Tensor, tap: Callable[[Tensor, Tensor], None] = lambda before, after: None) -> Tensor:
-        for weight, bias, norm in zip(self.weights, self.biases, self.norms, strict=False):
-            x = torch.baddbmm(bias, u, weight)
-            u = self.activation(_side_by_side(norm, x)) if self.place == "before" else self.activation(x)
-            tap(x, u)  # what stood before the nonlinearity, unnormalised, and what came after it
-            u = _side_by_side(norm, u) if self.place == "after" else u
-        return torch.baddbmm(self.biases[-1], u, self.weights[-1])
-
-
-def _side_by_side(norm: nn.Module, x: Tensor) -> Tensor:
-    copies, m, units = x.shape
-    return norm(x.transpose(0, 1).reshape(m, copies * units)).reshape(m, copies, units).transpose(0, 1)
 
 
 class Rates(NamedTuple):
@@ -166,124 +135,100 @@ class Rates(NamedTuple):
         return cls(rate, rate, rate)
 
 
-class Course(NamedTuple):
-    """What was seen during training. Shapes: (S, steps) both."""
-
-    losses: np.ndarray  # of the mini-batch, before the step
-    weight_norms: np.ndarray  # of the first hidden layer's weights, before the step
-
-
-def train(
-    networks: Networks,
-    images: Tensor,
-    labels: Tensor,
-    batches: Iterator[np.ndarray],
-    rates: Sequence[Rates],
-    steps: int,
-) -> Course:
-    """Plain stochastic gradient descent of all networks in place, each on mini-batches and with rates of its own.
-
-    Shapes: images (n, inputs), labels (n,); `batches` yields indices (S, m); `rates` has one entry for each network.
-    """
-    networks.train()
-    pace = _pace(networks, rates)
-    losses, norms = [], []
-    for _ in range(steps):
-        indices = torch.from_numpy(next(batches))
-        logits = networks(images[indices])
-        each = cross_entropy(logits.flatten(0, 1), labels[indices].flatten(), reduction="none")
-        each = each.view(len(rates), -1).mean(1)
-        losses.append(each.detach())
-        norms.append(networks.weights[0].detach().flatten(1).norm(dim=1))
-        # of the sum: a network's loss does not depend on the others' parameters
-        gradients = torch.autograd.grad(each.sum(), list(pace))
-        with torch.no_grad():
-            for (parameter, rate), gradient in zip(pace.items(), gradients, strict=True):
-                parameter -= rate * gradient
-    return Course(torch.stack(losses, 1).numpy(), torch.stack(norms, 1).numpy())
-
-
-def _pace(networks: Networks, rates: Sequence[Rates]) -> dict[Tensor, Tensor]:
-    """The learning rate of each parameter, network by network, in a shape that multiplies its gradient."""
-    of_weights, of_gamma_beta, of_output = torch.tensor(rates).T
-    pace = {}
-    for name, parameter in networks.named_parameters():
-        kind, index, *_ = name.split(".")
-        last = int(index) == len(networks.norms)
-        rate = of_gamma_beta if kind == "norms" else of_output if last else of_weights
-        rate = rate.repeat_interleave(len(parameter) // len(rates))  # h features per network in a normalisation
-        pace[parameter] = rate.reshape(-1, *[1] * (parameter.ndim - 1))
-    return pace
-
-
 class Outcome(NamedTuple):
     """Networks trained at several settings, with several seeds each."""
 
-    networks: Networks  # S = settings * seeds of them, setting by setting
-    losses: np.ndarray  # (settings, seeds, steps)
-    weight_norms: np.ndarray  # (settings, seeds, steps)
+    networks: stack.Stack  # S = settings * seeds of them, setting by setting
+    losses: np.ndarray  # (settings, seeds, steps), of the mini-batch before the step
+    weight_norms: np.ndarray  # (settings, seeds, steps), of the first hidden layer's weights before the step
     accuracies: np.ndarray  # (settings, seeds), on the test set, with population statistics
 
     @property
     def final_losses(self) -> np.ndarray:
-        """Mean of the training loss over the last sixth of the steps, NaN where training failed. (settings, seeds)."""
+        """Mean of the training loss over the last sixth of the steps; from ln 10 on, nothing was learned."""
         return self.losses[..., -max(1, self.losses.shape[-1] // 6) :].mean(axis=-1)
 
 
 class Digits(NamedTuple):
-    """The digits as torch takes them: pixels from 0 to 1 in rows (n, 64), labels (n,)."""
+    """scikit-learn's digits: pixels from 0 to 1 in rows (n, 64), float32; labels (n,)."""
 
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
 
 
 def load_digits() -> Digits:
-    """scikit-learn's digits, always there."""
+    """The digits that are always there."""
     found = datasets.load("digits")
-    pixels = (torch.tensor(each).flatten(1).float() / found.white for each in (found.train_images, found.test_images))
-    images, test_images = pixels
-    return Digits(images, torch.tensor(found.train_labels), test_images, torch.tensor(found.test_labels))
+    images, test_images = (
+        each.reshape(len(each), -1).astype(np.float32) / found.white for each in (found.train_images, found.test_images)
+    )
+    return Digits(images, found.train_labels, test_images, found.test_labels)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: with networks this small more would only wait for each other, and results could differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@one_thread()
 def compare(
     digits: Digits,
     activation: str,
     place: str,
     settings: Sequence[Rates],
+    *,
     seeds: int,
     steps: int,
-    batches: Iterator[np.ndarray] | None = None,
     batch_size: int = 60,
+    width: int = 64,
+    batches: Iterator[np.ndarray] | None = None,
 ) -> Outcome:
-    """Train 64-64-64-10 networks on the digits, `seeds` of them at each of `settings`, and test them.
+    """Train networks with two hidden layers of `width` units, `seeds` of them at each of `settings`, and test them.
 
-    A seed means the same initial weights, and the same mini-batches unless `batches` are given, at every setting.
+    `place` is where the normalisation stands: "before" the nonlinearity (Section 3.2), "after" it, or "none". Weights
+    are drawn from N(0, 0.1 squared). A seed means the same initial weights, and the same mini-batches unless `batches`
+    are given, at every setting and place.
     """
     columns = [seed for _ in settings for seed in range(seeds)]
-    networks = Networks(columns, 64, (64, 64), 10, activation, place)
-    batches = batches or shuffled(len(digits.labels), batch_size, columns)
-    rates = [each for each in settings for _ in range(seeds)]
-    course = train(networks, digits.images, digits.labels, batches, rates, steps)
-    collect_population(networks, digits.images, batches, count=25)
-    found = accuracy(networks, digits.test_images, digits.test_labels)
-    shape = (len(settings), seeds)
-    return Outcome(
-        networks, course.losses.reshape(*shape, -1), course.weight_norms.reshape(*shape, -1), found.reshape(shape)
+    norm, place = place != "none", "after" if place == "after" else "before"
+    networks = stack.build(
+        digits.images.shape[1], width, 2, 10, activation, norm, lambda *_: 0.1, columns, place=place, dtype=np.float32
     )
+    batches = batches or shuffled(len(digits.labels), batch_size, columns)
+    losses, norms = train(networks, digits, batches, [each for each in settings for _ in range(seeds)], steps)
+    populations = collect(networks, digits.images, batches, 20) if norm else None
+    found = stack.accuracy(networks, digits.test_images, digits.test_labels, populations)
+    shape = (len(settings), seeds)
+    return Outcome(networks, losses.reshape(*shape, -1), norms.reshape(*shape, -1), found.reshape(shape))
+
+
+def train(
+    networks: stack.Stack, digits: Digits, batches: Iterator[np.ndarray], rates: Sequence[Rates], steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plain gradient descent of S networks in place, each on mini-batches (S, m) and with rates of its own.
+
+    Returns the loss of each mini-batch and the norm of the first layer's weights, both before the step, (S, steps).
+    """
+    of_weights, of_gamma_beta, of_output = np.array(rates, dtype=np.float32).T
+    losses, norms = [], []
+    for _ in range(steps):
+        chosen = next(batches)
+        with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is taken out by ``descend``
+            outputs, tape = stack.forward(networks, digits.images[chosen])
+            loss, d_outputs = stack.cross_entropy(outputs, digits.labels[chosen])
+            gradients, _ = stack.backward(networks, tape, d_outputs)
+        losses.append(loss)
+        norms.append(np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)))
+        for index, gradient in enumerate(gradients):
+            for name, value in gradient.items():
+                rate = of_output if index == networks.depth else of_gamma_beta if name in stack.PAIR else of_weights
+                value *= rate.reshape(-1, *[1] * (value.ndim - 1))
+        stack.descend(networks, gradients, 1.0)
+    return np.stack(losses, 1), np.stack(norms, 1)
+
+
+def collect(networks: stack.Stack, images: np.ndarray, batches: Iterator[np.ndarray], count: int) -> list:
+    """Algorithm 2, lines 8 to 10: with fixed parameters, average the statistics of `count` training mini-batches."""
+    populations = None
+    for _ in range(count):
+        populations = stack.observe(networks, images[next(batches)], populations)
+    return populations
 
 
 def shuffled(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[np.ndarray]:
@@ -311,64 +256,29 @@ def of_few_classes(
         yield np.stack([one(count, rng) for count, rng in zip(classes, generators, strict=True)])
 
 
-@torch.no_grad()
-def collect_population(networks: Networks, images: Tensor, batches: Iterator[np.ndarray], count: int) -> None:
-    """Algorithm 2, lines 8 to 10: with all weights fixed, average the statistics of `count` training mini-batches."""
-    for norm in networks.norms:
-        if isinstance(norm, BatchNorm):
-            norm.reset_running_stats()
-    networks.train()
-    for _ in range(count):
-        networks(images[torch.from_numpy(next(batches))])
+def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict[str, dict[str, Outcome]]:
+    """Networks normalised "before" and "after" the nonlinearity, all else equal: outcome by activation and place.
 
-
-@torch.no_grad()
-def accuracy(networks: Networks, images: Tensor, labels: Tensor) -> np.ndarray:
-    """Share of right answers of each network with population statistics, as ``collect_population`` left them. (S,)."""
-    networks.eval()
-    answers = networks(images.expand(len(networks.weights[0]), *images.shape)).argmax(2)
-    return (answers == labels).double().mean(1).numpy()
-
-
-@torch.no_grad()
-def accuracy_in_batches(
-    networks: Networks, images: Tensor, labels: Tensor, batches: Iterator[np.ndarray], count: int
-) -> np.ndarray:
-    """Share of right answers in `count` mini-batches, each normalised by its own statistics. (S,)."""
-    networks.train()
-    right = []
-    for _ in range(count):
-        indices = torch.from_numpy(next(batches))
-        right.append((networks(images[indices]).argmax(2) == labels[indices]).double().mean(1))
-    return torch.stack(right).mean(0).numpy()
-
-
-def placements(
-    digits: Digits, rates: Sequence[float], seeds: int, steps: int, batch_size: int
-) -> dict[str, dict[str, Outcome]]:
-    """Networks normalised "before" and "after" the nonlinearity, all else equal: outcome by activation and place."""
+    `size` goes to ``compare``: seeds, steps, batch_size, width.
+    """
     settings = [Rates.equal(rate) for rate in rates]
     return {
-        activation: {
-            place: compare(digits, activation, place, settings, seeds, steps, batch_size=batch_size)
-            for place in ("before", "after")
-        }
-        for activation in ACTIVATIONS
+        activation: {place: compare(digits, activation, place, settings, **size) for place in stack.PLACES}
+        for activation in ("sigmoid", "relu")
     }
 
 
 def learn_from_few_classes(
-    digits: Digits, place: str, classes: Sequence[int], seeds: int, steps: int, batch_size: int
+    digits: Digits, place: str, classes: Sequence[int], *, seeds: int, batch_size: int, **size: int
 ) -> np.ndarray:
     """Test accuracy of ReLU networks trained on mini-batches of `classes` classes each. Shape (seeds, classes)."""
     columns = [(count, seed) for count in classes for seed in range(seeds)]
-    batches = of_few_classes(digits.labels.numpy(), batch_size, *zip(*columns, strict=True))
+    batches = of_few_classes(digits.labels, batch_size, *zip(*columns, strict=True))
     settings = [Rates.equal(0.1)] * len(classes)
-    return compare(digits, "relu", place, settings, seeds, steps, batches).accuracies.T
+    return compare(digits, "relu", place, settings, seeds=seeds, batches=batches, **size).accuracies.T
 
 
-@one_thread()
-def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence[int], count: int = 30) -> np.ndarray:
+def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence[int], count: int = 15) -> np.ndarray:
     """Accuracy of trained networks in test batches of 20 from few classes, normalised by the batch's own statistics.
 
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
@@ -376,26 +286,25 @@ def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence
     settings, seeds = healthy.accuracies.shape
     found = []
     for each in classes:
-        batches = of_few_classes(digits.test_labels.numpy(), 20, [each] * settings * seeds, range(settings * seeds))
-        found.append(accuracy_in_batches(healthy.networks, digits.test_images, digits.test_labels, batches, count))
+        batches = of_few_classes(digits.test_labels, 20, [each] * settings * seeds, range(settings * seeds))
+        chosen = np.stack([next(batches) for _ in range(count)])  # (count, S, 20)
+        outputs = [stack.forward(healthy.networks, digits.test_images[part])[0] for part in chosen]
+        right = np.argmax(outputs, axis=-1) == digits.test_labels[chosen]
+        found.append(right.mean(axis=(0, 2)))
     return np.array(found).T[:seeds]
 
 
-@one_thread()
-@torch.no_grad()
-def around_the_nonlinearity(networks: Networks, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values of the second hidden layer before (Wu, not normalised) and after its nonlinearity, each unit standardised.
 
-    Units that never vary, such as dead ones, are left out. Shapes: (values,) both.
+    All units of all networks together; those that never vary, such as dead ones, are left out. Shapes: (values,) both.
     """
-    seen = []
-    networks.train()  # normalised by this batch, as in training
-    networks(images.expand(len(networks.weights[0]), *images.shape), tap=lambda *pair: seen.append(pair))
-    return tuple(_standardised_units(each) for each in seen[1])
+    second = stack.forward(outcome.networks, images)[1][1]  # normalised by this batch, as in training
+    return _standardised_units(second.x), _standardised_units(second.g)
 
 
-def _standardised_units(x: Tensor) -> np.ndarray:
-    values = x.transpose(0, 1).flatten(1).double().numpy()  # (n, S * units)
+def _standardised_units(x: np.ndarray) -> np.ndarray:
+    values = x.transpose(1, 0, 2).reshape(x.shape[1], -1).astype(float)  # (n, S * units)
     values = values[:, values.std(axis=0) > 1e-6]
     return ((values - values.mean(axis=0)) / values.std(axis=0)).ravel()
 

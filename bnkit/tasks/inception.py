@@ -106,6 +106,7 @@ class Task:
         self.white, self.mean, self.std = found.white, pixels.mean(0), pixels.std(0)  # of each colour
         # channels last: convolutions on a CPU are several times faster
         self.model = build(recipe, len(found.classes)).to(device, memory_format=torch.channels_last)
+        self.trained = self.model
 
     def _tensor(self, images: np.ndarray) -> Tensor:
         """Pictures (m, h, w, 3) as standardised input (m, 3, h, w), channels last in memory."""

@@ -80,6 +80,7 @@ class Task:
         self.test, self.test_labels = self._tensors(found.test_images, found.test_labels, device)
         self.test = self.test.float()
         self.model = build(recipe, self.test.shape[1], len(found.classes)).to(device)
+        self.trained = self.model
 
     def _tensors(self, images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         pixels = datasets.binarise(images, self.white)
