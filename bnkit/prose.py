@@ -56,31 +56,6 @@ def _cell(content: object) -> str:
     return " ".join(str(content).split()).replace("|", r"\|")  # one line; a bar of mathematics is no end of a cell
 
 
-def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> None:
-    """Show a table: one row of column titles in `header`, then `rows`, all of the same length; cells are Markdown.
-
-    `align` has one letter a column, "l" or "r". Left out, a column stands to the right when each of its cells begins
-    like a number, so that digits stand below digits. Raises ValueError when a row or `align` has another length.
-    """
-    lines = [[_cell(each) for each in row] for row in (header, *rows)]
-    for number, line in enumerate(lines):
-        if len(line) != len(lines[0]):
-            raise ValueError(f"row {number} of the table has {len(line)} cells, its header has {len(lines[0])}: {line}")
-    if align is None:
-        align = "".join("r" if all(map(_NUMBER.match, column[1:])) else "l" for column in zip(*lines, strict=True))
-    if len(align) != len(lines[0]) or set(align) - set("lr"):
-        raise ValueError(f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} columns")
-    lines.insert(1, [{"l": "---", "r": "---:"}[letter] for letter in align])
-    report("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-_NUMBER = re.compile(r"[(×+\-−*$]*\d")  # a sign, a bracket or bold type may stand before the first digit
-
-
-def _cell(content: object) -> str:
-    return " ".join(str(content).split()).replace("|", r"\|")  # one line; a bar of mathematics is no end of a cell
-
-
 def glue(name: str, value: object) -> None:
     """Store `value` in the executed notebook under `name`, for other pages to quote; shows nothing by itself.
 
