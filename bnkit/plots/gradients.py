@@ -148,7 +148,7 @@ def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
             axes.plot(100 * share.mean(1), growth.mean(1), color=colour, label=name)
             axes.plot(100 * share, growth, "o", color=colour, markersize=4)
             place = (100 * share[-1].mean(), growth[-1].mean())
-            axes.annotate(end, place, (-7, 0), textcoords="offset points", ha="right", va="center", color=colour)
+            axes.annotate(end, place, (-5, 7), textcoords="offset points", ha="right", va="center", color=colour)
         axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
     powers(panels[0].yaxis)
     panels[0].set_ylabel("growth per layer of the\nsquared gradient norm")

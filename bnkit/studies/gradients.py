@@ -197,6 +197,7 @@ VARIANTS = (
 )
 
 
+PLAIN = next(variant for variant in VARIANTS if variant.name == "ReLU, He")
 # Networks that learn a hundred digits by heart, and two remedies for that
 OVERFITTED = (
     Variant("neither", "relu", "He"),
