@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bnkit.plots import FASTER, HIGHLIGHT, NEUTRAL, WITH_BN, WITHOUT_BN, WRONG, Drawing, band, figure, styled
 from bnkit.records import Record, stack
@@ -180,17 +180,17 @@ def beside(runs: Runs, title: str) -> Drawing:
 
 
 @styled
-def spreads(runs: Runs) -> Drawing:
+def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
     """85th minus 15th percentile of what each module's nonlinearity receives, over training; a panel for each network.
 
-    Lines are means over seeds, one for each module, from dark (first) to light (last).
+    Lines are means over seeds, one for each module by its name, from dark (first) to light (last).
     """
     drawing, panels = figure(len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False)
     for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
         steps, percentiles = stack(records, "inputs")
         spread = (percentiles[..., 2] - percentiles[..., 0]).mean(0)  # (t, modules)
-        for module, colour in enumerate(_shades(spread.shape[1])):
-            axes.plot(steps, spread[:, module], color=colour, marker="o", markersize=3, label=f"module {module + 1}")
+        for name, values, colour in zip(names, spread.T, _shades(len(names)), strict=True):
+            axes.plot(steps, values, color=colour, marker="o", markersize=3, label=f"module {name}")
         axes.set(ylabel="85th − 15th percentile", ylim=(0, None))
         axes.set_title(f"{NETWORKS[net][0]}: input of each module's nonlinearity")
     panels[-1, 0].set_xlabel("steps")
@@ -214,6 +214,9 @@ def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
         for place, colour in zip(shown, (NEUTRAL, HIGHLIGHT, NETWORKS[net][1])[-len(shown) :], strict=True):
             band(axes, np.arange(len(names)), norms[:, place], colour, label=f"step {steps[place]:,}", marker="o")
         axes.set(ylabel="norm of the gradient", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if norms.max() < 100 * norms.min() else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(NUMBER)
         axes.set_title(NETWORKS[net][0])
         axes.legend(loc="best", labelcolor="linecolor", fontsize=9)
     panels[-1, 0].set_xticks(np.arange(len(names)), names)
