@@ -189,7 +189,7 @@ def final(runs: list[Record]) -> np.ndarray:
 
 
 def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
-    """When a curve first reaches each of `levels`, along its straight lines; infinity where it never does.
+    """When a curve first reaches each of `levels`, along its straight lines; infinity where it never does, NaN for NaN.
 
     Shapes: `steps` and `values` (t,), `levels` any; returns the shape of `levels`.
     """
@@ -200,14 +200,18 @@ def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> 
     before, after = values[inside - 1], values[inside]  # where a level is first crossed, `after` is a new highest value
     rise = np.where(after > before, after - before, 1)
     found = steps[inside - 1] + (levels - before) / rise * (steps[inside] - steps[inside - 1])
-    return np.where(at == 0, steps[0], np.where(at == len(steps), np.inf, found))
+    found = np.where(at == 0, steps[0], np.where(at == len(steps), np.inf, found))
+    return np.where(np.isnan(levels), np.nan, found)
 
 
 def matching(shown: Family, net: str) -> np.ndarray:
-    """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf: never. (seeds,)"""
+    """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf: never. (seeds,)
+
+    At least one step: an untrained network that guesses well has not learned.
+    """
     levels = best(shown.runs["inception"])
     pairs = zip(shown.runs[net], levels, strict=True)
-    return np.array([float(reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
+    return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
 
 
 def ratio(shown: Family, net: str) -> np.ndarray:
@@ -383,8 +387,9 @@ def figure_2() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def paper_speedup(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], net: str, shares: np.ndarray) -> np.ndarray:
     """``speedup`` of the digitised curves; NaN below the panel's lower edge, where nothing is drawn. (k,)"""
     levels = shares * curves["inception"][1].max()
-    drawn = levels > max(curves[which][1][0] for which in ("inception", net))
-    return np.where(drawn, reach(*curves["inception"], levels) / reach(*curves[net], levels), np.nan)
+    undrawn = levels <= max(curves[which][1][0] for which in ("inception", net))
+    levels = np.where(undrawn, np.nan, levels)
+    return reach(*curves["inception"], levels) / reach(*curves[net], levels)
 
 
 # Numbers in words
@@ -478,9 +483,10 @@ def figure_3(shown: Family) -> str:
     rows = []
     for net, runs in shown.runs.items():
         _, steps, highest = printed[net]
-        theirs = (f"{steps:.1f} million", f"{baseline / steps:.1f}") if steps else ("never", "–")
+        theirs = (f"{steps:.1f} million", f"{baseline / steps:.1f}".removesuffix(".0")) if steps else ("never", "–")
         fewer = ratio(shown, net)
-        ours = (show_reached(matching(shown, net), 0), show_reached(fewer) if fewer.any() else "–")
+        here = "1" if net == "inception" else show_reached(fewer) if fewer.any() else "–"
+        ours = (show_reached(matching(shown, net), 0), here)
         rows.append((NETWORKS[net], *theirs, f"{highest:.1f}", *ours, show(best(runs), 1, 100)))
     head = ("steps", "times fewer", "best, %")
     return table(("network", *(f"paper: {each}" for each in head), *(f"here: {each}" for each in head)), rows)
@@ -540,7 +546,8 @@ def clock(shown: Family) -> str:
     rows = []
     for net, runs in shown.runs.items():
         each = seconds(runs)
-        fewer = show_reached(ratio(shown, net) * base / each) if ratio(shown, net).any() else "–"
+        faster = ratio(shown, net) * base / each
+        fewer = "1" if net == "inception" else show_reached(faster) if faster.any() else "–"
         rows.append((NETWORKS[net], f"{1000 * each:.0f}", f"{each / base:.2f}", fewer))
     return table(("network", "ms a step", "times Inception's", "times faster by the clock"), rows)
 
@@ -591,8 +598,8 @@ FINDINGS = {  # claim of the study note -> what it says, the verdict, and the me
     "C54": (
         "BN was tested on a truly complex, deep convolutional network as well.",
         "agrees",
-        "The whole network has {convolutions:,.0f} convolutions; the one trained here, of the same modules, "
-        "{small_convolutions:,.0f}",
+        "The whole network has {parameters:,.0f} parameters; the one trained here, of the same modules, "
+        "{small_parameters:,.0f}",
     ),
     "C55": (
         "On Inception as it is, BN has not the effect one hopes for, so the structure was changed a little.",
@@ -622,7 +629,7 @@ FINDINGS = {  # claim of the study note -> what it says, the verdict, and the me
     "C60": (
         "The learning rate itself was lowered, too.",
         "wrong",
-        "It was raised {raised:.0f} times. The highest rate of our sweeps that still trains is {without_bn:g} without "
+        "It was raised {raised:.0f} times. The highest recorded rate that still trains is {without_bn:g} without "
         "BN and {with_bn:g} with it",
     ),
     "C61": (
@@ -699,8 +706,8 @@ def evidence(
 ) -> dict[str, dict[str, float]]:
     """What the recorded runs say on the claims C54 to C72, by claim and name.
 
-    `sigmoid` are the runs of Inception with sigmoids; `counts` holds what the chapter counted in the networks:
-    convolutions, small_convolutions, parameters.
+    `sigmoid` are the runs of Inception with sigmoids; `counts` holds the parameters that the chapter counted: "whole"
+    (as printed), "explained" (13.6 million) and "small". Changes that are not in `without` are not in the result.
     """
     recipes = {net: runs[0].recipe for net, runs in shown.runs.items()}
     first, x5 = recipes["inception"], recipes["bn-x5"]
@@ -710,18 +717,19 @@ def evidence(
     apart = {field for recipe in recipes.values() for field in differing(first, recipe)}
     x30 = gain(shown, "bn-x30", "inception")
     fewer = {net: ratio(shown, net) for net in papers_ratio}
+    trained = {recipes[net]["learning_rate"]: shown.runs[net] for net in papers_ratio}
     pace = seconds(shown.runs["inception"]) / seconds(shown.runs["bn-x5"])
     found = {
-        "C54": {name: counts[name] for name in ("convolutions", "small_convolutions")},
+        "C54": {"parameters": counts["whole"], "small_parameters": counts["small"]},
         "C55": {"papers_ratio": papers_ratio["bn-baseline"], "ratio": fewer["bn-baseline"].mean()},
         "C59": {"faster": first["decay_steps"] / x5["decay_steps"]},
         "C60": {
             "raised": x5["learning_rate"] / first["learning_rate"],
             "without_bn": largest_usable(sweeps["inception"]),
-            "with_bn": largest_usable(sweeps["bn-baseline"]),
+            "with_bn": max(largest_usable(sweeps["bn-baseline"]), largest_usable(trained)),
         },
         "C63": {"networks": len(recipes), "settings": len(apart)},
-        "C64": {"parameters": counts["parameters"]},
+        "C64": {"parameters": counts["explained"]},
         "C65": {"differ": len(differing(first, recipes["bn-baseline"]))},
         "C66": {"differ": len(differing(recipes["bn-baseline"], x5))},
         "C67": {"times": recipes["bn-x30"]["learning_rate"] / first["learning_rate"]},
@@ -755,17 +763,19 @@ def evidence(
         ("C61", "lrn"),
         ("C62", "light"),
     ):
-        found[claim] = worth(shown, without[name])._asdict()
-        del found[claim]["reach"]
-    return {claim: {key: float(value) for key, value in found[claim].items()} for claim in FINDINGS}
+        if name in without:
+            found[claim] = {
+                key: value for key, value in worth(shown, without[name])._asdict().items() if key != "reach"
+            }
+    return {claim: {key: float(value) for key, value in found[claim].items()} for claim in FINDINGS if claim in found}
 
 
 def verdicts(found: Mapping[str, Mapping[str, float]]) -> str:
-    """What the note said beside what was measured, as a Markdown table."""
-    rows = [
-        (claim, said, verdict, f"{finding.format(**found[claim]).replace(' -', ' −')}.")
-        for claim, (said, verdict, finding) in FINDINGS.items()
-    ]
+    """What the note said beside what was measured, as a Markdown table; some things may not be recorded."""
+    rows = []
+    for claim, (said, verdict, finding) in FINDINGS.items():
+        measured = finding.format(**found[claim]).replace(" -", " −") if claim in found else "not recorded"
+        rows.append((claim, said, verdict, f"{measured}."))
     return table(("claim", "the note", "verdict", "we measured"), rows, text=4)
 
 
