@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
+from synthetic_inception import networks
+from synthetic_inception import run as inception_run
 from synthetic_runs import STEPS, UNITS, pair, run
 
 from bnkit import plots
-from bnkit.plots import mnist
+from bnkit.plots import inception, mnist
 
 PAPER = {
     f"figure1{panel}": (np.array([3000.0, 20_000, 45_000]), np.array(values))
@@ -41,6 +43,18 @@ FIGURES = {
     "rates": lambda: mnist.rates(RATES, early=1000),
     "initialisation": lambda: mnist.initialisation(INITS),
     "hero": lambda: mnist.hero(pair().with_bn, pair().without_bn, PAPER, (RATES[2.0].with_bn, RATES[2.0].without_bn)),
+}
+NETS = networks(2)
+SHARES = np.linspace(0.5, 1, 6)
+FIGURES |= {
+    "figure 2": lambda: inception.figure_2(NETS, "made up", dict.fromkeys(NETS, (SHARES * 1e7, SHARES))),
+    "learning of networks": lambda: inception.learning(NETS, "made up"),
+    "speedups": lambda: inception.speedups(SHARES, {"bn-x5": np.ones((2, 6)) + SHARES}, {"bn-x5": 9 * SHARES}),
+    "worths": lambda: inception.worths(["one", "another"], [1.0, -3.0], [0.7, 0.7]),
+    "rates of networks": lambda: inception.rates({"inception": {0.1: NETS["inception"], 1.0: NETS["bn-x30"]}}, 0.2),
+    "networks beside each other": lambda: inception.beside({**NETS, "inception-sigmoid": NETS["inception"]}, "made up"),
+    "spreads": lambda: inception.spreads({"inception": NETS["inception"], "bn-x5": NETS["bn-x5"]}, list("abcdef")),
+    "gradients": lambda: inception.gradients({"inception": NETS["inception"]}, ["stem", *"abcdef"]),
 }
 MEANINGS = ["WITH_BN", "WITHOUT_BN", "PAPER", "FASTER", "WRONG", "HIGHLIGHT"]
 
@@ -280,3 +294,31 @@ def test_a_run_that_diverged_shortens_the_curves_and_breaks_nothing(ended):
     (line,) = lines(drawing.axes[0], plots.WITH_BN)
     assert line.get_xdata().tolist() == [step for step in STEPS if step <= ended]
     assert all(figure.png() for figure in (drawing, mnist.bands(both), mnist.gamma(both)))
+
+
+def test_a_diamond_stands_where_the_mean_curve_reaches_inception_s_best():
+    runs = {"inception": [inception_run("inception")], "bn-x5": [inception_run("bn-x5")]}
+    paper = {net: (np.array([0, 10e6]), np.array([0.4, value])) for net, value in (("inception", 0.6), ("bn-x5", 0.8))}
+    above, below = inception.figure_2(runs, "made up", paper).axes
+    theirs = [line.get_xydata()[0].tolist() for line in above.get_lines() if line.get_marker() == "D"]
+    assert theirs == [[10, 60], [pytest.approx(5), 60]]
+    (slow, fast) = (line.get_xydata()[0] for line in below.get_lines() if line.get_marker() == "D")
+    assert slow.tolist() == [4000, pytest.approx(58)]  # 0.1 + 0.6 * 4000 / 5000
+    assert 100 < fast[0] < 500  # step / (step + 100) = 0.8 at 400; the curve is drawn from 100 straight to 500
+    assert fast[1] == slow[1]
+
+
+def test_only_changes_beyond_twice_their_error_are_coloured():
+    (axes,) = inception.worths(["a", "b", "c"], [3.0, 1.0, -4.0], [1.0, 1.0, 1.0]).axes
+    assert sorted(lines(axes, plots.FASTER)[0].get_xdata()) == [-4, 3]
+
+
+def test_a_module_is_drawn_with_every_layer_in_its_branch():
+    branches = [["1×1, 8"], ["1×1, 6", "3×3, 9"], ["average", "1×1, 4"]]
+    (axes,) = inception.module(branches, "8 × 8, 16 maps", "8 × 8, 21 maps").axes
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert places.keys() == {"8 × 8, 16 maps", "8 × 8, 21 maps", *(layer for layers in branches for layer in layers)}
+    for place, layers in enumerate(branches):
+        assert {places[layer][0] for layer in layers} == {place + 0.5}
+        heights = [places[layer][1] for layer in ["8 × 8, 16 maps", *layers, "8 × 8, 21 maps"]]
+        assert heights == sorted(heights)
