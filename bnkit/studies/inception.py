@@ -495,7 +495,7 @@ def figure_3(shown: Family) -> str:
 def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
     """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of the shorter runs."""
     x5 = shown.runs["bn-x5"]
-    until = min(runs[0].recipe["steps"] for runs in without.values())
+    until = min((runs[0].recipe["steps"] for runs in without.values()), default=np.inf)
     level = best(shown.runs["inception"]).mean()
     steps = [float(reach(*run.curve("test_accuracy"), level)) for run in x5]
     rows = [("nothing: BN-x5", "", show(best(x5, until), 1, 100), "", show_reached(steps, 0))]
