@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from bnkit.gradcheck import numerical_gradient, relative_error
+from bnkit.gradcheck import complex_step, numerical_gradient, relative_error
 
 
 def test_gradients_known_by_heart():
@@ -95,3 +95,36 @@ def test_relative_error_is_of_the_largest_magnitude():
 def test_the_comparison_raises(actual, expected):
     with pytest.raises(AssertionError):
         assert_close(np.array(actual), np.array(expected))
+
+
+# The complex step
+
+
+def test_the_complex_step_is_exact_where_differences_are_not():
+    """d/dx exp(x)/sqrt(sin³x + cos³x) at 1.5, the example of Squire and Trapp, here against the derivative by hand."""
+    x = 1.5
+    f = lambda x: np.exp(x) / np.sqrt(np.sin(x) ** 3 + np.cos(x) ** 3)  # noqa: E731
+    s, c = np.sin(x), np.cos(x)
+    by_hand = f(x) * (1 - 1.5 * (s**2 * c - c**2 * s) / (s**3 + c**3))
+    assert complex_step(f, np.array(x)) == pytest.approx(by_hand, rel=1e-15)
+    assert numerical_gradient(f, np.array(x)) != pytest.approx(by_hand, rel=1e-13)
+
+
+def test_the_complex_step_moves_one_element_at_a_time():
+    x = np.array([[1.0, 2.0], [3.0, -4.0]])
+    assert complex_step(lambda x: np.sum(x**3) + x[0, 0] * x[1, 1], x).tolist() == [[3 - 4, 12], [27, 48 + 1]]
+    assert x.tolist() == [[1.0, 2.0], [3.0, -4.0]]
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "error", "words"),
+    [
+        (lambda x: np.abs(x).sum(), np.ones(2), TypeError, "dropped the imaginary part"),
+        (lambda x: x, np.ones(2), ValueError, "one finite number"),
+        (lambda x: np.sum(x) * np.inf, np.ones(2), ValueError, "one finite number"),
+        (np.sum, np.ones(2) * 1j, TypeError, "starts from real numbers"),
+    ],
+)
+def test_what_the_complex_step_refuses(f, x, error, words):
+    with np.errstate(invalid="ignore"), pytest.raises(error, match=words):
+        complex_step(f, x)

@@ -96,6 +96,51 @@ def test_what_is_held_stays():
     assert studies.relative_error(direct, studies.nudge(values, batch["dy"], "centred")) > 0.01
 
 
+@pytest.mark.parametrize("by", studies.WITNESSES)
+def test_witnesses_are_exact_and_know_the_whole_graph(by):
+    """Both against the walk; that the walk is right, central differences have said above."""
+    batch, values = batch_and_values(eps=1e-3)
+    walked, _ = studies.backward(values, batch["dy"])
+    found = studies.differentiated(values, batch["dy"], by)
+    assert set(found) == set(walked)
+    for name, gradient in walked.items():
+        assert studies.relative_error(gradient, found[name]) < 1e-12, name
+    y, *gradients = studies.fused(batch, 1e-3, by)
+    np.testing.assert_allclose(y, values["y"], **close)
+    for name, gradient in zip(("x", "gamma", "beta"), gradients, strict=True):
+        np.testing.assert_allclose(gradient, walked[name], **close)
+
+
+@pytest.mark.parametrize("wrong", studies.MUTANTS)
+def test_witnesses_reject_each_mutant(wrong):
+    batch, values = batch_and_values()
+    changed, _ = studies.backward(values, batch["dy"], studies.MUTANTS[wrong])
+    exact = {name: studies.exact(values, batch["dy"], name) for name in ("x", "gamma", "beta")}
+    assert max(studies.relative_error(changed[name], each) for name, each in exact.items()) > 1e-3
+
+
+def test_held_statistics_are_constants_to_torch_too():
+    batch, values = batch_and_values()
+    x = torch.tensor(batch["x"], requires_grad=True)
+    statistics = x.mean(0).detach(), (x.var(0, unbiased=False) + 0.1).detach()
+    y = torch.tensor(batch["gamma"]) * (x - statistics[0]) / statistics[1].sqrt()
+    (expected,) = torch.autograd.grad(y, x, grad_outputs=torch.tensor(batch["dy"]))
+    found = studies.exact(values, batch["dy"], "x", held=["mean", "inv_std"])
+    np.testing.assert_allclose(found, expected, **close)
+
+
+def test_with_unbiased_variance_against_torch():
+    batch, _ = batch_and_values()
+    x = torch.tensor(batch["x"], requires_grad=True)
+    s = (x.var(0, unbiased=True) + 0.1).sqrt()
+    x_hat = (x - x.mean(0)) / s
+    (expected,) = torch.autograd.grad(x_hat, x, grad_outputs=torch.tensor(batch["dy"]))
+    for ours, theirs in zip(
+        studies.with_unbiased_variance(batch["x"], batch["dy"], 0.1), (x_hat, s, expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs.detach(), **close)
+
+
 def test_parts_are_a_regression():
     batch, _ = batch_and_values(6, 2)
     found = studies.parts(batch["x"], batch["dy"])

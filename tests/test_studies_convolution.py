@@ -74,31 +74,118 @@ def test_correlated_maps():
     assert np.abs(np.cov(pixels.T) - expected).max() < 0.05
 
 
-def test_the_layer_per_activation_is_the_function():
-    x = maps()
-    layer = studies.PerActivation(72, dtype=torch.float64)
-    expected = studies.per_activation(x, np.ones((3, 4, 6)), np.zeros((3, 4, 6)))
-    assert_close(layer(torch.tensor(x)), expected)
-    assert_close(layer.running_mean, 0.1 * x.mean(axis=0).ravel())
+@pytest.mark.parametrize("norm", studies.NORMS)
+def test_gradients_and_one_step_are_those_of_torch(norm):
+    """Loss, every gradient, outputs, population and inference of the NumPy network, against torch's own layers."""
+    draw = rng()
+    net = studies.start(norm, 3, maps=4, side=6)
+    layers = (  # gamma and beta that are not 1 and 0
+        layer._replace(gamma=draw.normal(1, 0.5, layer.gamma.shape), beta=draw.normal(0, 0.5, layer.beta.shape))
+        for layer in net.layers
+    )
+    net = net._replace(layers=tuple(layers), bias=draw.normal(size=10))
+    u, labels = draw.normal(size=(5, 1, 6, 6)), draw.integers(0, 10, 5)
+    theirs = twin(net)
+    expected = torch.nn.functional.cross_entropy(theirs(torch.tensor(u)), torch.tensor(labels))
+    expected.backward()
+    loss, ours, tape = studies.gradients(net, u, labels)
+    assert_close(loss, expected)
+    for found, parameter in zip(flat(ours), theirs.parameters(), strict=True):
+        assert_close(found, parameter.grad.reshape(found.shape), 1e-8)
+    torch.optim.SGD(theirs.parameters(), lr=0.3).step()
+    after = studies.step(net, ours, 0.3)
+    for found, parameter in zip(flat(after), theirs.parameters(), strict=True):
+        assert_close(found, parameter.reshape(found.shape), 1e-8)
+    populations = [reference.observe(None, tape[0].x if norm == "per map" else tape[0].x.reshape(5, -1))]
+    assert_close(populations[0].mean, theirs[0].norm.running_mean)
+    assert_close(populations[0].var, theirs[0].norm.running_var)
+
+
+class Layer(torch.nn.Module):
+    """z = relu(BN(Wu)) in torch's own parts."""
+
+    def __init__(self, layer):
+        super().__init__()
+        out, below = layer.weight.shape[:2]
+        self.convolution = torch.nn.Conv2d(below, out, 3, padding=1, padding_mode="circular", bias=False)
+        self.norm = torch.nn.BatchNorm1d(len(layer.gamma), momentum=None)
+        for parameter, value in zip(self.parameters(), layer, strict=True):
+            parameter.data = torch.tensor(value)
+
+    def forward(self, u):
+        x = self.convolution(u)
+        per_map = len(self.norm.weight) == x.shape[1]
+        return torch.relu(self.norm(x.flatten(2) if per_map else x.flatten(1)).view_as(x))
+
+
+def twin(net):
+    last = torch.nn.Linear(*net.weight.shape[::-1])
+    last.weight.data, last.bias.data = torch.tensor(net.weight), torch.tensor(net.bias)
+    parts = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), last]
+    return torch.nn.Sequential(*map(Layer, net.layers), *parts).double()
+
+
+def flat(net):
+    return [each for layer in net.layers for each in layer] + [net.weight, net.bias]
+
+
+def test_inference_is_torch_in_evaluation():
+    net, u = studies.start("per map", 0, maps=3, side=5), maps(6, 1, 5, 5)
+    theirs = twin(net)
+    theirs(torch.tensor(u))
+    statistics = [(each.norm.running_mean.numpy(), each.norm.running_var.numpy()) for each in theirs[:2]]
+    populations = [reference.Population(*pair, 1) for pair in statistics]
+    assert_close(studies.infer(net, u, populations), theirs.eval()(torch.tensor(u)))
+
+
+def test_networks_differ_in_their_normalisation_only():
+    one, other = (studies.start(norm, 3) for norm in studies.NORMS)
+    assert all(np.array_equal(a.weight, b.weight) for a, b in zip(one.layers, other.layers, strict=True))
+    assert np.array_equal(one.weight, other.weight)
+    assert [len(each.gamma) for each in (one.layers[0], other.layers[0])] == [8, 512]
 
 
 @pytest.mark.parametrize(("norm", "numbers"), [("per map", 32), ("per activation", 2048)])
-def test_networks_differ_in_their_normalisation_only(norm, numbers):
-    weights = [
-        [each for each in studies.network(name, torch.Generator().manual_seed(3)).parameters() if each.ndim > 1]
-        for name in ("per map", norm)
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-    assert not studies.network(norm, torch.Generator())[-1].bias.any()
-    outcome = studies.train(norm, seed=0, steps=30, batch_size=60)
-    assert outcome == studies.train(norm, seed=0, steps=30, batch_size=60)
+def test_training_learns_and_what_a_shift_does(norm, numbers):
+    data = studies.digits()
+    outcome = studies.train(data, norm, seed=0, steps=30, batch_size=60)
+    assert outcome == studies.train(data, norm, seed=0, steps=30, batch_size=60)
     assert outcome.parameters == numbers
     assert outcome.accuracy > 0.25
     if norm == "per map":
-        assert outcome.moved < 1e-4
+        assert outcome.moved < 1e-10
         assert outcome.shifted == outcome.accuracy
     else:
         assert outcome.moved > 0.5
+
+
+def test_layouts_hold_the_same_values_differently():
+    x = maps()
+    found = studies.layouts(x)
+    assert all(np.array_equal(each, x) for each in found.values())
+    assert len({each.strides for each in found.values()}) == 3
+
+
+def test_touched_marks_what_changes():
+    x = maps(2, 3, 2, 2)
+    found = studies.touched(lambda x: x - x.mean(axis=1, keepdims=True), x, (0, 1, 0, 1))
+    assert found[0, :, 0, 1].all()
+    assert found.sum() == 3
+
+
+def test_ways_to_normalise_at_training_and_inference():
+    x = maps(20, 1, 4, 4)
+    kept = [studies.equivariance_error(way, x) < 1e-10 for way in studies.ways_to_normalise(x, rng()).values()]
+    assert kept == [True, True, True, False, False]
+    (a, b), (c, d) = studies.there_and_back(x).values()
+    assert_close(a, b)
+    assert_close(a, (x[0, 0] - x.mean()) / np.sqrt(x.var(ddof=1) + 1e-5))
+    assert np.abs(c - d).max() > 0.1
+
+
+def test_worth_by_hand():
+    """Two images of two places: values 0, 2 and 4, 6. All values have variance 5, the image means 1, 5 variance 4."""
+    assert_close(studies.worth(np.array([0.0, 2, 4, 6]).reshape(2, 1, 1, 2)), [5 / 4])
 
 
 def test_wrong_axes_are_caught_by_the_unfolding_only():

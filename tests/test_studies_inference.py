@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import assert_close
 
-from bnkit import layers, reference
+from bnkit import gradcheck, reference
 from bnkit.studies import inference as studies
 
 SIZES = (5, 4, 3, 3)
@@ -49,6 +49,9 @@ def test_gradients_and_one_step_are_those_of_torch():
     theirs = twin(net)
     torch.nn.functional.cross_entropy(theirs(torch.tensor(u)), torch.tensor(labels)).backward()
     ours, xs = studies.gradients(net, u, labels)
+    assert_close(
+        studies.loss(net, u, labels), torch.nn.functional.cross_entropy(theirs(torch.tensor(u)), torch.tensor(labels))
+    )
     flat = [each for layer in ours.hidden for each in layer] + [ours.weight, ours.bias]
     for found, expected in zip(flat, theirs.parameters(), strict=True):
         assert_close(found, expected.grad, 1e-8)
@@ -58,6 +61,57 @@ def test_gradients_and_one_step_are_those_of_torch():
     flat = [each for layer in after.hidden for each in layer] + [after.weight, after.bias]
     for found, expected in zip(flat, theirs.parameters(), strict=True):
         assert_close(found, expected, 1e-8)
+
+
+def test_gradients_in_groups_are_differences():
+    """Six examples normalised in groups of three: every gradient against differences of the loss in such groups."""
+    net, (u, labels) = network(), data(6)
+    ours, _ = studies.gradients(net, u, labels, group=3)
+
+    def loss(weight, gamma, beta):
+        changed = net._replace(hidden=(studies.Layer(weight, gamma, beta), *net.hidden[1:]))
+        logits = torch.tensor(studies.run(changed, u, studies.by_group(3)))
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).item()
+
+    first = list(net.hidden[0])
+    for index, found in enumerate(ours.hidden[0]):
+        moved = lambda value, index=index: loss(*first[:index], value, *first[index + 1 :])  # noqa: E731
+        assert_close(found, gradcheck.numerical_gradient(moved, first[index]), 1e-6)
+
+
+def test_groups_and_back():
+    x = np.arange(24.0).reshape(6, 4)
+    side_by_side = studies.grouped(x, 2)
+    assert side_by_side.shape == (2, 12)
+    assert side_by_side[1, 4:8].tolist() == x[3].tolist()  # the second example of the second group
+    assert np.array_equal(studies.ungrouped(side_by_side, x.shape), x)
+    layer = network().hidden[0]
+    parts = [studies.by_batch(0, x[k : k + 2], layer) for k in (0, 2, 4)]
+    assert_close(studies.by_group(2)(0, x, layer), np.concatenate(parts))
+
+
+def test_small_batches_differ_in_their_groups_only():
+    digits = studies.load_digits()
+    options = {"seed": 0, "steps": 60, "batch_size": 24, "rate": 1.0}
+    found = studies.small_batches(digits, [2, 24], **options)
+    assert found.shape == (2, 2)
+    course = studies.train(digits, new_weights={}, frozen=1, checks=1, **options)
+    truth = studies.truth(course.network, digits.images)
+    assert found[0, 1] == studies.tested(course.network, digits, truth)  # the group of all is the mini-batch
+    assert found[0, 0] < found[0, 1] - 0.05
+    assert found[1, 0] < found[0, 0]
+
+
+def test_blend_is_observe():
+    batches = rng().normal(size=(3, 5, 2))
+    for weight in (None, 0.3):
+        one = other = None
+        for batch in batches:
+            one = reference.observe(one, batch, weight)
+            other = studies.blend(other, reference.observe(None, batch), weight)
+        assert_close(other.mean, one.mean)
+        assert_close(other.var, one.var)
+        assert other.batches == one.batches == 3
 
 
 def test_algorithm_2_is_torch_with_a_cumulative_average():
@@ -92,6 +146,8 @@ def test_the_truth_is_that_of_the_inference_network():
     below = studies.sigmoid(reference.infer(x, *net.hidden[0][1:], first))
     assert_close(second.mean, (below @ net.hidden[1].weight.T).mean(axis=0))
     assert studies.errors([first, second], [first, second]) == (0, 0)
+    doubled = second._replace(var=2 * second.var)
+    assert_close(studies.errors_by_layer([first, doubled], [first, second]), [0, 1])
     doubled = first._replace(mean=first.mean + 3 * np.sqrt(first.var), var=2 * first.var)
     assert_close(studies.errors([doubled], [first]), (3, 1))
 
@@ -117,8 +173,8 @@ def test_training_learns_and_keeps_its_estimates():
 
 def test_neighbours():
     net, (u, labels) = network(), data(12)
-    companies = [rng().permutation(12)[:4], np.arange(3)]
-    odds = studies.in_company(net, u, 5, studies.by_batch, companies)
+    companies = np.array([rng().permutation(12)[:3], np.arange(3)])
+    odds = studies.in_company(net, u, 5, studies.by_group(4), companies)
     logits = torch.tensor(studies.run(net, u[[5, 0, 1, 2]], studies.by_batch)[0])
     assert_close(odds[1], torch.softmax(logits, 0))
     calm = studies.in_company(net, u, 5, studies.by_population(studies.truth(net, u)), companies)
@@ -173,8 +229,38 @@ def test_effective_batches():
     assert studies.effective_batches(0.5, 30, rng()) == pytest.approx(3, rel=0.2)
 
 
+def test_corrected_variances():
+    measured, expected = studies.corrected_variances(2, 3, [0.0, 0.8], 20_000, rng())
+    assert_close(expected, [1, studies.expected_correction(2, 3, 0.8)])
+    assert np.abs(np.array(measured) - expected).max() < 0.03
+
+
 def test_mutants_differ_where_they_should():
     x = rng().normal(5, 1, size=(4, 3))
     assert_close(studies.biased_stored(x).var, x.var(axis=0))
-    assert studies.statistics_move(layers.BatchNorm, x) == (True, False)
-    assert studies.statistics_move(studies.ModeFromGradients, x) == (False, True)
+    assert list(studies.statistics_move(studies.Normalisation, x).values()) == [True, False, True, False]
+    assert list(studies.statistics_move(studies.ModeFromGradients, x).values()) == [True, False, False, True]
+    population, var = reference.Population(np.zeros(1), np.ones(1), 0), x.var(axis=0, ddof=1)[:1]
+    for _ in range(3):
+        population = reference.observe(population, x[:, :1], new_weight=0.2)
+    assert_close(studies.debiased_from_one(var[0], 0.2, 3), population.var[0] / (1 - 0.8**3))
+
+
+def test_a_layer_with_a_mode_is_torch_s():
+    batches, layer = rng().normal(5, 2, size=(3, 4, 2)), studies.Normalisation(2, training=True)
+    theirs = torch.nn.BatchNorm1d(2, dtype=torch.float64)
+    for batch in batches:
+        assert_close(layer(batch, gradients=False), theirs(torch.tensor(batch)))
+    layer.training = False
+    assert_close(layer(batches[0], gradients=True), theirs.eval()(torch.tensor(batches[0])))
+
+
+def test_the_mutant_is_a_mistake_with_torch_s_own_switch_too():
+    """The situations that only gradients decide: torch's layer goes by its mode."""
+    x = torch.tensor(rng().normal(5, 1, size=(4, 3)))
+    for situation, (training, gradients) in studies.SITUATIONS.items():
+        layer = torch.nn.BatchNorm1d(3, dtype=torch.float64).train(training)
+        with torch.set_grad_enabled(gradients):
+            layer(x)
+        moved = studies.statistics_move(studies.Normalisation, x.numpy())[situation]
+        assert bool(layer.running_mean.any()) == moved

@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, StrMethodFormatter
+from PIL import Image
 
 from bnkit import paths
 
@@ -42,11 +43,14 @@ class Drawing(Figure):
     def png(self) -> bytes:
         """The figure as the bytes of a PNG file."""
         buffer, dpi = io.BytesIO(), self.dpi
-        self.dpi = 200
         with style.context(paths.STYLE):
-            # ``savefig`` would draw twice, for layouts that need it; this one is found before anything is drawn.
-            FigureCanvasAgg(self).print_png(buffer, metadata={"Software": None})
-        self.dpi = dpi
+            # ``savefig`` would draw everything twice, the first time for the layout alone
+            self.dpi = 200
+            canvas = FigureCanvasAgg(self)
+            canvas.draw()
+            self.dpi = dpi
+        # the background is opaque: without the fourth channel the file is smaller and sooner packed
+        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, format="png")
         return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, Drawing, figure, styled
+from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, Drawing, figure, powers, styled
 
 GRADIENT_TEXT = "#8A5A00"  # HIGHLIGHT, dark enough to be read as text
 FLOOR = 1e-17  # zeros are drawn here, for a logarithmic axis has no place for them
@@ -110,4 +110,6 @@ def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
     axes.axvline(1e-5, color=NEUTRAL, linewidth=0.8, linestyle="--")
     axes.annotate("ε = 1e-5,\nthe usual value", (1e-5, 1e-10), xytext=(5, 0), textcoords="offset points", color=THEORY)
     axes.set(xscale="log", yscale="log", xlabel="ε", ylabel="largest |∂ℓ/∂x|", ylim=(FLOOR / 3, 300))
+    powers(axes.xaxis)
+    powers(axes.yaxis)
     return drawing

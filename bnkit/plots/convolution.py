@@ -3,33 +3,61 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import PercentFormatter
 
-from bnkit.plots import HIGHLIGHT, SERIES, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, label_end, styled
+from bnkit.plots import HIGHLIGHT, SERIES, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, label_end, powers, styled
 
 COLOURS = {"per map": WITH_BN, "per activation": WITHOUT_BN}
 
 
 @styled
-def equivariance(columns: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """One column for each map: above as it is, in the middle shifted, treated and shifted back, below the difference.
+def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing:
+    """One panel for each way to normalise: a batch as a table of maps, images down and channels across.
 
-    Shapes: (h, w) each. One grey scale in each column; one scale for all differences.
+    Blue are the outputs that change, (N, C, H, W) of bool, when the one orange `value` moves.
     """
-    drawing, rows = figure(3, len(columns), width=6.4, height=5.9)
-    reach = max(np.abs(back - first).max() for first, back in columns.values()) or 1.0
-    for axes, (name, (first, back)) in zip(rows.T, columns.items(), strict=True):
-        low, high = min(first.min(), back.min()), max(first.max(), back.max())
-        axes[0].imshow(first, cmap="gray", vmin=low, vmax=high)
-        axes[1].imshow(back, cmap="gray", vmin=low, vmax=high)
-        picture = axes[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
-        axes[0].set_title(name)
-    for label, axes in zip(("treated", "shifted, treated,\nshifted back", "difference"), rows[:, 0], strict=True):
-        axes.set_ylabel(label)
-    for axes in rows.flat:
+    drawing, row = figure(1, len(panels), width=9.4, height=2.7)
+    drawing.get_layout_engine().set(wspace=0.12)
+    grey, blue, orange = (np.array(to_rgb(colour)) for colour in ("#dcd9d0", WITH_BN, HIGHLIGHT))
+    for axes, (name, changed) in zip(row, panels.items(), strict=True):
+        n, channels, height, width = changed.shape
+        table = np.ones((n, height + 1, channels, width + 1, 3))  # a white gap below and beside each map
+        inside = table[:, :height, :, :width]
+        inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], blue, grey)
+        image, channel, *place = value
+        inside[image, place[0], channel, place[1]] = orange
+        picture = table.reshape(n * (height + 1), channels * (width + 1), 3)[:-1, :-1]
+        axes.imshow(picture)
+        axes.set_title(name)
+        axes.set_xticks(np.arange(channels) * (width + 1) + (width - 1) / 2, [f"map {k + 1}" for k in range(channels)])
+        axes.set_yticks(np.arange(n) * (height + 1) + (height - 1) / 2, [f"image {k + 1}" for k in range(n)])
+        axes.tick_params(length=0, labelleft=axes is row[0])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+    return drawing
+
+
+@styled
+def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
+    """One row for each way to normalise: an image treated; shifted, treated, shifted back; and the difference, (h, w).
+
+    One grey scale for all images, one scale for all differences.
+    """
+    drawing, panels = figure(len(rows), 3, width=7.2, height=4.6)
+    reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
+    for line, (name, (first, back)) in zip(panels, rows.items(), strict=True):
+        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"}  # in standard deviations; what lies outside is black or white
+        line[0].imshow(first, **scale)
+        line[1].imshow(back, **scale)
+        picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
+        line[0].set_ylabel(name)
+    for axes, title in zip(panels[0], ("normalised", "moved, normalised,\nmoved back", "difference"), strict=True):
+        axes.set_title(title)
+    for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
-    drawing.colorbar(picture, ax=list(rows[2]), shrink=0.9)
+    drawing.colorbar(picture, ax=list(panels[:, 2]), shrink=0.8, label="standard deviations")
     return drawing
 
 
@@ -64,4 +92,5 @@ def effective_sizes(
         axes.plot(rhos, values, "o", color=colour)
         label_end(axes, fine, expected[m], f"{m} images", colour)
     axes.set(xlabel="correlation of two pixels of one image", ylabel="independent values", yscale="log")
+    powers(axes.yaxis)
     return drawing

@@ -16,7 +16,9 @@ from bnkit.plots import (
     band,
     figure,
     label_end,
+    powers,
     styled,
+    ticks,
 )
 
 ESTIMATES = (HIGHLIGHT, FASTER, NEUTRAL, WRONG)  # moving averages, in the order given; Algorithm 2 is blue
@@ -35,8 +37,10 @@ def following(steps: np.ndarray, checks: Mapping[str, np.ndarray]) -> Drawing:
         for name, each in checks.items():
             band(axes, steps, each[:, :, index], colours.get(name, WITH_BN), label=name)
         axes.set(title=title, xlabel="training steps", xscale="log")
+        powers(axes.xaxis)
     for axes, unit in zip(panels, ("in standard deviations", "relative"), strict=False):
         axes.set(yscale="log", ylabel=unit)
+        powers(axes.yaxis)
     panels[2].yaxis.set_major_formatter(PercentFormatter(1))
     drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawing
@@ -63,10 +67,23 @@ def neighbours(
         colour = WITH_BN if "population" in name else NEUTRAL if "class" in name else WRONG
         band(right, sizes, values, colour, marker="o", markersize=4, label=name)
     right.set(title="accuracy on the test set", xlabel="examples in a test batch", xscale="log", ylim=(0, 1.02))
-    right.set_xticks(sizes, map(str, sizes))
-    right.minorticks_off()
+    ticks(right.xaxis, sizes)
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.legend(loc="center right")
+    return drawing
+
+
+@styled
+def small_batches(groups: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawing:
+    """Test accuracy against the size of the groups that were normalised together in training, (seeds, groups) each."""
+    drawing, axes = figure(height=3.4)
+    for colour, (name, values) in zip((WITH_BN, WRONG), accuracies.items(), strict=True):
+        band(axes, groups, values, colour, marker="o", markersize=4, label=name)
+    axes.set_xscale("log")
+    ticks(axes.xaxis, groups)
+    axes.set(xlabel="examples normalised together in training, m", ylabel="test accuracy", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="lower right", title="tested with", alignment="left")
     return drawing
 
 
@@ -84,11 +101,10 @@ def correction(
     left.axhline(true, color=THEORY, linestyle=":")
     left.plot(sizes, true * (sizes - 1) / sizes, color=THEORY, linestyle=":")
     left.plot(sizes, variances[0], "o", color=WRONG, label="averaged batch variance")
-    left.plot(sizes, variances[1], "o", color=WITH_BN, label=r"times $m/(m-1)$")
+    left.plot(sizes, variances[1], "o", color=WITH_BN, label="times m / (m − 1)")
     left.set_xscale("log")
-    left.set_xticks(sizes, map(str, sizes))
-    left.minorticks_off()
-    left.set(title="independent values", xlabel="values in a batch $m$", ylabel="variance", ylim=(0, 1.2 * true))
+    ticks(left.xaxis, sizes)
+    left.set(title="independent values", xlabel="values in a batch, m", ylabel="variance", ylim=(0, 1.2 * true))
     left.legend(loc="lower right")
     for colour, (m, (measured, expected)) in zip((WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False):
         right.plot(rhos, expected, color=THEORY, linestyle=":")

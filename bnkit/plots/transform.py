@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FormatStrFormatter, LogLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from bnkit.plots import (
     FASTER,
@@ -18,28 +18,28 @@ from bnkit.plots import (
     band,
     figure,
     label_end,
+    powers,
     styled,
+    ticks,
 )
+
+LOSSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)  # ticks of a training loss on its logarithmic axis
 
 
 @styled
-def bounds(values: np.ndarray, sizes: np.ndarray, one_hot: np.ndarray, gaussian: np.ndarray) -> Drawing:
-    """Left: normalised values (n,) and the range of ±1. Right: largest normalised value against the batch size.
-
-    Shapes: sizes, one_hot (a batch with a single value that differs) and gaussian (typical maximum), all (s,).
-    """
-    drawing, (left, right) = figure(1, 2, width=8.6, height=3.5)
-    left.hist(values, bins=np.linspace(-4.5, 4.5, 91), density=True, color=WITH_BN, alpha=0.8)
-    left.axvspan(-1, 1, color=WRONG, alpha=0.18, linewidth=0)
-    left.text(0, 0.43, "−1 to 1", color=WRONG, ha="center")
-    left.set(title="normalised Gaussian batches", xlabel=r"$\hat x$", ylabel="density", ylim=(0, 0.47))
-    right.loglog(sizes, np.sqrt(sizes - 1), color=THEORY, linestyle=":", label=r"bound $\sqrt{m-1}$")
-    right.loglog(sizes, one_hot, "o", color=HIGHLIGHT, markersize=5, label="one value differs")
-    right.loglog(sizes, gaussian, "o-", color=WITH_BN, markersize=4, label="Gaussian, typical")
-    right.axhline(1, color=WRONG, linewidth=1)
-    right.minorticks_off()
-    right.set(title="largest value in a batch", xlabel="examples $m$", ylabel=r"max $|\hat x|$")
-    right.legend(loc="upper left")
+def bounds(values: np.ndarray, m: int) -> Drawing:
+    """Normalised values (n,) of Gaussian batches of m, the range of ±1, and the batch in which one value differs."""
+    drawing, axes = figure(height=3.3)
+    axes.hist(values, bins=np.linspace(-4.5, 4.5, 91), density=True, color=WITH_BN, alpha=0.8, histtype="stepfilled")
+    axes.text(1.35, 0.25, f"Gaussian batches of {m}", color=WITH_BN)
+    axes.axvspan(-1, 1, color=WRONG, alpha=0.18, linewidth=0)
+    axes.text(0, 0.425, "−1 to 1", color=WRONG, ha="center")
+    bound = np.sqrt(m - 1)
+    axes.axvline(bound, color=THEORY, linestyle=":")
+    axes.text(bound - 0.12, 0.3, f"the bound, √{m - 1}", color=THEORY, ha="right")
+    axes.plot([-1 / bound, bound], [0.012, 0.012], "o", color=HIGHLIGHT, markersize=7)
+    axes.annotate(f"one value of {m}\ndiffers", (bound, 0.012), (-14, 14), textcoords="offset points", ha="right")
+    axes.set(xlabel="normalised value x̂", ylabel="density", ylim=(0, 0.47))
     return drawing
 
 
@@ -66,59 +66,38 @@ def stages(lines: Mapping[str, np.ndarray]) -> Drawing:
 
 
 @styled
-def company(
-    sizes: Sequence[int], errors: Mapping[str, np.ndarray], examples: Mapping[float, tuple[np.ndarray, np.ndarray]]
-) -> Drawing:
-    """Left: error of a mini-batch's statistics against its size. Right: one example's normalised value in company.
+def company(sizes: Sequence[int], examples: Mapping[float, tuple[np.ndarray, np.ndarray]]) -> Drawing:
+    """What single examples are normalised to in many batches, against the size of the batch.
 
-    Shapes: errors (sizes,) per statistic; per example, the values it got, (sizes, batches), and the deviation expected
-    of them, (sizes,).
+    For each example, by its value: the values it got, (sizes, batches), and the deviation expected of them, (sizes,).
     """
-    drawing, (left, right) = figure(1, 2, width=8.8, height=3.7)
+    drawing, axes = figure(height=3.6)
     sizes = np.asarray(sizes)
-    for colour, (name, each) in zip((WITH_BN, HIGHLIGHT), errors.items(), strict=True):
-        left.loglog(sizes, each, "o", color=colour, markersize=5)
-        left.loglog(sizes, each[0] * (sizes / sizes[0]) ** -0.5, color=colour, linewidth=0.9)
-        left.text(sizes[1], each[1] * 1.12, name, color=colour)
-    left.set(title="pixels of real digits", ylabel="error, relative to the whole set")
-    _plain(left)
-    shades = (WITH_BN, FASTER, WRONG)
-    for colour, (value, (found, expected)) in zip(shades, examples.items(), strict=False):
+    for colour, (value, (found, expected)) in zip((WITH_BN, FASTER, WRONG), examples.items(), strict=False):
         places = np.repeat(sizes, found.shape[1]) * np.tile(np.linspace(0.87, 1.15, found.shape[1]), len(sizes))
-        right.plot(places, found.ravel(), ".", color=colour, markersize=2.5, alpha=0.45)
+        axes.plot(places, found.ravel(), ".", color=colour, markersize=3, alpha=0.5)
         for sign in (-1, 1):
-            right.plot(sizes, value + sign * expected, color=colour, linewidth=1.2)
-    right.set_xscale("log")
-    right.set(title="three examples, each in many batches", ylabel=r"normalised value $\hat x$")
-    for axes in (left, right):
-        axes.set_xticks(sizes, map(str, sizes))
-        axes.set_xlabel("examples in the batch $m$")
-        axes.minorticks_off()
+            axes.plot(sizes, value + sign * expected, color=colour, linewidth=1.4)
+        label_end(axes, sizes * 1.15, [value], f"x = {value:g}", colour)
+    axes.set_xscale("log")
+    ticks(axes.xaxis, sizes)
+    axes.set(xlabel="examples in the batch, m", ylabel="normalised value x̂")
     return drawing
 
 
 @styled
-def sorted_batches(
-    variances: Mapping[str, np.ndarray], truth: float, classes: Sequence[int], accuracies: Mapping[str, np.ndarray]
-) -> Drawing:
-    """Left: variances of single mini-batches (n,), per way to choose them. Right: accuracy against classes per batch.
-
-    Shapes: accuracies (seeds, classes) for each way to train and test.
-    """
-    drawing, (left, right) = figure(1, 2, width=9.2, height=3.9, gridspec_kw={"width_ratios": [1, 1.1]})
-    bins = np.linspace(0, 1.8 * truth, 60)
-    for colour, (name, each) in zip((WRONG, WITH_BN), variances.items(), strict=True):
-        left.hist(each, bins=bins, density=True, color=colour, alpha=0.75, label=name)
-    left.axvline(truth, color=THEORY, linestyle=":")
-    left.text(truth, left.get_ylim()[1] * 0.9, " whole set", color=THEORY)
-    left.set(title="one synthetic feature", xlabel="variance of a mini-batch", ylabel="density", yticks=[])
-    left.legend(loc="center right")
+def sorted_batches(classes: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawing:
+    """Test accuracy against the number of classes in a mini-batch, (seeds, classes) for each way to train and test."""
+    drawing, axes = figure(height=3.7)
+    places = np.arange(len(classes))
     for colour, (name, each) in zip((WRONG, WITH_BN, WITHOUT_BN), accuracies.items(), strict=True):
-        band(right, range(len(classes)), each, colour, label=name, marker="o", markersize=4)
-    right.set_xticks(range(len(classes)), map(str, classes))
-    right.set(title="digits", xlabel="classes per mini-batch", ylabel="test accuracy", ylim=(0, 1.02))
-    right.yaxis.set_major_formatter(PercentFormatter(1))
-    right.legend(loc="lower right")
+        band(axes, places, each, colour, label=name, marker="o", markersize=4)
+    axes.axhline(0.1, color=THEORY, linestyle=":")
+    axes.text(places[-1], 0.12, "guessing", color=THEORY, ha="right")
+    axes.set_xticks(places, map(str, classes))
+    axes.set(xlabel="classes in a mini-batch", ylabel="test accuracy", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.22), ncols=1)
     return drawing
 
 
@@ -131,16 +110,8 @@ def unit(u: np.ndarray, target: np.ndarray, fits: Mapping[str, np.ndarray]) -> D
     for colour, (name, fit) in zip((NEUTRAL, WITH_BN), fits.items(), strict=True):
         axes.plot(u, fit, color=colour)
         label_end(axes, u, fit, name, colour)
-    axes.set(xlabel="input $u$", ylabel="output")
+    axes.set(xlabel="input u", ylabel="output of the unit")
     return drawing
-
-
-def _plain(axes: Axes) -> None:
-    """Few and plain numbers on a logarithmic vertical axis that spans little."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.minorticks_off()
 
 
 def _dots(axes: Axes, position: float, values: np.ndarray, colour: str) -> None:
@@ -151,67 +122,44 @@ def _dots(axes: Axes, position: float, values: np.ndarray, colour: str) -> None:
 
 
 @styled
-def ablation(losses: Mapping[str, Mapping[float, np.ndarray]], accuracies: Mapping[str, np.ndarray]) -> Drawing:
-    """Left: training loss at the end against the learning rate, per treatment. Right: accuracy by what was trained.
-
-    Each array holds one value per seed.
-    """
-    drawing, (left, right) = figure(1, 2, width=8.6, height=3.7)
-    for offset, colour, (name, by_rate) in zip((-0.16, 0.16), (NEUTRAL, WITH_BN), losses.items(), strict=True):
-        for index, values in enumerate(by_rate.values()):
-            _dots(left, index + offset, values, colour)
-        left.plot([], [], "o", color=colour, label=name)
-    _plain(left)
-    left.set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
-    left.set(title="all weights trained", xlabel="learning rate", ylabel="training loss at the end")
-    left.legend(loc="upper right")
-    for index, values in enumerate(accuracies.values()):
-        _dots(right, index, values, WITH_BN if index in (0, 1) else NEUTRAL)
-    right.set_xticks(range(len(accuracies)), accuracies, fontsize=9)
-    right.set(title="trained, all else frozen at random", ylabel="test accuracy", xlim=(-0.5, len(accuracies) - 0.5))
-    right.yaxis.set_major_formatter(PercentFormatter(1))
+def ablation(accuracies: Mapping[str, np.ndarray]) -> Drawing:
+    """Test accuracy by what was trained, one value for each seed, (seeds,)."""
+    drawing, axes = figure(height=3.3)
+    for index, (name, values) in enumerate(accuracies.items()):
+        _dots(axes, index, values, WITH_BN if "γ" in name or name == "all" else NEUTRAL)
+    axes.axhline(0.1, color=THEORY, linestyle=":")
+    axes.text(-0.45, 0.12, "guessing", color=THEORY)
+    axes.set_xticks(range(len(accuracies)), accuracies)
+    axes.set(xlabel="trained, all else as it was at the start", ylabel="test accuracy", ylim=(0, 1.02))
+    axes.set_xlim(-0.5, len(accuracies) - 0.5)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     return drawing
 
 
 @styled
 def placement(
-    taps: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    results: Mapping[str, Mapping[str, Mapping[float, np.ndarray]]],
+    values: tuple[np.ndarray, np.ndarray], results: Mapping[str, Mapping[str, Mapping[float, np.ndarray]]]
 ) -> Drawing:
-    """Top: values on either side of the nonlinearity. Below: training loss against the rate, per place.
+    """Left: values before and after ReLU, (n,) both. Then training loss against the rate, for each place.
 
-    Shapes: ``taps[activation]``, before and after, (n,) each; ``results[activation][place][rate]`` (seeds,).
+    Shapes: ``results[activation][place][rate]`` (seeds,).
     """
-    drawing, (top, bottom) = figure(2, len(taps), width=8.6, height=5.4)
+    drawing, (first, *others) = figure(1, 1 + len(results), width=9.4, height=3.4)
     looks = {"before": (WITH_BN, "stepfilled", 0.45), "after": (HIGHLIGHT, "step", 1.0)}
-    for axes, (activation, pair) in zip(top, taps.items(), strict=True):
-        for (place, (colour, kind, alpha)), values in zip(looks.items(), pair, strict=True):
-            options = {"histtype": kind, "color": colour, "alpha": alpha, "linewidth": 1.8}
-            axes.hist(values, bins=np.linspace(-3, 4, 57), density=True, label=f"{place} it", **options)
-        axes.set(title=f"{activation}: values around the nonlinearity", xlabel="standard deviations", yticks=[])
-    top[0].set_ylabel("density")
-    top[-1].legend(loc="upper right")
-    for axes, (activation, places) in zip(bottom, results.items(), strict=True):
+    for (place, (colour, kind, alpha)), each in zip(looks.items(), values, strict=True):
+        options = {"histtype": kind, "color": colour, "alpha": alpha, "linewidth": 1.8, "label": f"{place} it"}
+        first.hist(each, bins=np.linspace(-3, 4, 57), density=True, **options)
+    first.set(title="values around ReLU", xlabel="standard deviations", ylabel="density", yticks=[])
+    first.legend(loc="upper right")
+    for axes, (activation, places) in zip(others, results.items(), strict=True):
         for offset, (place, by_rate) in zip((-0.16, 0.16), places.items(), strict=True):
-            for index, values in enumerate(by_rate.values()):
-                _dots(axes, index + offset, values, looks[place][0])
-        _plain(axes)
+            for index, each in enumerate(by_rate.values()):
+                _dots(axes, index + offset, each, looks[place][0])
+        axes.set_yscale("log")
+        ticks(axes.yaxis, LOSSES)
         axes.set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
-        axes.set(title=f"{activation}: normalised before or after it", xlabel="learning rate")
-    bottom[0].set_ylabel("training loss at the end")
-    return drawing
-
-
-@styled
-def scale(factors: np.ndarray, deviations: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """Spread of x̂ against the factor on the weights: for each eps measured and by formula, (factors,) both."""
-    drawing, axes = figure(width=6.2, height=3.3)
-    for colour, (name, (measured, formula)) in zip((NEUTRAL, WITH_BN, HIGHLIGHT), deviations.items(), strict=True):
-        axes.semilogx(factors, formula, color=colour, linewidth=1)
-        axes.semilogx(factors, measured, "o", color=colour, markersize=4, label=name)
-    axes.set(xlabel="factor $a$ on the weights", ylabel=r"standard deviation of $\hat x$", ylim=(0, 1.05))
-    axes.legend(loc="lower right", title="points: measured\nlines: formula", title_fontsize=9)
-    axes.minorticks_off()
+        axes.set(title=f"{activation}, BN before or after", xlabel="learning rate")
+    others[0].set_ylabel("training loss at the end")
     return drawing
 
 
@@ -241,18 +189,16 @@ def rates(
             **side,
         )
     left.text(rates[-1], guessing * 0.72, "× did not train", color=THEORY, ha="right", fontsize=9)
-    left.set(
-        xscale="log", yscale="log", xlabel=r"learning rate $\eta$ of the weights", ylabel="training loss at the end"
-    )
+    left.set(xscale="log", yscale="log", xlabel="learning rate η of the weights", ylabel="training loss at the end")
     shades, ends = np.linspace(0.35, 1, len(rates)), {}
     for shade, rate, each in zip(shades, rates, norms, strict=True):
         effective = rate / each.mean(axis=0) ** 2
         right.loglog(np.arange(len(effective)) + 1, effective, color=WITH_BN, alpha=shade)
         ends[f"{rate:,g}"] = effective[-1]
     _name_ends(right, ends, each.shape[1])
-    right.set(xlabel="training step", ylabel=r"effective rate $\eta\,/\,\|W\|^2$")
-    for axes in (left, right):
-        axes.minorticks_off()
+    right.set(xlabel="training step", ylabel="effective rate η / ‖W‖²")
+    for axis in (left.xaxis, left.yaxis, right.xaxis, right.yaxis):
+        powers(axis)
     return drawing
 
 
@@ -265,16 +211,3 @@ def _name_ends(axes: Axes, ends: Mapping[str, float], at: float) -> None:
         place = max(height, last + 11)
         label_end(axes, [at], [end], name, WITH_BN, dy=place - height)
         last = place
-
-
-@styled
-def gallery(spreads: np.ndarray, found: Mapping[str, np.ndarray], right_one: np.ndarray) -> Drawing:
-    """Deviation of the output against the deviation of the input, for the wrong ways and the right one. (s,) each."""
-    drawing, axes = figure(height=3.9)
-    axes.loglog(spreads, right_one, color=WITH_BN, linewidth=4, alpha=0.5, label="Algorithm 1")
-    for colour, (name, each) in zip((WRONG, HIGHLIGHT, WITHOUT_BN, THEORY), found.items(), strict=False):
-        axes.loglog(spreads, each, color=colour, label=name)
-    axes.set(xlabel="standard deviation of the input", ylabel="standard deviation of the output")
-    axes.minorticks_off()
-    axes.legend(loc="upper right")
-    return drawing

@@ -4,8 +4,8 @@ Algorithm 1 is taken apart into nine operations with one name each (``steps``), 
 back to each of its inputs (``rules``). The names of the results are those of the arguments, so the two tables *are* the
 computational graph. A gradient is named after its quantity: dvar is ∂ℓ/∂σ²_B.
 
-Letters: m examples, d features. Everything is NumPy; ``forward`` also takes torch tensors, for automatic
-differentiation of the very same steps.
+Letters: m examples, d features. Everything is NumPy; ``forward`` also takes complex numbers and torch tensors, for
+witnesses that differentiate the very same steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
+
+from bnkit import gradcheck
 
 Array = np.ndarray
 TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
@@ -123,6 +125,61 @@ def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
             losses.append(np.sum(dy * forward(values, stay | {name: moved})["y"]))
         gradient[i] = (losses[0] - losses[1]) / (2 * step[i])
     return gradient
+
+
+WITNESSES = ("PyTorch", "complex numbers")
+"""Who may differentiate without a table of rules: an automatic differentiator, or a step into the imaginary."""
+
+
+def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
+    """``nudge`` without its error: the quantity is moved into the imaginary, see ``gradcheck.complex_step``."""
+    stay = {other: values[other] for other in held}
+    loss = lambda moved: np.sum(dy * forward(values, stay | {name: moved})["y"])  # noqa: E731 - of one quantity
+    return gradcheck.complex_step(loss, values[name])
+
+
+def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
+    """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none of our rules."""
+    names = [name for name in values if name != "eps"]
+    if by == "complex numbers":
+        return {name: exact(values, dy, name) for name in names}
+    import torch  # here, as it takes longer than the rest of a chapter
+
+    leaves = {name: torch.tensor(values[name], requires_grad=True) for name in ("x", "gamma", "beta")}
+    recorded = forward(leaves | {"eps": values["eps"]})
+    loss = (recorded["y"] * torch.tensor(dy)).sum()
+    found = torch.autograd.grad(loss, [recorded[name] for name in names])
+    return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
+    """y and the gradients of x, gamma and beta, from a Batch Normalization that is one expression and not ours.
+
+    PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line of complex numbers.
+    """
+    x, gamma, beta, dy = (batch[name] for name in ("x", "gamma", "beta", "dy"))
+    if by == "complex numbers":
+        y = lambda x, gamma, beta: gamma * (x - x.mean(0)) / _root(x, eps) + beta  # noqa: E731 - the one line
+        of_x = gradcheck.complex_step(lambda x: np.sum(dy * y(x, gamma, beta)), x)
+        of_gamma = gradcheck.complex_step(lambda gamma: np.sum(dy * y(x, gamma, beta)), gamma)
+        of_beta = gradcheck.complex_step(lambda beta: np.sum(dy * y(x, gamma, beta)), beta)
+        return y(x, gamma, beta), of_x, of_gamma, of_beta
+    import torch
+
+    inputs = [torch.tensor(each, requires_grad=True) for each in (x, gamma, beta)]
+    y = torch.nn.functional.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=eps)
+    return y.detach().numpy(), *map(np.asarray, torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy)))
+
+
+def _root(x: Array, eps: float, less: int = 0) -> Array:
+    """√(σ² + ε) for real and complex x, with the sum of squares divided by m - `less`; (d,)."""
+    return (((x - x.mean(0)) ** 2).sum(0) / (len(x) - less) + eps) ** 0.5
+
+
+def with_unbiased_variance(x: Array, dy: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Normalised by m - 1 in place of m: x̂, √(s² + ε), and the exact gradient of Σ dy·x̂ for x."""
+    of_x = gradcheck.complex_step(lambda x: np.sum(dy * (x - x.mean(0)) / _root(x, eps, less=1)), x)
+    return (x - x.mean(0)) / _root(x, eps, less=1), _root(x, eps, less=1), of_x
 
 
 def relative_error(found: Array, expected: Array) -> float:

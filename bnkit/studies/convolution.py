@@ -1,19 +1,16 @@
 """Experiments on Batch Normalization in convolutions (Section 3.2): one pair per feature map, or one per place.
 
-What needs no training is NumPy, on top of ``bnkit.reference``; the small network on the digits is torch.
+NumPy on top of ``bnkit.reference``, the small convolutional network on the digits included. Its images have no edge:
+what leaves on one side comes in on the other, so that a shift loses nothing.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bnkit import datasets, reference
-from bnkit.layers import BatchNorm
 from bnkit.reference import Population
 
 # Layouts
@@ -27,6 +24,17 @@ def unfold(x: np.ndarray) -> np.ndarray:
 def restore(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Undo ``unfold``. Shapes: (N * places, C) -> `shape`, (N, C, ...)."""
     return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def layouts(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The same values in the same shape (N, C, H, W), differently arranged in memory."""
+    wide = np.zeros((*x.shape[:3], 2 * x.shape[3]), x.dtype)
+    wide[..., ::2] = x
+    return {
+        "channels first": np.ascontiguousarray(x),
+        "channels last": np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+        "every second column of a larger array": wide[..., ::2],
+    }
 
 
 # One pair per feature map, or one per activation
@@ -59,6 +67,46 @@ def equivariance_error(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, dow
     return float(np.abs(f(shift(x, down, right)) - shift(y, down, right)).max() / y.std())
 
 
+def ways_to_normalise(x: np.ndarray, rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Per map and per activation, in training and at inference (statistics of `x`); x has one map, (N, 1, H, W)."""
+    pair, (gamma, beta) = rng.normal(1, 0.3, (2, 1)), rng.normal(1, 0.3, (2, *x.shape[1:]))
+    one = np.ones_like(gamma)
+    of_map, of_places = reference.observe(None, x), reference.observe(None, x.reshape(len(x), -1))
+    return {
+        "per map, training": lambda x: per_map(x, *pair),
+        "per map, inference": lambda x: reference.infer(x, *pair, of_map),
+        "per activation, training, all γ, β equal": lambda x: per_activation(x, one, one),
+        "per activation, training": lambda x: per_activation(x, gamma, beta),
+        "per activation, inference, all γ, β equal": lambda x: infer_per_activation(x, one, one, of_places),
+    }
+
+
+def there_and_back(x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The first image of `x`, normalised by the statistics of x, and shifted, normalised, and shifted back.
+
+    Statistics per map, and per activation with 1 added to the variances, as pixels at the edge hardly vary.
+    Shapes: x (N, 1, H, W) -> (H, W) each.
+    """
+    one, ones = np.ones(1), np.ones(x.shape[1:])
+    of_map, of_places = reference.observe(None, x), reference.observe(None, x.reshape(len(x), -1))
+    of_places = of_places._replace(var=of_places.var + 1)
+    ways = {
+        "per map": lambda x: reference.infer(x, one, 0 * one, of_map),
+        "per activation": lambda x: infer_per_activation(x, ones, 0 * ones, of_places),
+    }
+    return {name: (way(x)[0, 0], shift(way(shift(x, 1, 2)), -1, -2)[0, 0]) for name, way in ways.items()}
+
+
+# What depends on what
+
+
+def touched(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, value: tuple[int, ...]) -> np.ndarray:
+    """Which outputs of f change when one value of x moves by 1; of bool, as x."""
+    changed = x.copy()
+    changed[value] += 1.0
+    return np.abs(f(changed) - f(x)) > 1e-9
+
+
 # Correlated pixels
 
 
@@ -79,41 +127,140 @@ def measured_size(x: np.ndarray) -> float:
     return float(1 / np.mean(mean**2))
 
 
+def worth(maps: np.ndarray) -> np.ndarray:
+    """How many independent places one image is worth for the mean of each map: by how much more single values vary
+    than the means of images. Shapes: (N, C, H, W) -> (C,).
+    """
+    return maps.var(axis=(0, 2, 3)) / maps.mean(axis=(2, 3)).var(axis=0)
+
+
 # A small network on the digits
 
 
-class PerActivation(BatchNorm):
-    """``BatchNorm`` with every place of every map as a channel of its own. Shapes: (N, C, H, W), num_features C*H*W."""
+class Layer(NamedTuple):
+    """z = relu(BN(Wu)), or the gradient of one."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.flatten(1)).view_as(input)
-
-
-NORMS = {
-    "per map": lambda maps, side: BatchNorm(maps),
-    "per activation": lambda maps, side: PerActivation(maps * side**2),
-}
+    weight: np.ndarray  # (out, in, 3, 3)
+    gamma: np.ndarray  # (out,) if normalised per map, (out * H * W,) if per activation
+    beta: np.ndarray
 
 
-def network(norm: str, generator: torch.Generator, maps: int = 8, side: int = 8) -> nn.Sequential:
-    """Two convolutions z = relu(BN(Wu)), the mean of each map, and a linear layer with ten outputs.
+class Network(NamedTuple):
+    """Convolutions, the mean of every map, and a linear layer; or the gradient of one."""
 
-    The images have no edge (the padding is circular) and no map has a fixed place in the output, so without Batch
-    Normalization a shifted image gives the same output. Shapes: (N, 1, side, side) -> (N, 10).
-    """
-    parts = []
+    layers: tuple[Layer, ...]
+    weight: np.ndarray  # (classes, maps)
+    bias: np.ndarray  # (classes,)
+
+
+class Pass(NamedTuple):
+    """What one layer keeps of a forward pass."""
+
+    neighbours: np.ndarray  # of its input, (in * 9, N * H * W)
+    x: np.ndarray  # Wu, (N, out, H, W)
+    cache: reference.Cache
+    z: np.ndarray  # its output, (N, out, H, W)
+
+
+NORMS = ("per map", "per activation")
+PLACES = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+
+
+def neighbours(u: np.ndarray) -> np.ndarray:
+    """The 3 × 3 surroundings of each place, around the edge. Shapes: (N, C, H, W) -> (C * 9, N * H * W)."""
+    around = np.stack([shift(u, -down, -right) for down, right in PLACES], axis=2)  # (N, C, 9, H, W)
+    return around.transpose(1, 2, 0, 3, 4).reshape(u.shape[1] * 9, -1)
+
+
+def convolve(weight: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Wu: the same weights (out, in, 3, 3) at every place of u (N, in, H, W). Shape: (N, out, H, W)."""
+    return _maps(weight.reshape(len(weight), -1) @ neighbours(u), u.shape)
+
+
+def _maps(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(out, N * H * W) -> (N, out, H, W)."""
+    return rows.reshape(len(rows), shape[0], *shape[2:]).swapaxes(0, 1)
+
+
+def start(norm: str, seed: int, maps: int = 8, side: int = 8) -> Network:
+    """A network with two convolutions; a seed means the same weights, N(0, 2 / inputs), for both kinds of `norm`."""
+    rng = np.random.default_rng(seed)
+    features = {"per map": maps, "per activation": maps * side**2}[norm]
+    layers = []
     for below in (1, maps):
-        convolution = nn.Conv2d(below, maps, 3, padding=1, padding_mode="circular", bias=False)
-        parts += [convolution, NORMS[norm](maps, side), nn.ReLU()]
-    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(maps, 10))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                inputs = parameter[0].numel()
-                parameter.normal_(0, (2 / inputs) ** 0.5, generator=generator)
-            elif name.startswith("8"):
-                parameter.zero_()
-    return model
+        weight = rng.normal(0, (2 / (9 * below)) ** 0.5, (maps, below, 3, 3))
+        layers.append(Layer(weight, np.ones(features), np.zeros(features)))
+    return Network(tuple(layers), rng.normal(0, (2 / maps) ** 0.5, (10, maps)), np.zeros(10))
+
+
+def layer(u: np.ndarray, weight: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> Pass:
+    """One layer in training, z = relu(BN(Wu)), and what it computed on its way."""
+    around = neighbours(u)  #                                                (in * 9, N * H * W)
+    x = _maps(weight.reshape(len(weight), -1) @ around, u.shape)  #          (N, out, H, W)
+    y, cache = reference.forward(_features(x, len(gamma)), gamma, beta)
+    return Pass(around, x, cache, np.maximum(y.reshape(x.shape), 0))
+
+
+def _features(x: np.ndarray, features: int) -> np.ndarray:
+    """x as the normalisation sees it: as it is, or with every activation as a feature, (N, C * H * W)."""
+    return x if features == x.shape[1] else x.reshape(len(x), -1)
+
+
+def run(network: Network, u: np.ndarray) -> tuple[np.ndarray, list[Pass]]:
+    """The outputs for a training batch, and what ``gradients`` needs. Shapes: (N, 1, H, W) -> (N, classes)."""
+    tape = []
+    for each in network.layers:
+        tape.append(layer(u, *each))
+        u = tape[-1].z
+    return u.mean(axis=(2, 3)) @ network.weight.T + network.bias, tape
+
+
+def infer(network: Network, u: np.ndarray, populations: list[Population]) -> np.ndarray:
+    """The outputs by Algorithm 2, line 11, one population for each layer. Shapes: (N, 1, H, W) -> (N, classes)."""
+    for each, population in zip(network.layers, populations, strict=True):
+        x = convolve(each.weight, u)
+        y = reference.infer(_features(x, len(each.gamma)), each.gamma, each.beta, population)
+        u = np.maximum(y.reshape(x.shape), 0)
+    return u.mean(axis=(2, 3)) @ network.weight.T + network.bias
+
+
+def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[float, Network, list[Pass]]:
+    """Mean cross-entropy of a mini-batch, in nats, its gradient, and what ``run`` kept."""
+    logits, tape = run(network, u)
+    log_p = logits - logits.max(axis=1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    error = np.exp(log_p)
+    error[np.arange(len(u)), labels] -= 1
+    error /= len(u)
+    z = tape[-1].z
+    dz = np.broadcast_to((error @ network.weight)[:, :, None, None] / z[0, 0].size, z.shape)
+    found = []
+    for each, passed in zip(network.layers[::-1], tape[::-1], strict=True):
+        dy = _features(dz * (passed.z > 0), len(each.gamma))
+        dx, *of_pair = reference.backward(dy, passed.cache)
+        rows = dx.reshape(passed.x.shape).swapaxes(0, 1).reshape(len(each.weight), -1)  # (out, N * H * W)
+        found.append(Layer((rows @ passed.neighbours.T).reshape(each.weight.shape), *of_pair))
+        if each is not network.layers[0]:
+            dz = _back(each.weight, rows, passed.x.shape)
+    head = error.T @ z.mean(axis=(2, 3))
+    loss = -log_p[np.arange(len(u)), labels].mean()
+    return float(loss), Network(tuple(found[::-1]), head, error.sum(axis=0)), tape
+
+
+def _back(weight: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The gradient for a convolution's input: every place collects from those that it was a neighbour of."""
+    of_neighbours = weight.reshape(len(weight), -1).T @ rows  # (in * 9, N * H * W)
+    parts = of_neighbours.reshape(weight.shape[1], 9, shape[0], *shape[2:])
+    return sum(shift(parts[:, k], down, right) for k, (down, right) in enumerate(PLACES)).swapaxes(0, 1)
+
+
+def step(network: Network, gradient: Network, rate: float) -> Network:
+    """The network after one step of plain gradient descent."""
+    layers = tuple(
+        Layer(*(old - rate * slope for old, slope in zip(each, slopes, strict=True)))
+        for each, slopes in zip(network.layers, gradient.layers, strict=True)
+    )
+    return Network(layers, network.weight - rate * gradient.weight, network.bias - rate * gradient.bias)
 
 
 class Outcome(NamedTuple):
@@ -125,49 +272,35 @@ class Outcome(NamedTuple):
     parameters: int  # gamma and beta together
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: the network is too small for more, and results do not depend on how sums are divided."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def digits() -> datasets.Dataset:
+    """scikit-learn's digits as images with one map, (n, 1, 8, 8), pixels from 0 to 1."""
+    found = datasets.load("digits")
+    images = {name: getattr(found, name)[:, None] / found.white for name in ("train_images", "test_images")}
+    return replace(found, **images)
 
 
-@one_thread()
-def train(norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0) -> Outcome:
-    """Train on scikit-learn's digits by plain gradient descent, collect the population (Algorithm 2), and test.
+def train(data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0) -> Outcome:
+    """Train by plain gradient descent on ``digits``, collect the population (Algorithm 2), and test.
 
     A seed means the same weights and mini-batches for both kinds of `norm`.
     """
-    digits = datasets.load("digits")
-    images, test = (
-        torch.from_numpy(each).float()[:, None] / digits.white for each in (digits.train_images, digits.test_images)
-    )
-    labels, test_labels = torch.from_numpy(digits.train_labels), torch.from_numpy(digits.test_labels)
-    model = network(norm, torch.Generator().manual_seed(seed))
-    batches = datasets.batches(len(images), batch_size, seed)
+    network = start(norm, seed)
+    batches = datasets.batches(len(data.train_images), batch_size, seed)
     for _ in range(steps):
-        indices = torch.from_numpy(next(batches))
-        loss = cross_entropy(model(images[indices]), labels[indices])
-        gradients = torch.autograd.grad(loss, list(model.parameters()))
-        with torch.no_grad():
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter -= rate * gradient
-    norms = [each for each in model if isinstance(each, BatchNorm)]
-    with torch.no_grad():
-        for each in norms:
-            each.reset_running_stats()
-            each.momentum = None  # a plain average
-        for _ in range(max(1, len(images) // batch_size)):
-            model(images[torch.from_numpy(next(batches))])
-        model.eval()
-        outputs, moved = model(test), model(torch.roll(test, (1, 2), (2, 3)))
-    right = [(each.argmax(1) == test_labels).double().mean().item() for each in (outputs, moved)]
-    change = ((moved - outputs).abs().max() / outputs.std()).item()
-    return Outcome(*right, change, sum(each.weight.numel() + each.bias.numel() for each in norms))
+        chosen = next(batches)
+        _, gradient, _ = gradients(network, data.train_images[chosen], data.train_labels[chosen])
+        network = step(network, gradient, rate)
+    populations = [None] * len(network.layers)
+    for _ in range(max(1, len(data.train_images) // batch_size)):
+        _, tape = run(network, data.train_images[next(batches)])
+        populations = [
+            reference.observe(old, _features(passed.x, len(each.gamma)))
+            for old, passed, each in zip(populations, tape, network.layers, strict=True)
+        ]
+    outputs, moved = (infer(network, test, populations) for test in (data.test_images, shift(data.test_images, 1, 2)))
+    right = [float(np.mean(each.argmax(axis=1) == data.test_labels)) for each in (outputs, moved)]
+    learned = sum(len(each.gamma) + len(each.beta) for each in network.layers)
+    return Outcome(*right, float(np.abs(moved - outputs).max() / outputs.std()), learned)
 
 
 # Statistics over the wrong axes
@@ -179,6 +312,7 @@ def standardise(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return (x - mean) / np.sqrt(var + 1e-5)
 
 
+RIGHT_AXES = (0, 2, 3)
 WRONG_AXES = {
     "the examples only, (0,)": (0,),
     "the channels too, (0, 1, 2, 3)": (0, 1, 2, 3),

@@ -1,7 +1,6 @@
 """Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what becomes of others.
 
-The network is small enough to be written out in NumPy, on top of ``bnkit.reference``; torch is here for one mutant of
-the layer only.
+The network is small enough to be written out in NumPy, on top of ``bnkit.reference``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,10 +8,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from bnkit import datasets, reference
-from bnkit.layers import BatchNorm
 from bnkit.reference import Population
 
 # A network with Batch Normalization, in NumPy
@@ -57,7 +54,19 @@ def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
 
 def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
     """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes beta, as x - x = 0."""
-    return reference.infer(x, layer.gamma, layer.beta, Population(x.mean(axis=0), x.var(axis=0), 1))
+    return by_group(len(x))(k, x, layer)
+
+
+def by_group(m: int) -> Normalise:
+    """Many batches of m at once, one after another in the rows of x, each normalised by its own statistics."""
+
+    def normalise(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
+        groups = grouped(x, m)
+        pair = (np.tile(each, len(x) // m) for each in layer[1:])
+        own = Population(groups.mean(axis=0), groups.var(axis=0), 1)
+        return ungrouped(reference.infer(groups, *pair, own), x.shape)
+
+    return normalise
 
 
 def by_population(populations: Sequence[Population]) -> Normalise:
@@ -65,13 +74,26 @@ def by_population(populations: Sequence[Population]) -> Normalise:
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
 
 
-def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[Network, list[np.ndarray]]:
-    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer normalised."""
-    tape = []
+def loss(network: Network, u: np.ndarray, labels: np.ndarray) -> float:
+    """The mean cross-entropy of a mini-batch in training, in nats."""
+    logits = run(network, u, by_batch)
+    logits -= logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(u)), labels]))
+
+
+def gradients(
+    network: Network, u: np.ndarray, labels: np.ndarray, group: int | None = None
+) -> tuple[Network, list[np.ndarray]]:
+    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer normalised.
+
+    With `group`, the mini-batch is normalised in groups of that size, each by its own statistics.
+    """
+    tape, group = [], group or len(u)
     for layer in network.hidden:
         x = u @ layer.weight.T
-        y, cache = reference.forward(x, layer.gamma, layer.beta)
-        z = sigmoid(y)
+        pair = (np.tile(each, len(x) // group) for each in layer[1:])
+        y, cache = reference.forward(grouped(x, group), *pair)
+        z = sigmoid(ungrouped(y, x.shape))
         tape.append((u, x, cache, z))
         u = z
     logits = u @ network.weight.T + network.bias
@@ -80,11 +102,23 @@ def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[Netw
     error[np.arange(len(labels)), labels] -= 1
     error /= len(labels)  # of softmax and cross-entropy together, (m, classes)
     dz, hidden = error @ network.weight, []
-    for layer, (below, _, cache, z) in zip(network.hidden[::-1], tape[::-1], strict=True):
-        dx, dgamma, dbeta = reference.backward(dz * z * (1 - z), cache)
+    for layer, (below, x, cache, z) in zip(network.hidden[::-1], tape[::-1], strict=True):
+        dx, *of_pair = reference.backward(grouped(dz * z * (1 - z), group), cache)
+        dx = ungrouped(dx, x.shape)
+        dgamma, dbeta = (each.reshape(-1, x.shape[1]).sum(axis=0) for each in of_pair)
         hidden.append(Layer(dx.T @ below, dgamma, dbeta))
         dz = dx @ layer.weight
     return Network(tuple(hidden[::-1]), error.T @ u, error.sum(axis=0)), [x for _, x, *_ in tape]
+
+
+def grouped(x: np.ndarray, m: int) -> np.ndarray:
+    """Groups of m examples side by side, as features of their own. Shapes: (n, d) -> (m, n / m * d)."""
+    return x.reshape(-1, m, x.shape[1]).transpose(1, 0, 2).reshape(m, -1)
+
+
+def ungrouped(x: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Undo ``grouped``. Shapes: (m, n / m * d) -> `shape`, (n, d)."""
+    return x.reshape(len(x), -1, shape[1]).transpose(1, 0, 2).reshape(shape)
 
 
 def step(network: Network, gradient: Network, rate: float) -> Network:
@@ -99,6 +133,11 @@ def step(network: Network, gradient: Network, rate: float) -> Network:
 def accuracy(network: Network, u: np.ndarray, labels: np.ndarray, normalise: Normalise) -> float:
     """Share of right answers."""
     return float(np.mean(run(network, u, normalise).argmax(axis=1) == labels))
+
+
+def tested(network: Network, digits: "Digits", populations: Sequence[Population]) -> float:
+    """Accuracy on the test digits by population statistics."""
+    return accuracy(network, digits.test_images, digits.test_labels, by_population(populations))
 
 
 def folded(network: Network, populations: Sequence[Population]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -134,6 +173,16 @@ def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Populat
     return populations
 
 
+def blend(old: Population | None, new: Population, new_weight: float | None) -> Population:
+    """``reference.observe`` for a batch whose statistics are known: several averages share the work of one pass."""
+    if old is None:
+        return new
+    share = 1 / (old.batches + 1) if new_weight is None else new_weight
+    return Population(
+        (1 - share) * old.mean + share * new.mean, (1 - share) * old.var + share * new.var, old.batches + 1
+    )
+
+
 def truth(network: Network, u: np.ndarray) -> list[Population]:
     """Mean and variance of each x over a whole data set, every layer below normalised by those of its own."""
     populations = []
@@ -152,6 +201,11 @@ def errors(found: Sequence[Population], true: Sequence[Population]) -> tuple[flo
     of_mean = np.concatenate([(each.mean - right.mean) ** 2 / right.var for each, right in pairs])
     of_variance = np.concatenate([(each.var / right.var - 1) ** 2 for each, right in pairs])
     return float(np.sqrt(of_mean.mean())), float(np.sqrt(of_variance.mean()))
+
+
+def errors_by_layer(found: Sequence[Population], true: Sequence[Population]) -> list[float]:
+    """The second of ``errors``, of the variances, layer by layer."""
+    return [errors([one], [right])[1] for one, right in zip(found, true, strict=True)]
 
 
 class Digits(NamedTuple):
@@ -207,8 +261,9 @@ def train(
     for number in range(1, steps + 1):
         indices = next(batches)
         gradient, xs = gradients(network, u[indices], labels[indices])
+        seen_now = [reference.observe(None, x) for x in xs]
         for name, weight in new_weights.items():
-            moving[name] = [reference.observe(old, x, weight) for old, x in zip(moving[name], xs, strict=True)]
+            moving[name] = [blend(old, new, weight) for old, new in zip(moving[name], seen_now, strict=True)]
         network = step(network, gradient, rate)
         if number > steps - last_epoch:
             sums.append([(layer.gamma, layer.beta) for layer in network.hidden])
@@ -230,23 +285,20 @@ def in_batches(
     network: Network, u: np.ndarray, labels: np.ndarray, size: int, repeats: int, rng: np.random.Generator
 ) -> float:
     """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last one left out)."""
-    right = []
-    for _ in range(repeats):
-        order = rng.permutation(len(u))
-        for first in range(0, len(u) - size + 1, size):
-            chosen = order[first : first + size]
-            right.append(accuracy(network, u[chosen], labels[chosen], by_batch))
-    return float(np.mean(right))
+    orders = [rng.permutation(len(u))[: len(u) // size * size] for _ in range(repeats)]
+    return float(np.mean([accuracy(network, u[order], labels[order], by_group(size)) for order in orders]))
 
 
 def in_company(
-    network: Network, u: np.ndarray, example: int, normalise: Normalise, companies: Iterable[np.ndarray]
+    network: Network, u: np.ndarray, example: int, normalise: Normalise, companies: np.ndarray
 ) -> np.ndarray:
     """Class probabilities of one example when it shares its batch with others, given by their indices.
 
-    Shapes: u (n, inputs) -> (companies, classes).
+    `normalise` sees all batches one after another, the example first in each: ``by_group(1 + others)`` or a population.
+    Shapes: u (n, inputs), companies (batches, others) -> (batches, classes).
     """
-    logits = np.array([run(network, u[[example, *others]], normalise)[0] for others in companies])
+    batches = np.column_stack([np.full(len(companies), example), companies])
+    logits = run(network, u[batches.ravel()], normalise)[:: batches.shape[1]]
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
@@ -267,8 +319,8 @@ def by_size(
     random = [in_batches(network, u, labels, size, 1, rng) for size in sizes]
     of_a_class = []
     for size in sizes:
-        found = [accuracy(network, u[part], labels[part], by_batch) for part in sorted_batches(labels, size)]
-        of_a_class.append(float(np.mean(found)) if found else np.nan)
+        order = np.concatenate([np.empty(0, int), *sorted_batches(labels, size)])
+        of_a_class.append(accuracy(network, u[order], labels[order], by_group(size)) if len(order) else np.nan)
     return random, of_a_class
 
 
@@ -276,7 +328,7 @@ def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> 
     """How many batches of a network that stands still a moving average is worth, from the noise of its mean."""
     population = None
     for _ in range(batches):
-        population = reference.observe(population, rng.normal(size=(20, 1_000)), new_weight=weight)
+        population = reference.observe(population, rng.normal(size=(20, 500)), new_weight=weight)
     return float(1 / 20 / np.mean(population.mean**2))
 
 
@@ -285,6 +337,28 @@ def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, flo
     found = algorithm_2(network, (digits.images[part] for part in sorted_batches(digits.labels, size)))
     ratios = [each.var / right.var for each, right in zip(found, truth(network, digits.images), strict=True)]
     return float(np.mean(ratios)), accuracy(network, digits.test_images, digits.test_labels, by_population(found))
+
+
+def small_batches(
+    digits: Digits, groups: Sequence[int], *, seed: int, steps: int, batch_size: int, rate: float
+) -> np.ndarray:
+    """Test accuracy of networks that were trained with their mini-batches normalised in groups.
+
+    All see the same mini-batches and differ in the size of the groups alone, each a divisor of `batch_size`. They are
+    tested with population statistics, of the whole training set, and with those of random groups. Shape: (2, groups).
+    """
+    u, labels, test, test_labels = digits
+    found = []
+    for m in groups:
+        network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))
+        batches, rng = datasets.batches(len(u), batch_size, seed), np.random.default_rng(seed)
+        for _ in range(steps):
+            chosen = next(batches)
+            network = step(network, gradients(network, u[chosen], labels[chosen], m)[0], rate)
+        order = rng.permutation(len(test))[: len(test) // m * m]
+        of_population = accuracy(network, test, test_labels, by_population(truth(network, u)))
+        found.append((of_population, accuracy(network, test[order], test_labels[order], by_group(m))))
+    return np.array(found).T
 
 
 # The factor m/(m - 1)
@@ -321,6 +395,14 @@ def correlated_maps(m: int, side: int, rho: float, maps: int, rng: np.random.Gen
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
 
+def corrected_variances(
+    m: int, side: int, rhos: Sequence[float], maps: int, rng: np.random.Generator
+) -> tuple[list[float], list[float]]:
+    """Var[x] of ``correlated_maps`` for each correlation, measured and expected."""
+    measured = [float(reference.observe(None, correlated_maps(m, side, rho, maps, rng)).var.mean()) for rho in rhos]
+    return measured, [expected_correction(m, side, rho) for rho in rhos]
+
+
 def expected_correction(m: int, side: int, rho: float) -> float:
     """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for independent values."""
     values = m * side * side
@@ -337,18 +419,52 @@ def biased_stored(x: np.ndarray) -> Population:
     return right._replace(var=right.var * (m - 1) / m)
 
 
-class ModeFromGradients(BatchNorm):
-    """A mutant of the layer: it trains if gradients are enabled, whatever ``train()`` and ``eval()`` were told."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        self.training = torch.is_grad_enabled()
-        return super().forward(input)
+def debiased_from_one(variance: float, new_weight: float, batches: int) -> float:
+    """A mutant: a moving average that starts at one, corrected as if it had started at zero."""
+    kept = (1 - new_weight) ** batches
+    return (kept * 1 + (1 - kept) * variance) / (1 - kept)
 
 
-def statistics_move(kind: type[BatchNorm], x: np.ndarray) -> tuple[bool, bool]:
-    """Whether a batch moves the running mean in training without gradients (it should), and in evaluation with them."""
-    recalibrated, frozen = kind(x.shape[1], dtype=torch.float64).train(), kind(x.shape[1], dtype=torch.float64).eval()
-    with torch.no_grad():
-        recalibrated(torch.from_numpy(x))
-    frozen(torch.from_numpy(x))
-    return bool(recalibrated.running_mean.any()), bool(frozen.running_mean.any())
+class Normalisation:
+    """Batch Normalization with a mode and a population of its own, as layers of libraries are; gamma 1 and beta 0."""
+
+    def __init__(self, features: int, training: bool):
+        self.training = training
+        self.population = Population(np.zeros(features), np.ones(features), 0)
+
+    def __call__(self, x: np.ndarray, gradients: bool) -> np.ndarray:
+        """Normalise x (m, d); `gradients` says whether the program around it is recording them."""
+        pair = np.ones(x.shape[1]), np.zeros(x.shape[1])
+        if not self.trains(gradients):
+            return reference.infer(x, *pair, self.population)
+        self.population = reference.observe(self.population, x, new_weight=0.1)
+        return reference.forward(x, *pair)[0]
+
+    def trains(self, gradients: bool) -> bool:
+        """Whether it is to use, and to keep, the statistics of the batch."""
+        return self.training
+
+
+class ModeFromGradients(Normalisation):
+    """A mutant: it trains if gradients are recorded, whatever it was told."""
+
+    def trains(self, gradients: bool) -> bool:
+        return gradients
+
+
+SITUATIONS = {  # training mode, gradients recorded
+    "training": (True, True),
+    "evaluation": (False, False),
+    "collecting statistics again, Algorithm 2": (True, False),
+    "frozen, while the layers around it are fine-tuned": (False, True),
+}
+
+
+def statistics_move(kind: type[Normalisation], x: np.ndarray) -> dict[str, bool]:
+    """For each situation, whether a batch moves the population."""
+    moved = {}
+    for situation, (training, gradients) in SITUATIONS.items():
+        layer = kind(x.shape[1], training)
+        layer(x, gradients)
+        moved[situation] = layer.population.batches > 0
+    return moved

@@ -4,6 +4,7 @@ NumPy, on top of ``bnkit.reference``; the small networks, many of them side by s
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +18,6 @@ def normalised(x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """The x_hat of Algorithm 1, before gamma and beta. Shapes: (m, d) -> (m, d)."""
     d = x.shape[1]
     return reference.forward(x, np.ones(d), np.zeros(d), eps)[1].x_hat
-
-
-def largest_values(sizes: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The largest normalised value of a batch in which one value differs, and the typical one of Gaussian batches.
-
-    Typical is the median over 2,000 batches; eps is 0. Shapes: (sizes,) both.
-    """
-    one_differs = [np.abs(normalised(np.eye(m)[:, :1], eps=0.0)).max() for m in sizes]
-    gaussian = [np.median(np.abs(normalised(rng.normal(size=(m, 2_000)), eps=0.0)).max(axis=0)) for m in sizes]
-    return np.array(one_differs), np.array(gaussian)
 
 
 def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict[str, np.ndarray]:
@@ -82,10 +73,11 @@ def classes_on_a_line(per_class: int, rng: np.random.Generator) -> tuple[np.ndar
 
 def averaged(x: np.ndarray, batch_size: int) -> reference.Population:
     """Algorithm 2's averages over the mini-batches of x, taken in the order in which x stands."""
-    found = None
-    for start in range(0, len(x) - batch_size + 1, batch_size):
-        found = reference.observe(found, x[start : start + batch_size])
-    return found
+    d = x.shape[1]
+    batches = x[: len(x) // batch_size * batch_size].reshape(-1, batch_size, d)
+    found = reference.observe(None, batches.transpose(1, 0, 2).reshape(batch_size, -1))  # a feature for each batch
+    mean, var = (each.reshape(-1, d).mean(axis=0) for each in found[:2])
+    return reference.Population(mean, var, len(batches))
 
 
 # What one unit can represent with and without gamma and beta
@@ -249,8 +241,9 @@ def of_few_classes(
     generators = [np.random.default_rng(seed) for seed in seeds]
 
     def one(count: int, rng: np.random.Generator) -> np.ndarray:
-        chosen = rng.choice(10, count, replace=False)
-        return np.concatenate([rng.choice(members[label], batch_size // count) for label in chosen])
+        draws = rng.random((count, batch_size // count))  # where in its class an example stands, from 0 to 1
+        chosen = [members[label] for label in rng.permutation(10)[:count]]
+        return np.concatenate([all_of[(len(all_of) * u).astype(int)] for all_of, u in zip(chosen, draws, strict=True)])
 
     while True:
         yield np.stack([one(count, rng) for count, rng in zip(classes, generators, strict=True)])
@@ -283,15 +276,16 @@ def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence
 
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
     """
-    settings, seeds = healthy.accuracies.shape
+    seeds = healthy.accuracies.shape[1]
+    layers = [{name: value[:seeds] for name, value in layer.items()} for layer in healthy.networks.layers]
+    networks = replace(healthy.networks, layers=layers)
     found = []
     for each in classes:
-        batches = of_few_classes(digits.test_labels, 20, [each] * settings * seeds, range(settings * seeds))
-        chosen = np.stack([next(batches) for _ in range(count)])  # (count, S, 20)
-        outputs = [stack.forward(healthy.networks, digits.test_images[part])[0] for part in chosen]
-        right = np.argmax(outputs, axis=-1) == digits.test_labels[chosen]
-        found.append(right.mean(axis=(0, 2)))
-    return np.array(found).T[:seeds]
+        batches = of_few_classes(digits.test_labels, 20, [each] * seeds, range(seeds))
+        chosen = np.stack([next(batches) for _ in range(count)])  # (count, seeds, 20)
+        outputs = [stack.forward(networks, digits.test_images[part])[0] for part in chosen]
+        found.append((np.argmax(outputs, axis=-1) == digits.test_labels[chosen]).mean(axis=(0, 2)))
+    return np.array(found).T
 
 
 def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
