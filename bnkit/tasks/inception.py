@@ -87,7 +87,11 @@ class Task:
 
     MEANING = MEANING
     PAUSE_EVERY = 50  # steps
-    loss = staticmethod(cross_entropy)
+
+    @staticmethod
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats. Shapes: outputs (m, classes), labels (m,)."""
+        return cross_entropy(outputs, labels)
 
     @staticmethod
     def load(recipe: InceptionRecipe) -> pictures.Pictures | datasets.Dataset:
