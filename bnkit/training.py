@@ -162,9 +162,11 @@ def restore(model: nn.Module, optimiser: torch.optim.Optimizer, arrays: dict[str
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     weights = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
     model.load_state_dict(weights)
+    parameters = [parameter.detach() for group in optimiser.param_groups for parameter in group["params"]]
     memory: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser/"):
             _, index, key = name.split("/")
-            memory.setdefault(int(index), {})[key] = value
+            # in the layout of its weight: the fused optimiser reads both in the order in which they lie in memory
+            memory.setdefault(int(index), {})[key] = torch.empty_like(parameters[int(index)]).copy_(value)
     optimiser.load_state_dict({**optimiser.state_dict(), "state": memory})

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from bnkit import probes
 from bnkit.layers import BatchNorm
@@ -83,6 +84,34 @@ def test_a_run_taken_up_again_is_the_run_that_never_stopped():
     assert found.curves["loss"]["values"] == pytest.approx(expected.curves["loss"]["values"], rel=1e-6)
     for (name, a), b in zip(second.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_convolutional_run_is_taken_up_exactly_in_channels_last():
+    """The momentum of a weight that lies channels last must not come back in another layout."""
+
+    def train(stop: int) -> nn.Module:
+        def fresh():
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(20, 3))
+            model.to(memory_format=torch.channels_last)
+            return model, sgd(model, recipe)
+
+        recipe = replace(RECIPE, steps=6)
+        model, optimiser = fresh()
+        for step in range(recipe.steps):
+            if step == stop:
+                kept = {name: array.copy() for name, array in state_arrays(model, optimiser).items()}
+                model, optimiser = fresh()
+                restore(model, optimiser, kept)
+            x = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(step))
+            loss = nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0]))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return model
+
+    for a, b in zip(train(3).parameters(), train(-1).parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_divergence_is_said_with_the_step_and_never_becomes_a_number():
