@@ -141,7 +141,7 @@ def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Callable[
     """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for Algorithm 2."""
     made = {
         net: [
-            replace(train({**recipe, "dataset": dataset, "seed": seed, "population_batches": 5}), variant=net)
+            replace(train({**recipe, "dataset": dataset, "seed": seed, "population_batches": 3}), variant=net)
             for seed in range(seeds)
         ]
         for net, recipe in recipes.items()
