@@ -51,7 +51,9 @@ FIGURES |= {
     "learning of networks": lambda: inception.learning(NETS, "made up"),
     "speedups": lambda: inception.speedups(SHARES, {"bn-x5": np.ones((2, 6)) + SHARES}, {"bn-x5": 9 * SHARES}),
     "worths": lambda: inception.worths(["one", "another"], [1.0, -3.0], [0.7, 0.7]),
-    "rates of networks": lambda: inception.rates({"inception": {0.1: NETS["inception"], 1.0: NETS["bn-x30"]}}, 0.2),
+    "rates of networks": lambda: inception.rates(
+        {"inception": {0.1: NETS["inception"], 1.0: NETS["bn-x30"]}}, 500, 0.2
+    ),
     "networks beside each other": lambda: inception.beside({**NETS, "inception-sigmoid": NETS["inception"]}, "made up"),
     "spreads": lambda: inception.spreads({"inception": NETS["inception"], "bn-x5": NETS["bn-x5"]}, list("abcdef")),
     "gradients": lambda: inception.gradients({"inception": NETS["inception"]}, ["stem", *"abcdef"]),

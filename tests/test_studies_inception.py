@@ -208,6 +208,8 @@ def test_usable_rates_are_those_at_which_every_run_learns():
     assert study.largest_usable({1.0: [lost]}) == 0
     table = study.rates({"inception": {0.1: [good], 1.0: [lost]}, "bn-baseline": {0.1: [good]}})
     assert "diverged at step 2,000" in table
+    assert study.after([good, lost], 1500).tolist() == pytest.approx([0.4, 0.4])  # 0.1 + 0.6 * 1000 / 2000
+    assert study.common_step({"inception": {0.1: [good], 1.0: [lost, bad]}}) == 100
     assert table.splitlines()[-1].endswith("|  |  |")
 
 

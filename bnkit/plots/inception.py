@@ -142,24 +142,26 @@ def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float
 
 
 @styled
-def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], usable: float) -> Drawing:
-    """Accuracy at the end against the learning rate, a line through the means and a point for each seed.
+def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable: float) -> Drawing:
+    """Accuracy after `step` steps against the learning rate, a line through the means and a point for each seed.
 
-    The dotted line, `usable` as a share of 1, is below what counts as learning.
+    A run that ended earlier counts with its last evaluation. Below the dotted line, `usable` as a share of 1, is what
+    does not count as learning.
     """
     drawing, axes = figure(width=WIDTH, height=3.8)
     for net, found in sweeps.items():
         name, colour = NETWORKS[net]
-        ends = [[100 * run.curve("test_accuracy")[1][-1] for run in runs] for runs in found.values()]
+        curves = [[run.curve("test_accuracy") for run in runs] for runs in found.values()]
+        ends = [[100 * values[steps <= step][-1] for steps, values in each] for each in curves]
         axes.plot(list(found), [np.mean(each) for each in ends], color=colour, label=name)
         for rate, each in zip(found, ends, strict=True):
             axes.plot([rate] * len(each), each, "o", color=colour, markersize=5, markeredgewidth=0)
     axes.axhline(100 * usable, color=NEUTRAL, linestyle=":", label="twice guessing")
-    axes.set(xscale="log", xlabel="initial learning rate", ylabel="accuracy at the end (%)", ylim=(0, None))
+    axes.set(xscale="log", xlabel="initial learning rate", ylabel="validation accuracy (%)", ylim=(0, None))
     axes.xaxis.set_major_locator(FixedLocator(sorted({rate for found in sweeps.values() for rate in found})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(NUMBER)
-    axes.set_title("Which learning rates are usable")
+    axes.set_title(f"After {step:,} steps")
     axes.legend(loc="best", labelcolor="linecolor")
     return drawing
 

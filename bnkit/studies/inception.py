@@ -510,19 +510,32 @@ def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> st
     return table(head, rows, text=2)
 
 
+def common_step(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> int:
+    """The number of steps that all runs of the sweeps were meant to have."""
+    return min(run.recipe["steps"] for found in sweeps.values() for runs in found.values() for run in runs)
+
+
+def after(runs: list[Record], step: int) -> np.ndarray:
+    """Validation accuracy of each run at its last evaluation up to `step`. Shapes: (seeds,)."""
+    return np.array([values[steps <= step][-1] for steps, values in (run.curve("test_accuracy") for run in runs)])
+
+
 def rates(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> str:
-    """Best and final accuracy by learning rate and network, as a Markdown table."""
+    """Accuracy by learning rate and network, after as many steps as all runs have and at best, as a Markdown table."""
     every = sorted({rate for found in sweeps.values() for rate in found})
+    step = common_step(sweeps)
 
     def cells(found: Mapping[float, list[Record]], rate: float) -> tuple[str, str]:
         if rate not in found:
             return "", ""
         lost = [run for run in found[rate] if run.manifest.get("diverged_at") is not None]
-        end = f"diverged at step {lost[0].manifest['diverged_at']:,}" if lost else show(final(found[rate]), 1, 100)
-        return show(best(found[rate]), 1, 100), end
+        highest = show(best(found[rate]), 1, 100)
+        if lost:
+            highest = f"diverged at step {lost[0].manifest['diverged_at']:,}"
+        return show(after(found[rate], step), 1, 100), highest
 
     rows = [(f"{rate:g}", *(cell for found in sweeps.values() for cell in cells(found, rate))) for rate in every]
-    head = (f"{NETWORKS[net]}: {what}" for net in sweeps for what in ("best, %", "at the end, %"))
+    head = (f"{NETWORKS[net]}: {what}" for net in sweeps for what in (f"after {step:,} steps, %", "best, %"))
     return table(("learning rate", *head), rows)
 
 
