@@ -100,6 +100,10 @@ def _inception() -> Iterator[Experiment]:
         # as long as tells them apart; the rate falls with the step, not with the length, so BN-x5 passes here too
         recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=1050)
         yield Experiment(f"inception/bn-x5-but-{label}", recipe, 1, "Section 4.2.1: BN-x5 with this change taken back")
+    recipe = replace(x5, norm=None)
+    yield Experiment("inception/bn-x5-but-bn", recipe, 3, "control for Section 4.2.1: the recipe of BN-x5 without BN")
+    recipe = replace(base, light=x5.light, steps=x5.steps)
+    yield Experiment("inception/inception-light", recipe, 3, "control for Section 4.2.1: one of the changes without BN")
     sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500, 1), ("bn-baseline", (0.1, 0.3, 1, 3), 600, 1))
     for label, rates, steps, runs in sweeps:
         for rate in rates:
