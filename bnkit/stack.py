@@ -211,7 +211,8 @@ def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 
 def accuracy(stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None) -> np.ndarray:
     """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
-    outputs, _ = forward(stack, u, populations=populations)
+    with np.errstate(over="ignore", invalid="ignore"):  # a network about to diverge is wrong, and no reason to warn
+        outputs, _ = forward(stack, u, populations=populations)
     return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
 
 

@@ -53,6 +53,22 @@ def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     assert [finding for rule in rules for finding in rule(chapter)] == []
 
 
+NEVER = {"depth": 0, "batch": 1, "seeds": 0, "width": 0, "steps": 0}  # each parameter of this name needs more
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_chapter_refuses_parameters_out_of_range_and_says_what_is_allowed(name):
+    clean = ROOT / "chapters" / f"{name}.ipynb"
+    cells = [cell for cell in nbformat.read(clean, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    for declared in parameters.read_cell(cells[0].source):
+        bad = NEVER.get(declared.name, -1) if declared.type in ("int", "float") else "something else"
+        with pytest.raises(parameters.ParameterError) as refusal:
+            parameters.dry_run(clean, {declared.name: bad})
+        message = str(refusal.value)
+        assert f"{declared.name}: {bad!r}" in message
+        assert "What is allowed:" in message
+
+
 # --- the rules can tell good from bad --------------------------------------------------------------------------------
 
 

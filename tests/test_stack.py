@@ -300,3 +300,9 @@ def test_an_unknown_place_is_refused():
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="no activation 'swish'; there are: linear, sigmoid, tanh, relu"):
         some("swish")
+
+
+def test_a_network_whose_outputs_overflow_is_wrong_and_warns_nobody():
+    networks = stack.build(3, 4, 6, 2, "relu", False, lambda fan_in, fan_out: 1e7, [0], dtype=np.float32)
+    x = np.ones((5, 3), np.float32)
+    assert 0 <= stack.accuracy(networks, x, np.ones(5, int))[0] <= 1

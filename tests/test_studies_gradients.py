@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import assert_close
 from scipy import integrate, stats
 
 from bnkit import reference, stack
@@ -132,6 +133,22 @@ def test_a_sum_of_normalised_outputs_has_no_gradient():
         assert low <= sizes[0] / sizes[-1] < high, loss
 
 
+def test_first_to_last_by_hand():
+    passed = gradients.Backprop(sizes=None, weights=np.array([[16.0, 1.0, 4.0], [4.0, 1.0, 1.0]]), saturated=None)
+    assert gradients.first_to_last(passed) == 2  # of the norms: 4 / 2 and 2 / 1
+
+
+def test_off_is_symmetric_in_factors():
+    assert_close(gradients.off(np.array([1.0, 3.0]), 4.0), np.log(2))
+    assert_close(gradients.off(np.array([4.0, 12.0]), 4.0), np.log(2))
+
+
+def test_dropout_of_some_networks_only():
+    scale, _ = gradients.dropout(np.random.default_rng(0), np.array([1.0, 0.5]))(0, (2, 100, 100))
+    assert (scale[0] == 1).all()
+    assert set(np.unique(scale[1])) == {np.float32(0), np.float32(2)}
+
+
 def test_dropout_keeps_the_mean():
     scale, shift = gradients.dropout(np.random.default_rng(0), 0.8)(0, (2, 300, 300))
     assert set(np.unique(scale)) == {np.float32(0), np.float32(1.25)}
@@ -150,24 +167,39 @@ def test_the_framework_default_is_that_of_torch():
 
 def test_a_vanished_gradient_leaves_weight_decay_alone():
     decay = next(v for v in gradients.VARIANTS if v.decay)
-    found = gradients.train(decay, (10,), steps=20, seeds=1, width=20)
+    found = gradients.train([decay], (10,), steps=20, seeds=1, width=20)[decay.name]
     assert abs(found.weight_left[0] - (1 - found.rate[0] * decay.decay) ** 20) < 1e-4
-    assert found.accuracy.shape == (1, 1)
+    assert found.accuracy.shape == found.seen.shape == (1, 1)
 
 
 def test_training_picks_the_best_rate():
-    variant = gradients.Variant("", "relu", "He")
-    found = gradients.train(variant, (2,), steps=60, seeds=2, width=20, rates=(1e-4, 0.1, 1e6))
+    variant = gradients.Variant("it", "relu", "He")
+    found = gradients.train([variant], (2,), steps=60, seeds=2, width=20, rates=(1e-4, 0.1, 1e6))["it"]
     assert found.rate.tolist() == [0.1]
     assert found.accuracy.min() > 0.7
 
 
+def test_kinds_that_learn_side_by_side_learn_as_they_would_alone():
+    kinds = [gradients.Variant("plain", "relu", "He"), gradients.Variant("decaying", "relu", "He", decay=0.5)]
+    options = {"depths": (1, 2), "steps": 20, "seeds": 2, "width": 10, "rates": (0.03, 0.1)}
+    together = gradients.train(kinds, **options)
+    assert list(together) == ["plain", "decaying"]
+    for kind in kinds:
+        alone = gradients.train([kind], **options)[kind.name]
+        for one, other in zip(alone, together[kind.name], strict=True):
+            assert_close(one, other)
+    assert (together["decaying"].weight_left < 0.9 * together["plain"].weight_left).all()
+
+
+def test_few_digits_are_learned_by_heart():
+    found = gradients.train(gradients.OVERFITTED[:1], (1,), steps=100, seeds=1, rates=(0.2,), batch=20, examples=20)
+    assert found["neither"].seen.min() == 1 > 0.9 > found["neither"].accuracy.max()
+
+
 def test_deep_sigmoids_train_with_bn_only():
-    with_bn, without = (
-        gradients.train(gradients.Variant("", "sigmoid", "Xavier", norm=norm), (8,), steps=60, seeds=1, width=20)
-        for norm in (True, False)
-    )
-    assert with_bn.accuracy.mean() > 0.6 > 0.2 > without.accuracy.mean()
+    kinds = [gradients.Variant(str(norm), "sigmoid", "Xavier", norm=norm) for norm in (True, False)]
+    found = gradients.train(kinds, (8,), steps=60, seeds=1, width=20)
+    assert found["True"].accuracy.mean() > 0.6 > 0.2 > found["False"].accuracy.mean()
 
 
 def test_settling():

@@ -60,6 +60,13 @@ def test_rotation_turns_counter_clockwise_about_the_centre():
     assert_close(shift.rotate(images, 90), np.rot90(images, 1, (1, 2)).astype(float))
 
 
+def test_the_seven_is_turned_once_for_each_angle():
+    pictures = shift.turned_seven((0, 90))
+    digits = shift.Digits.load()
+    seven = digits.data.test_images[digits.test_labels.tolist().index(7)].astype(float)
+    assert_close(pictures, np.stack([seven, np.rot90(seven)]))
+
+
 def test_turned_digits_are_not_recognised():
     found = shift.covariate_shift(True, (0, 90), seeds=1, steps=60)
     assert found.accuracy.shape == found.hidden_shift.shape == (2, 1)
@@ -158,4 +165,8 @@ def test_following():
     assert all(np.isfinite(values).all() for values in with_bn)
     assert (plain.distribution > 2 * with_bn.distribution).all()
     assert (noisy.distribution.mean() > 1.5 * with_bn.distribution.mean()).all()
+    drift, interference, last = shift.over_rates({"plain": plain, "BN": with_bn})
+    assert_close(drift["BN"], with_bn.distribution.mean(0)[:, 0])
+    assert_close(interference["plain"], plain.gradient.mean(0)[:, 0])
+    assert_close(last["BN"], with_bn.accuracy[2, :, 0])
     assert_close(noisy.accuracy[0], with_bn.accuracy[0])  # equal weights at the start, and no noise when tested

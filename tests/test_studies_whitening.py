@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import assert_close
 
 from bnkit import whitening
 from bnkit.studies import whitening as studies
@@ -27,6 +28,63 @@ def test_images_as_rows():
     assert kept.tolist() == [False, True] + 14 * [False]
     assert pixels.tolist() == [[0], [8]]
     assert studies.pooled(images).tolist() == [[0, 0, 0, 0], [2, 0, 0, 0]]
+
+
+def test_digits_as_rows_and_as_pictures():
+    digits = studies.digits()
+    assert digits.pixels.shape == (1500, digits.kept.sum())
+    assert digits.one_hot.sum(1).tolist() == [1] * 1500
+    assert (digits.one_hot.argmax(1) == digits.data.train_labels).all()
+    shown = digits.pictures(digits.pixels)
+    places = [digits.data.train_labels.tolist().index(label) for label in (0, 1, 3, 4, 5, 7)]
+    assert_close(shown, digits.data.train_images[places].astype(float))
+    assert digits.coarse.shape == (1500, 16)
+    assert digits.bold.min() > 0
+
+
+def test_accuracy_of_a_linear_model_is_that_of_least_squares():
+    digits = studies.digits()
+    x = np.column_stack([digits.pixels, np.ones(1500)])
+    solution = np.linalg.lstsq(x, digits.one_hot, rcond=None)[0]
+    test = digits.data.test_images.reshape(-1, 64)[:, digits.kept]
+    expected = np.mean((np.column_stack([test, np.ones(len(test))]) @ solution).argmax(1) == digits.data.test_labels)
+    found = studies.descents(digits.pixels, digits.one_hot, {"ZCA": whitening.zca}, 1)["ZCA"]
+    assert digits.accuracy(found, whitening.zca) == expected > 0.9
+
+
+def test_a_descent_in_words():
+    descent = studies.Descent(1234.4, np.array([1.0, 0.5, 0.1]), np.zeros((1, 1)))
+    assert descent.told(0.5) == ("1,234", "1")
+    assert descent.told(0.01) == ("1,234", "more than 2")
+
+
+def test_unchanged_changes_nothing():
+    x = rng().normal(size=(5, 3))
+    assert_close(studies.unchanged(x)(x), x)
+
+
+def test_a_refusal_is_quoted_and_a_batch_that_is_whitened_is_none():
+    assert "has rank 4 and cannot be inverted" in studies.refused(rng().normal(size=(5, 6)))
+    with pytest.raises(AssertionError, match=r"shape \(60, 6\) was whitened"):
+        studies.refused(rng().normal(size=(60, 6)))
+
+
+def test_axes_after_newton_schulz():
+    x = studies.correlated(200, 6, 100, rng())
+    shares, variances = studies.whitened_axes(x, (0, 30))
+    assert_close(shares, np.geomspace(1, 0.01, 6) / np.geomspace(1, 0.01, 6).sum())
+    assert_close(variances[0], shares)
+    assert_close(variances[30], np.ones(6))
+    steps = studies.iterations_to_white(x)
+    whole, less = (studies.far_from_white(whitening.newton_schulz(x, k)(x)) for k in (steps, steps - 1))
+    assert whole < 1e-8 <= less
+
+
+def test_the_two_forms_of_newtons_iteration_part():
+    coupled, printed = studies.both_newtons(studies.digits().coarse, (3, 60))
+    assert coupled[3] == pytest.approx(printed[3])
+    assert coupled[60] < 1e-8
+    assert not printed[60] < 1
 
 
 def test_descent_is_gradient_descent():
@@ -88,7 +146,7 @@ def test_rank():
 
 def test_operations_grow_as_the_cube_and_the_clock_agrees():
     wide, narrow = (studies.operations(d, m=1) for d in (20_000, 10_000))
-    assert [round(np.log2(wide[name] / narrow[name])) for name in ("standardise", "newton_schulz", "zca")] == [1, 3, 3]
+    assert [round(np.log2(wide[name] / narrow[name])) for name in ("standardised", "Newton–Schulz", "ZCA")] == [1, 3, 3]
     assert studies.slowdown(256, 16, rng(), repeats=3) > 3
 
 

@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, StrMethodFormatter
-from PIL import Image
+from matplotlib.ticker import FixedLocator, Formatter, LogLocator, NullLocator, StrMethodFormatter
 
 from bnkit import paths
 
@@ -43,14 +42,11 @@ class Drawing(Figure):
     def png(self) -> bytes:
         """The figure as the bytes of a PNG file."""
         buffer, dpi = io.BytesIO(), self.dpi
+        self.dpi = 200
         with style.context(paths.STYLE):
-            # ``savefig`` would draw everything twice, the first time for the layout alone
-            self.dpi = 200
-            canvas = FigureCanvasAgg(self)
-            canvas.draw()
-            self.dpi = dpi
-        # the background is opaque: without the fourth channel the file is smaller and sooner packed
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, format="png")
+            # ``savefig`` would draw twice, for layouts that need it; this one is found before anything is drawn.
+            FigureCanvasAgg(self).print_png(buffer, metadata={"Software": None})
+        self.dpi = dpi
         return buffer.getvalue()
 
 
@@ -108,21 +104,36 @@ def label_end(axes: Axes, x, y, text: str, colour: str, *, dx: float = 5, dy: fl
     )
 
 
+class Powers(Formatter):
+    """Tick labels in plain text: 0.01 or 100 where the axis spans no more than 0.001 to 10,000, else 10⁻² or 10²."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        low, high = sorted(self.axis.get_view_interval())
+        exponent = round(float(np.log10(value))) if value > 0 else 0
+        plain = (low >= 1e-3 and high <= 1e4) or exponent in (0, 1)
+        if plain or not np.isclose(value, 10.0**exponent, atol=0):
+            return f"{value:g}"
+        return "10" + str(exponent).translate(_RAISED)
+
+
+class Decades(LogLocator):
+    """At most seven ticks at powers of ten, one, two, five, ten, twenty or fifty decades apart."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        decades = abs(float(np.log10(vmax / vmin)))
+        step = next(step for step in (1, 2, 5, 10, 20, 50) if decades / step < 7 or step == 50)
+        self.set_params(base=10.0**step)
+        return super().tick_values(vmin, vmax)
+
+
 def powers(axis: Axis) -> None:
-    """Label a logarithmic axis with plain text, 0.1 or 10⁻⁵, at powers of ten only.
+    """Ticks of a logarithmic axis at ``Decades`` only, labelled in the manner of ``Powers``.
 
     Without mathematical typesetting and a tick at 2, 3, ... 9 a figure takes half the time to draw.
     """
-    axis.set_major_formatter(FuncFormatter(power_of_ten))
+    axis.set_major_locator(Decades())
+    axis.set_major_formatter(Powers())
     axis.set_minor_locator(NullLocator())
-
-
-def power_of_ten(value: float, _position: int = 0) -> str:
-    """`value` as a tick label: plain between 0.01 and 1000 and where it is no power of ten, else 10⁻⁵."""
-    exponent = round(float(np.log10(value))) if value > 0 else 0
-    if -2 <= exponent <= 3 or not np.isclose(value, 10.0**exponent, atol=0):
-        return f"{value:g}"
-    return "10" + str(exponent).translate(_RAISED)
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from bnkit.plots import (
     HIGHLIGHT,
@@ -17,7 +16,9 @@ from bnkit.plots import (
     band,
     figure,
     label_end,
+    powers,
     styled,
+    ticks,
 )
 
 NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
@@ -40,39 +41,71 @@ def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Dra
 
 
 @styled
-def profiles(
-    without: Mapping[str, Mapping[str, np.ndarray]], with_bn: Mapping[str, Mapping[str, np.ndarray]] | None = None
-) -> Drawing:
+def profiles(kinds: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
     """Gradient norm at each layer over that at the last; a panel for each activation, a line for each initialisation.
 
-    Shapes: squared norms, (seeds, depth). With `with_bn` the networks without BN are drawn thin, for comparison.
+    Shapes: squared norms, (seeds, depth).
     """
-    drawing, panels = figure(1, len(without), width=9, height=3.6, sharey=True)
-    for axes, (activation, inits) in zip(panels, without.items(), strict=True):
+    drawing, panels = figure(1, len(kinds), width=9, height=3.6, sharey=True)
+    for axes, (activation, inits) in zip(panels, kinds.items(), strict=True):
         for line, (init, sizes) in zip(LINES, inits.items(), strict=True):
-            layers = np.arange(1, sizes.shape[1] + 1)
-            if with_bn:
-                axes.plot(layers, _relative(sizes).mean(0), color=WITHOUT_BN, linestyle=line, linewidth=0.8, alpha=0.6)
-                band(axes, layers, _relative(with_bn[activation][init]), WITH_BN, linestyle=line)
-            else:
-                band(axes, layers, _relative(sizes), WITHOUT_BN, linestyle=line, label=init)
+            band(axes, _layers(sizes), _relative(sizes), WITHOUT_BN, linestyle=line, label=init)
         axes.set(title=NAMES[activation], xlabel="layer (loss: on the right)", yscale="log")
-    low, high = np.log10(panels[0].get_ylim())
-    decades = next(step for step in (1, 2, 5, 10, 20, 50) if (high - low) / step < 7 or step == 50)
-    panels[0].yaxis.set_major_locator(LogLocator(10.0**decades))
-    panels[0].yaxis.set_minor_locator(NullLocator())
+    powers(panels[0].yaxis)
     panels[0].set_ylabel("gradient norm,\nlast layer = 1")
-    if with_bn:
-        panels[0].plot([], [], color=WITH_BN, label="with BN")
-        panels[0].plot([], [], color=WITHOUT_BN, linewidth=0.8, label="without")
-        panels[0].legend(loc="lower right")
-    else:
-        panels[-1].legend(loc="lower right", title="initialisation", title_fontsize=10, handlelength=3)
+    panels[-1].legend(loc="lower right", title="initialisation", title_fontsize=10, handlelength=3)
+    return drawing
+
+
+@styled
+def cure_and_cost(
+    without: Mapping[str, Mapping[str, np.ndarray]], with_bn: Mapping[str, Mapping[str, np.ndarray]], steady: np.ndarray
+) -> Drawing:
+    """Gradient norms at each layer, over that at the last, of all networks (left) and of those with BN, larger (right).
+
+    Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the network without BN
+    that the right panel shows for comparison, ReLU with He's initialisation.
+    """
+    drawing, (left, right) = figure(1, 2, width=9, height=4)
+    for inits in without.values():
+        for line, sizes in zip(LINES, inits.values(), strict=True):
+            left.plot(_layers(sizes), _relative(sizes).mean(0), color=WITHOUT_BN, linestyle=line, linewidth=1)
+    ends = {}
+    for activation, inits in with_bn.items():
+        for sizes in inits.values():
+            left.plot(_layers(sizes), _relative(sizes).mean(0), color=WITH_BN)
+            band(right, _layers(sizes), _relative(sizes), ACTIVATION[activation])
+        ends[f"{NAMES[activation]}, BN"] = (_relative(sizes)[:, 0].mean(), ACTIVATION[activation])
+    band(right, _layers(steady), _relative(steady), WITHOUT_BN, linestyle="dashed")
+    ends["ReLU, no BN"] = (_relative(steady)[:, 0].mean(), WITHOUT_BN)
+    place = 0.0
+    apart = (max(end for end, _ in ends.values()) / min(end for end, _ in ends.values())) ** 0.08
+    for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1][0]):  # from below, none on another
+        place = max(end, place * apart)
+        right.annotate(name, (1, place), (-6, 0), textcoords="offset points", ha="right", va="center", color=colour)
+    left.plot([], [], color=WITHOUT_BN, linewidth=1, label="without BN, nine kinds")
+    left.plot([], [], color=WITH_BN, label="with BN, all of them")
+    left.legend(loc="lower right", labelcolor="linecolor")
+    for axes, title in ((left, "what BN cures"), (right, "what it costs")):
+        axes.set(title=title, xlabel="layer (loss: on the right)", yscale="log")
+        powers(axes.yaxis)
+    left.set_ylabel("gradient norm, last layer = 1")
+    _room_for_labels(right, steady.shape[1], 0.5)
     return drawing
 
 
 def _relative(sizes: np.ndarray) -> np.ndarray:
     return np.sqrt(sizes / sizes[:, -1:])
+
+
+def _layers(sizes: np.ndarray) -> np.ndarray:
+    return np.arange(1, sizes.shape[1] + 1)
+
+
+def _room_for_labels(axes: Axes, layers: int, share: float) -> None:
+    """Leave `share` of the width of all layers free on the left, without ticks, for labels."""
+    axes.set_xlim(1 - share * layers, None)
+    axes.set_xticks([1, *range(10, layers + 1, 10 if layers > 10 else 5)])
 
 
 @styled
@@ -94,24 +127,30 @@ def edge(
         ylabel="growth per layer of the\nsquared gradient norm",
         ylim=(2e-3, 60),
     )
-    _ticks(axes.xaxis, [0.25, 0.5, 1, 2, 4])
+    ticks(axes.xaxis, [0.25, 0.5, 1, 2, 4])
+    powers(axes.yaxis)
     axes.text(fine[0], 1.25, "explodes", color=NEUTRAL, va="bottom")
     axes.text(fine[0], 0.8, "vanishes", color=NEUTRAL, va="top")
     return drawing
 
 
 @styled
-def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Drawing:
+def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ends: Sequence[str]) -> Drawing:
     """Growth per layer against the share of saturated units, one panel for each activation, one line for each route.
 
-    Shapes: a route is (share, growth), (n,) each.
+    Shapes: a route is (share, growth), (n, seeds) each: points for seeds, a line for the mean. `ends` says what the
+    last point of each route is.
     """
     drawing, panels = figure(1, len(routes), width=8.4, height=3.6, sharey=True)
     for axes, (activation, lines) in zip(panels, routes.items(), strict=True):
         axes.axhline(1, color=NEUTRAL, linewidth=1)
-        for (name, (share, growth)), colour in zip(lines.items(), (SERIES[5], HIGHLIGHT), strict=True):
-            axes.plot(100 * share, growth, "o-", color=colour, markersize=4, label=name)
+        for (name, (share, growth)), colour, end in zip(lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True):
+            axes.plot(100 * share.mean(1), growth.mean(1), color=colour, label=name)
+            axes.plot(100 * share, growth, "o", color=colour, markersize=4)
+            place = (100 * share[-1].mean(), growth[-1].mean())
+            axes.annotate(end, place, (-5, 7), textcoords="offset points", ha="right", va="center", color=colour)
         axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
+    powers(panels[0].yaxis)
     panels[0].set_ylabel("growth per layer of the\nsquared gradient norm")
     panels[0].legend(loc="lower left", labelcolor="linecolor")
     return drawing
@@ -136,8 +175,8 @@ def batch_sizes(
         xlabel="examples in a mini-batch, B",
         ylabel="growth per layer of the\nsquared gradient norm",
     )
-    _ticks(axes.xaxis, batches)
-    _ticks(axes.yaxis, [1, 1.2, 1.5, 2, 2.5])
+    ticks(axes.xaxis, batches)
+    ticks(axes.yaxis, [1, 1.2, 1.5, 2, 2.5])
     return drawing
 
 
@@ -152,7 +191,7 @@ def depths(depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Ma
             band(axes, depths, 100 * accuracy.T, colour, label=name, marker="o", markersize=4, linestyle=line)
         axes.axhline(10, color=NEUTRAL, linewidth=1)
         axes.set(title=title, xscale="log", xlabel="hidden layers", ylim=(-1, 102))
-        _ticks(axes.xaxis, depths)
+        ticks(axes.xaxis, depths)
     panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
     panels[0].set_ylabel("test accuracy in %")
     handles, names = panels[0].get_legend_handles_labels()  # the same colours mean the same on the right
@@ -164,7 +203,7 @@ def depths(depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Ma
 def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
     """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n, seeds, depth)."""
     drawing, axes = figure(height=3.6)
-    layers = np.arange(1, sizes.shape[2] + 1)
+    layers = _layers(sizes[0])
     for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):
         colour = (WITH_BN, SERIES[2], SERIES[3], SERIES[4])[index % 4]
         band(axes, layers, np.sqrt(size), colour)
@@ -177,15 +216,7 @@ def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
             va="center",
             color=colour,
         )
-    axes.set(
-        yscale="log", xlabel="layer (loss: on the right)", ylabel="gradient norm", xlim=(-0.28 * len(layers), None)
-    )
-    axes.xaxis.set_major_locator(FixedLocator([1, *range(10, len(layers) + 1, 10)]))
+    axes.set(yscale="log", xlabel="layer (loss: on the right)", ylabel="gradient norm")
+    powers(axes.yaxis)
+    _room_for_labels(axes, len(layers), 0.28)
     return drawing
-
-
-def _ticks(axis: Axes, places: Sequence[float]) -> None:
-    """Ticks at `places` only, written as plain numbers: a logarithmic axis over two octaves has no good ones itself."""
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))

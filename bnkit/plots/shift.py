@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from bnkit.plots import (
     HIGHLIGHT,
@@ -18,7 +18,9 @@ from bnkit.plots import (
     band,
     figure,
     label_end,
+    powers,
     styled,
+    ticks,
 )
 
 COLOUR = {"without BN": WITHOUT_BN, "with BN": WITH_BN, "noisy BN": HIGHLIGHT}
@@ -44,6 +46,7 @@ def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor
             place = max(ends[network], place * 10**0.5)
             label_end(axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN)
         axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, 5))
+        powers(axes.yaxis)
     axes_list[0].set_ylabel("relative change of the\npre-activations")
     axes_list[0].plot([], [], color=WITHOUT_BN, label="without BN")
     axes_list[0].plot([], [], color=WITH_BN, label="with BN")
@@ -93,17 +96,17 @@ def rotation(angles: Sequence[float], pictures: np.ndarray, rotated: Mapping) ->
     left.axhline(10, color=NEUTRAL, linewidth=1)
     left.text(angles[-1], 8, "chance", color=NEUTRAL, va="top", ha="right", fontsize=9)
     width = 0.9 * (angles[-1] - angles[0]) / len(angles)
+    for angle, picture in zip(angles, pictures, strict=True):  # above the curves, each over its angle
+        left.imshow(
+            picture, cmap="gray_r", extent=(angle - width / 2, angle + width / 2, 108, 127), aspect="auto", zorder=2
+        )
     left.set(
         xlabel="rotation of the test images in degrees",
         ylabel="test accuracy in %",
         xlim=(angles[0] - width / 2, angles[-1] + width / 2),
-        ylim=(0, 142),
+        ylim=(0, 130),
     )
     left.set_yticks(range(0, 101, 20))
-    for angle, picture in zip(angles, pictures, strict=True):
-        box = left.inset_axes((angle - width / 2, 108, width, 30), transform=left.transData)
-        box.imshow(picture, cmap="gray_r")
-        box.set_axis_off()
     left.legend(loc="upper right", bbox_to_anchor=(1, 0.72), labelcolor="linecolor")
     right.set(xlabel="rotation in degrees", ylabel="distance from upright,\nin standard deviations")
     for axes in (left, right):
@@ -139,9 +142,7 @@ def over_rates(rates: Sequence[float], followed: Mapping) -> Drawing:
             band(axes, rates, values.T, COLOUR[name], label=name, marker="o", markersize=4)
     for axes in panels:
         axes.set(xlabel="learning rate", xscale="log")
-        axes.xaxis.set_major_locator(FixedLocator(list(rates)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ticks(axes.xaxis, rates)
     panels[2].legend(loc="lower center", labelcolor="linecolor")
     return drawing
 
@@ -150,6 +151,7 @@ def _three_panels() -> tuple[Drawing, np.ndarray]:
     drawing, panels = figure(1, 3, width=9.6, height=3.5)
     apart = "distance between looks,\nin standard deviations"
     panels[0].set(title="distribution moves", ylabel=apart, yscale="log")
+    powers(panels[0].yaxis)
     panels[1].set(title="gradient changes", ylabel="‖G − G'‖ / ‖G‖", ylim=(0, 1))
     panels[2].set(title="result", ylabel="test accuracy in %", ylim=(0, 102))
     return drawing, panels
@@ -161,30 +163,31 @@ def _three_panels() -> tuple[Drawing, np.ndarray]:
 @styled
 def columns(loaded: Sequence, unit: float) -> Drawing:
     """Columns at their critical load; the first panel shows one below it. `loaded` are ``buckling.Column`` values."""
-    drawing, panels = figure(1, len(loaded) + 1, width=8.4, height=4.2, sharey=True)
+    drawing, axes = figure(width=8.4, height=4.2)
     straight = loaded[0]._replace(shape=0 * loaded[0].shape, load=0.5 * loaded[0].load)
-    for axes, column, letter in zip(panels, [straight, *loaded], "abcdefg", strict=False):
-        _column(axes, column)
-        load = f"P = {column.load / unit:.2f} P₀"
-        axes.set_title(f"{letter}) {load}" + ("\n    still straight" if column is straight else "\n    buckled"))
+    for place, (column, letter) in enumerate(zip([straight, *loaded], "abcdefg", strict=False)):
+        _column(axes, column, 0.6 * place)
+        state = "still straight" if column is straight else "buckled"
+        axes.text(0.6 * place, 1.3, f"{letter}) P = {column.load / unit:.2f} P₀\n{state}", ha="center")
+    axes.set(xlim=(-0.3, 0.6 * len(loaded) + 0.3), ylim=(-0.08, 1.45))
+    axes.set_axis_off()
     return drawing
 
 
-def _column(axes: Axes, column) -> None:
+def _column(axes: Axes, column, x: float) -> None:
+    """One column whose hinges are at `x`."""
     wide = 0.16
-    axes.plot([0, 0], [0, 1], color=NEUTRAL, linewidth=1, linestyle="dotted")
-    axes.plot(wide * column.shape, column.height, color=SERIES[0], linewidth=4, solid_capstyle="butt")
+    axes.plot([x, x], [0, 1], color=NEUTRAL, linewidth=1, linestyle="dotted")
+    axes.plot(x + wide * column.shape, column.height, color=SERIES[0], linewidth=4, solid_capstyle="butt")
     for height in column.supports:  # a wedge from either side: the column can turn there, but not move
         for side in (-1, 1):
-            tip, back = side * 0.025, side * 0.11
+            tip, back = x + side * 0.025, x + side * 0.11
             wedge = [(tip, height), (back, height + 0.03), (back, height - 0.03)]
             axes.add_patch(Polygon(wedge, color=HIGHLIGHT))
-    axes.add_patch(Polygon([(0, 0), (-0.06, -0.06), (0.06, -0.06)], color=THEORY))
-    axes.plot([0, 0], [0, 1], "o", color=THEORY, markersize=6)
-    axes.annotate("", (0, 1.02), xytext=(0, 1.2), arrowprops={"arrowstyle": "-|>", "color": THEORY, "linewidth": 2})
-    axes.text(0.03, 1.15, "P", color=THEORY)
-    axes.set(xlim=(-0.3, 0.3), ylim=(-0.08, 1.22))
-    axes.set_axis_off()
+    axes.add_patch(Polygon([(x, 0), (x - 0.06, -0.06), (x + 0.06, -0.06)], color=THEORY))
+    axes.plot([x, x], [0, 1], "o", color=THEORY, markersize=6)
+    axes.annotate("", (x, 1.02), xytext=(x, 1.2), arrowprops={"arrowstyle": "-|>", "color": THEORY, "linewidth": 2})
+    axes.text(x + 0.03, 1.12, "P", color=THEORY)
 
 
 @styled
@@ -205,7 +208,6 @@ def amplifications(
         name = f"{supports or 'no'} support{'s' if supports > 1 else ''}"
         axes.text(critical / unit, 47, name, color=colour, ha="center", va="bottom")
     axes.set(yscale="log", ylim=(0.9, 45), xlabel="load P, in units of P₀ = π² EI / L²", ylabel="crookedness grows by")
-    axes.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 40]))
-    axes.yaxis.set_minor_locator(NullLocator())
+    ticks(axes.yaxis, [1, 2, 5, 10, 20, 40])
     axes.yaxis.set_major_formatter(StrMethodFormatter("× {x:g}"))
     return drawing

@@ -17,7 +17,9 @@ from bnkit.plots import (
     Drawing,
     figure,
     label_end,
+    powers,
     styled,
+    ticks,
 )
 
 COLOURS = {
@@ -27,6 +29,9 @@ COLOURS = {
     "ZCA": HIGHLIGHT,
     "Newton–Schulz": NEUTRAL,
 }
+
+
+COUNTED = ("standardised", "Newton–Schulz", "ZCA")  # whose operations ``price`` shows
 
 
 @styled
@@ -41,7 +46,7 @@ def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
         axes.axvline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_title(name)
         axes.set_aspect("equal")
-        reach = np.abs(batch).max() * 1.05
+        reach = 4.4 if name != "raw" else np.abs(batch).max() * 1.05  # of unit variance: to be compared
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="feature 1")
     panels[0].set_ylabel("feature 2")
     return drawing
@@ -57,21 +62,25 @@ def _ellipse(axes: Axes, batch: np.ndarray) -> None:
 @styled
 def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray]) -> Drawing:
     """One row per name: images (k, h, w), each row in its own grey scale, and at the right the correlations (d, d)."""
-    count = len(next(iter(rows.values())))
-    drawing, panels = figure(
-        len(rows), count + 1, width=8.2, height=1.35 * len(rows), gridspec_kw={"width_ratios": [1] * count + [1.25]}
-    )
-    for line, (name, images) in zip(panels, rows.items(), strict=True):
+    images_of, edge = len(next(iter(rows.values()))), 0.92  # of a picture, where a place is 1 wide
+    drawing, axes = figure(width=8.2, height=1.02 * len(rows))
+    for row, (name, images) in enumerate(rows.items()):
         low, high = np.percentile(images, (1, 99))
-        for axes, image in zip(line, images, strict=False):
-            axes.imshow(image, cmap="gray", vmin=low, vmax=high)
-        matrix = line[-1].imshow(correlations[name], cmap="RdBu_r", vmin=-1, vmax=1)
-        line[0].set_ylabel(name)
-        for axes in line:
-            axes.set(xticks=[], yticks=[])
-            axes.grid(False)
-    panels[0, -1].set_title("correlations")
-    drawing.colorbar(matrix, ax=panels[:, -1], ticks=[-1, 0, 1], shrink=0.5)
+        for place, image in enumerate(images):
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=(place, place + edge, -row - edge, -row))
+        place = images_of + 0.3
+        matrix = axes.imshow(
+            correlations[name], cmap="RdBu_r", vmin=-1, vmax=1, extent=(place, place + edge, -row - edge, -row)
+        )
+    axes.set(xlim=(0, place + edge), ylim=(-len(rows), 0.05))
+    axes.set_yticks([-row - edge / 2 for row in range(len(rows))], rows)
+    axes.set_xticks([images_of / 2, place + edge / 2], ["six digits", "correlations"])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    drawing.colorbar(matrix, ax=axes, ticks=[-1, 0, 1], shrink=0.5, label="correlation")
     return drawing
 
 
@@ -82,10 +91,12 @@ def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
     for axes, (title, curves) in zip(panels, problems.items(), strict=True):
         for name, excess in curves.items():
             shown = np.maximum(excess, 1e-9)
-            axes.loglog(np.arange(len(shown)) + 1, shown, color=COLOURS[name], label=name)
+            axes.plot(np.arange(len(shown)), shown, color=COLOURS[name], label=name)
         axes.axhline(1e-2, color=THEORY, linestyle=":", linewidth=1)
-        axes.minorticks_off()
-        axes.set(title=title, xlabel="gradient steps + 1", ylim=(1e-6, 2))
+        axes.set_xscale("symlog", linthresh=1)  # step 0 is there, too
+        axes.set(title=title, xlabel="gradient steps", yscale="log", ylim=(1e-6, 2), xlim=(0, 1.3 * len(shown)))
+        ticks(axes.xaxis, [0, *(10**k for k in range(int(np.log10(len(shown) - 1)) + 1))])
+        powers(axes.yaxis)
     panels[0].set_ylabel("excess training loss, start = 1")
     panels[0].text(
         0.12, 1.2e-2, "one percent", color=THEORY, fontsize=9, ha="left", transform=panels[0].get_yaxis_transform()
@@ -109,8 +120,8 @@ def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Dra
             column[1].plot(steps, loss, color=colour, linewidth=3 if colour == WRONG else 1.2)
         column[0].set_title(title)
         column[1].set(xlabel="gradient steps", ylim=(0, 1.3 * max(loss.max() for _, loss in drifts.values())))
-    panels[0, 0].set_ylabel("bias $b$")
-    panels[0, 1].set_ylabel("weight $w$")
+    panels[0, 0].set_ylabel("bias b")
+    panels[0, 1].set_ylabel("weight w")
     for axes in panels[1]:
         axes.set_ylabel("loss")
     panels[0, 0].legend(loc="upper left", bbox_to_anchor=(0, 1.04))
@@ -118,24 +129,26 @@ def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Dra
 
 
 @styled
-def price(sizes: Sequence[int], ranks: Sequence[int], d: int, costs: Mapping[str, Mapping[int, float]]) -> Drawing:
-    """Left: rank of the covariance of a batch against its size. Right: operations per batch against the features."""
+def price(ranks: Mapping[int, int], d: int, widths: Sequence[int], costs: Mapping[str, Sequence[float]]) -> Drawing:
+    """Left: rank of the covariance of a batch against its size. Right: operations per batch against the features.
+
+    `ranks` maps a batch size to the rank found; `costs` has a number for each of `widths`.
+    """
     drawing, (left, right) = figure(1, 2, width=8.6, height=3.7)
-    left.plot([1, d + 1, max(sizes)], [0, d, d], color=THEORY, linestyle=":", label="min(m − 1, d)")
-    left.plot(sizes, ranks, "o", color=HIGHLIGHT, label="measured")
+    left.plot([1, d + 1, max(ranks)], [0, d, d], color=THEORY, linestyle=":", label="min(m − 1, d)")
+    left.plot(list(ranks), list(ranks.values()), "o", color=HIGHLIGHT, label="measured")
     left.axvspan(0, d + 1, color=WRONG, alpha=0.08, linewidth=0)
     left.text(0.06 * d, 0.95 * d, "cannot be inverted", color=WRONG)
-    left.set(title=f"rank, {d} features", xlabel="examples in the batch $m$", ylabel="rank of the covariance")
-    left.set(xlim=(0, max(sizes) + 4), ylim=(0, d * 1.1))
+    left.set(title=f"rank, {d} features", xlabel="examples in the batch, m", ylabel="rank of the covariance")
+    left.set(xlim=(0, max(ranks) + 4), ylim=(0, d * 1.1))
     left.legend(loc="lower right")
-    for name, operations in costs.items():
-        widths, counts = zip(*operations.items(), strict=True)
-        right.loglog(widths, counts, color=COLOURS[name], base=2)
-        right.set_yscale("log")
+    for name, counts in costs.items():
+        right.plot(widths, counts, color=COLOURS[name])
         label_end(right, widths, counts, name, COLOURS[name])
-    right.set(title="operations per batch", xlabel="features $d$", ylabel="additions and multiplications")
-    right.set_xticks(widths, map(str, widths))
-    right.minorticks_off()
+    right.set(title="operations per batch", xlabel="features, d", ylabel="additions and multiplications")
+    right.set(xscale="log", yscale="log")
+    ticks(right.xaxis, widths)
+    powers(right.yaxis)
     return drawing
 
 
@@ -146,24 +159,25 @@ def derivative(gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.nd
     Shapes: `gaps`, `formula` and each of `rates` (g,); `errors`: name -> (gaps, relative errors), NaN where it failed.
     """
     drawing, (left, right) = figure(1, 2, width=8.6, height=3.8)
-    left.loglog(gaps, formula, color=THEORY, linestyle=":", linewidth=3)
+    left.plot(gaps, formula, color=THEORY, linestyle=":", linewidth=3)
     for name, rate in rates.items():
-        left.loglog(gaps, rate, "o-", color=COLOURS[name], markersize=4)
+        left.plot(gaps, rate, "o-", color=COLOURS[name], markersize=4)
         left.annotate(
             name, (gaps[7], rate[7]), xytext=(-8, 9), textcoords="offset points", color=COLOURS[name], ha="right"
         )
     left.annotate("∝ 1 / gap", (gaps[4], formula[4]), xytext=(8, -14), textcoords="offset points", color=THEORY)
     left.set(title="speed of the whitening matrix", ylabel="change per change of covariance")
     for colour, (name, (where, error)) in zip((WRONG, HIGHLIGHT), errors.items(), strict=True):
-        right.loglog(where, error, "o-", color=colour, markersize=4, label=name)
+        right.plot(where, error, "o-", color=colour, markersize=4, label=name)
         for gap in np.asarray(where)[np.isnan(error)]:
             right.annotate("NaN", (gap, 2), ha="center", color=colour, fontsize=9)
     right.axhline(1, color=NEUTRAL, linewidth=0.8)
     right.set(title="ZCA's derivative, float32", ylabel="relative error", ylim=(1e-8, 1e3))
     right.legend(loc="upper left")
     for axes in (left, right):
-        axes.set(xlabel="gap between eigenvalues")
-        axes.minorticks_off()
+        axes.set(xlabel="gap between eigenvalues", xscale="log", yscale="log")
+        powers(axes.xaxis)
+        powers(axes.yaxis)
         axes.invert_xaxis()
     return drawing
 
@@ -174,11 +188,13 @@ def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Dr
     drawing, axes = figure(height=3.8)
     shades = np.linspace(0.25, 1, len(variances))
     for shade, (iterations, variance) in zip(shades, variances.items(), strict=True):
-        axes.loglog(shares, variance, "o-", color=HIGHLIGHT, alpha=shade, markersize=3)
+        axes.plot(shares, variance, "o-", color=HIGHLIGHT, alpha=shade, markersize=3)
         label_end(axes, shares, variance, f"{iterations} iterations", THEORY)
     axes.axhline(1, color=THEORY, linestyle=":", linewidth=1)
     axes.set(xlabel="share of the axis in the total variance", ylabel="its variance afterwards")
-    axes.minorticks_off()
+    axes.set(xscale="log", yscale="log")
+    powers(axes.xaxis)
+    powers(axes.yaxis)
     axes.invert_xaxis()
     return drawing
 
@@ -189,12 +205,12 @@ def disturbance(sizes: Sequence[int], curves: Mapping[str, np.ndarray]) -> Drawi
     drawing, axes = figure(height=3.9)
     sizes = np.asarray(sizes)
     for name, curve in curves.items():
-        axes.loglog(sizes, curve, "o-", color=COLOURS[name], markersize=4, base=2)
-        axes.set_yscale("log")
+        axes.plot(sizes, curve, "o-", color=COLOURS[name], markersize=4)
         label_end(axes, sizes, curve, name, COLOURS[name], dy={"standardised": 6, "Newton–Schulz": -6}.get(name, 0))
     axes.plot(sizes, 0.7 * curves["standardised"][0] * (sizes / sizes[0]) ** -0.5, color=THEORY, linestyle=":")
     axes.text(sizes[1], 0.5 * curves["standardised"][1], "slope −1/2", color=THEORY, fontsize=9)
-    axes.set(xlabel="examples in the mini-batch $m$", ylabel="spread of one example's output")
-    axes.set_xticks(sizes, map(str, sizes))
-    axes.minorticks_off()
+    axes.set(xlabel="examples in the mini-batch, m", ylabel="spread of one example's output,\nin standard deviations")
+    axes.set(xscale="log", yscale="log")
+    ticks(axes.xaxis, sizes)
+    powers(axes.yaxis)
     return drawing

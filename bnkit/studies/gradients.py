@@ -7,6 +7,7 @@ that its own factor differs, once, from that of all others.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ INITS = {
     "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,  # He et al. 2015
     "framework": lambda fan_in, fan_out: (1 / (3 * fan_in)) ** 0.5,  # what torch.nn.Linear draws, if not told otherwise
 }
+EXAMPLES = {"sigmoid, Xavier": ("sigmoid", "Xavier"), "ReLU, small": ("relu", "small")}  # starved unequally, and alike
 SATURATED = 0.1  # a unit is called saturated for an example when its slope is below this share of the largest slope
 
 
@@ -90,16 +92,28 @@ def measure(activation: str, init: str | float, **options) -> np.ndarray:
 
 
 def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[np.ndarray, np.ndarray]:
-    """Saturated share and growth per layer, means over seeds, for several settings of ``backpropagate``: (n,) each."""
+    """Saturated share and growth per layer for several settings of ``backpropagate``: (n, seeds) each."""
     passes = [backpropagate(activation, **setting, **options) for setting in settings]
-    return np.array([each.saturated.mean() for each in passes]), np.array(
-        [growth(each.sizes).mean() for each in passes]
-    )
+    return np.array([each.saturated for each in passes]), np.array([growth(each.sizes) for each in passes])
 
 
-def dropout(generator: np.random.Generator, keep: float) -> stack.Disturbance:
-    """Dropout as training does it: an output is kept with probability `keep`, and then divided by it."""
-    return lambda layer, shape: ((generator.random(shape, np.float32) < keep) / np.float32(keep), 0.0)
+def first_to_last(passed: Backprop) -> float:
+    """Norm of the weight gradient of layer 1 over that of the last layer, mean over seeds."""
+    return float(np.sqrt(passed.weights[:, 0] / passed.weights[:, -1]).mean())
+
+
+def off(measured: np.ndarray, expected: float) -> float:
+    """How far the mean of a measured growth is from the expected one: the size of the logarithm of their ratio."""
+    return abs(float(np.log(np.mean(measured) / expected)))
+
+
+def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> stack.Disturbance:
+    """Dropout as training does it: an output is kept with probability `keep`, and then divided by it.
+
+    `keep` is one number or one for each network, where 1 keeps all.
+    """
+    share = np.reshape(np.float32(keep), (-1, 1, 1))
+    return lambda layer, shape: ((generator.random(shape, np.float32) < share) / share, 0.0)
 
 
 # Theory: integrals over a Gaussian, for layers of infinite width
@@ -183,11 +197,22 @@ VARIANTS = (
 )
 
 
+PLAIN = next(variant for variant in VARIANTS if variant.name == "ReLU, He")
+# Networks that learn a hundred digits by heart, and two remedies for that
+OVERFITTED = (
+    Variant("neither", "relu", "He"),
+    Variant("Dropout", "relu", "He", keep=0.8),
+    Variant("weight decay", "relu", "He", decay=0.03),
+)
+
+
 class Trained(NamedTuple):
-    """Networks after a short training on digits, each at the best of several learning rates."""
+    """Networks after a short training on digits, each kind at the best of several learning rates for each depth."""
 
     accuracy: np.ndarray
     """Test accuracy, (depths, seeds)."""
+    seen: np.ndarray
+    """Accuracy on the training images, without Dropout, (depths, seeds)."""
     rate: np.ndarray
     """The learning rate with the best mean accuracy on training images, (depths,)."""
     weight_left: np.ndarray
@@ -195,44 +220,62 @@ class Trained(NamedTuple):
 
 
 def train(
-    variant: Variant,
+    variants: Sequence[Variant],
     depths: Sequence[int],
     *,
     steps: int,
     seeds: int,
-    width: int = 50,
+    width: int = 40,
     batch: int = 64,
     rates: Sequence[float] = (0.03, 0.1, 1.0),
-) -> Trained:
-    """Train `variant` on digits at each depth, for every learning rate and seed at once, and keep the best rate."""
+    examples: int = 1500,
+) -> dict[str, Trained]:
+    """Train each kind of network at each depth on the first `examples` digits, and keep the best of the `rates`.
+
+    Kinds of one architecture learn side by side, with every learning rate and seed.
+    """
+    trained = {}
+    for _, group in groupby(variants, key=lambda each: (each.activation, each.init, each.norm)):
+        alike = list(group)
+        found = [_train(alike, depth, steps, seeds, width, batch, rates, examples) for depth in depths]
+        for place, variant in enumerate(alike):
+            at_each_depth = zip(*[at_depth[place] for at_depth in found], strict=True)
+            trained[variant.name] = Trained(*map(np.array, at_each_depth))
+    return {variant.name: trained[variant.name] for variant in variants}
+
+
+def _train(
+    alike: Sequence[Variant],
+    depth: int,
+    steps: int,
+    seeds: int,
+    width: int,
+    batch: int,
+    rates: Sequence[float],
+    examples: int,
+) -> list[tuple]:
+    """The fields of ``Trained`` for each of several kinds of one architecture, at one depth."""
     data = datasets.load("digits")
-    x, labels = stack.inputs(data.train_images, data), data.train_labels
-    chosen = []
-    for depth in depths:
-        starts = list(range(seeds)) * len(rates)
-        networks = stack.build(
-            x.shape[1],
-            width,
-            depth,
-            len(data.classes),
-            variant.activation,
-            variant.norm,
-            INITS[variant.init],
-            starts,
-            dtype=np.float32,
-        )
-        before = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2))
-        masks = dropout(np.random.default_rng(depth), variant.keep) if variant.keep < 1 else None
-        every_rate = np.repeat(rates, seeds)
-        for _ in stack.train(networks, x, labels, every_rate, steps, batch, decay=variant.decay, dropout=masks):
-            pass
-        populations = stack.observe(networks, x[:500]) if variant.norm else None
-        seen = _by_rate(stack.accuracy(networks, x[:500], labels[:500], populations), seeds)
-        best = seen.mean(1).argmax()
-        test = stack.accuracy(networks, stack.inputs(data.test_images, data), data.test_labels, populations)
-        left = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)) / before
-        chosen.append((_by_rate(test, seeds)[best], rates[best], _by_rate(left, seeds)[best].mean()))
-    return Trained(*map(np.array, zip(*chosen, strict=True)))
+    x, labels = stack.inputs(data.train_images, data)[:examples], data.train_labels[:examples]
+    kind, rate, seed = (each.ravel() for each in np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij"))
+    first = alike[0]
+    networks = stack.build(
+        x.shape[1], width, depth, 10, first.activation, first.norm, INITS[first.init], seed, dtype=np.float32
+    )
+    before = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2))
+    keep, decay = (np.array([getattr(each, name) for each in alike])[kind] for name in ("keep", "decay"))
+    masks = dropout(np.random.default_rng(depth), keep) if (keep < 1).any() else None
+    for _ in stack.train(networks, x, labels, rate, steps, batch, decay=decay, dropout=masks):
+        pass
+    populations = stack.observe(networks, x[:500]) if first.norm else None
+    seen = stack.accuracy(networks, x[:500], labels[:500], populations)
+    test = stack.accuracy(networks, stack.inputs(data.test_images, data), data.test_labels, populations)
+    left = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)) / before
+    shape = (len(alike), len(rates), seeds)
+    # 0 for a network that diverged: its rate shall not be the best
+    test, seen, left = (np.nan_to_num(each).reshape(shape) for each in (test, seen, left))
+    best = seen.mean(2).argmax(1)
+    return [(test[k, b], seen[k, b], rates[b], left[k, b].mean()) for k, b in enumerate(best)]
 
 
 class Settling(NamedTuple):
@@ -267,8 +310,3 @@ def settle(
             sizes.append([(d**2).sum((1, 2)) for d in d_inputs[1:]])
             weights.append(np.sqrt(sum((layer["weight"] ** 2).sum((1, 2)) for layer in networks.layers[:depth])))
     return Settling(np.array(sizes).transpose(0, 2, 1), np.array(weights) / weights[0])
-
-
-def _by_rate(values: np.ndarray, seeds: int) -> np.ndarray:
-    """(rates * seeds,) -> (rates, seeds), with 0 for a network that diverged: its rate shall not be the best."""
-    return np.nan_to_num(values.reshape(-1, seeds))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from bnkit import datasets, stack
 
@@ -89,8 +90,8 @@ def trainable(
     seeds: int,
     steps: int,
     depth: int = 3,
-    width: int = 40,
-    batch: int = 50,
+    width: int = 30,
+    batch: int = 32,
 ) -> np.ndarray:
     """Test accuracy on digits for each initial scale, learning rate and seed: (gains, rates, seeds), NaN: diverged."""
     digits = Digits.load()
@@ -107,9 +108,15 @@ def trainable(
 
 def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
     """Images turned counter-clockwise about their centre, interpolated, empty outside. Shapes: (n, h, w), the same."""
-    from scipy import ndimage
+    pictures = (Image.fromarray(image) for image in images.astype(np.float32))
+    return np.stack([np.asarray(each.rotate(degrees, Image.Resampling.BILINEAR)) for each in pictures])
 
-    return ndimage.rotate(images.astype(float), degrees, axes=(2, 1), reshape=False, order=1)
+
+def turned_seven(angles: Sequence[float]) -> np.ndarray:
+    """The first seven of the test digits, turned by each angle, (angles, 8, 8)."""
+    digits = Digits.load()
+    seven = digits.data.test_images[digits.test_labels == 7][:1]
+    return np.concatenate([rotate(seven, angle) for angle in angles])
 
 
 class Rotated(NamedTuple):
@@ -296,6 +303,18 @@ def follow(
     return Shift(at, moved[1:], shifted[1:], relative, cosine, accuracy)
 
 
+def over_rates(followed: dict[str, Shift]) -> tuple[dict, dict, dict]:
+    """For each kind of network and each learning rate: both shifts, averaged over training, and the last accuracy.
+
+    Three dictionaries of (rates,) arrays, means over the seeds: distribution, gradient, accuracy.
+    """
+    return (
+        {name: each.distribution.mean((0, 2)) for name, each in followed.items()},
+        {name: each.gradient.mean((0, 2)) for name, each in followed.items()},
+        {name: each.accuracy[-1].mean(1) for name, each in followed.items()},
+    )
+
+
 class Digits(NamedTuple):
     """scikit-learn's digits as inputs of small networks."""
 
@@ -321,7 +340,7 @@ class Digits(NamedTuple):
         return stack.build(64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32)
 
     def test(self, networks: stack.Stack) -> np.ndarray:
-        """Test accuracy in inference mode, the population taken from 500 training images, (R,)."""
+        """Test accuracy in inference mode, the population taken from 256 training images, (R,)."""
         normalised = "gamma" in networks.layers[0]
-        populations = stack.observe(networks, self.x[:500]) if normalised else None
+        populations = stack.observe(networks, self.x[:256]) if normalised else None
         return stack.accuracy(networks, self.x_test, self.test_labels, populations)

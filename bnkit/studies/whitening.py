@@ -1,15 +1,16 @@
-"""What whitening buys and what it costs (Sections 2 and 3 of the paper): data to whiten, and six small experiments.
+"""Chapter 3: what whitening buys and what it costs (Sections 2 and 3 of the paper), in six small experiments.
 
 The maps themselves are in ``bnkit.whitening``; here they are put to work. NumPy only.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import whitening
+from bnkit import datasets, whitening
 
 # Data
 
@@ -48,6 +49,48 @@ def pooled(images: np.ndarray) -> np.ndarray:
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
 
+class Digits(NamedTuple):
+    """scikit-learn's digits as data to whiten: training images as rows, without the pixels that never change."""
+
+    data: datasets.Dataset
+    pixels: np.ndarray  # (1500, kept)
+    kept: np.ndarray  # (64,) bool: the pixels that vary
+
+    @property
+    def one_hot(self) -> np.ndarray:
+        """A one in the column of the right class, (1500, 10)."""
+        return np.eye(10)[self.data.train_labels]
+
+    @property
+    def coarse(self) -> np.ndarray:
+        """The training images at half their resolution, (1500, 16)."""
+        return pooled(self.data.train_images)
+
+    @property
+    def bold(self) -> np.ndarray:
+        """One digit without a blank pixel, (1, 64)."""
+        return self.data.train_images[:1].reshape(1, 64) + 1.0
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """The first image of each of six classes, from `rows` (1500, kept), as images (6, 8, 8); blank pixels are 0."""
+        chosen = [int((self.data.train_labels == label).argmax()) for label in (0, 1, 3, 4, 5, 7)]
+        images = np.zeros((6, 64))
+        images[:, self.kept] = rows[chosen]
+        return images.reshape(6, 8, 8)
+
+    def accuracy(self, descent: "Descent", fit: Callable[[np.ndarray], whitening.Whitening]) -> float:
+        """Share of the test digits whose class the model of `descent`, trained behind `fit`, scores highest."""
+        test = self.data.test_images.reshape(-1, 64)[:, self.kept].astype(float)
+        scores = fit(self.pixels)(test) @ descent.weights[:-1] + descent.weights[-1]
+        return float(np.mean(scores.argmax(1) == self.data.test_labels))
+
+
+def digits() -> Digits:
+    """The digits of scikit-learn, ready to be whitened."""
+    data = datasets.load("digits")
+    return Digits(data, *varying(data.train_images))
+
+
 # Whitening helps a linear model
 
 
@@ -62,6 +105,11 @@ class Descent(NamedTuple):
         """The first step at which the excess loss is at most `excess`; None if that never happened."""
         reached = np.flatnonzero(self.excess <= excess)
         return int(reached[0]) if len(reached) else None
+
+    def told(self, excess: float) -> tuple[str, str]:
+        """The condition number and ``steps_to(excess)`` in words."""
+        step = self.steps_to(excess)
+        return f"{self.condition:,.0f}", f"more than {len(self.excess) - 1:,}" if step is None else f"{step:,}"
 
 
 def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
@@ -82,6 +130,18 @@ def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
         if step < steps:
             weights = weights - rate * (hessian @ weights - moment)
     return Descent(float(curvatures[-1] / curvatures[0]), excess / excess[0], weights)
+
+
+def unchanged(x: np.ndarray) -> whitening.Whitening:
+    """The map that leaves a batch as it is, in the form of the others."""
+    return whitening.Whitening(np.zeros(x.shape[1]), np.eye(x.shape[1]))
+
+
+def descents(
+    x: np.ndarray, targets: np.ndarray, kinds: Mapping[str, Callable[[np.ndarray], whitening.Whitening]], steps: int
+) -> dict[str, Descent]:
+    """``descend`` on the inputs that each of several maps makes of `x`."""
+    return {name: descend(fit(x)(x), targets, steps) for name, fit in kinds.items()}
 
 
 # Normalisation behind the optimiser's back
@@ -134,6 +194,15 @@ def ranks(sizes: list[int], d: int, rng: np.random.Generator) -> list[int]:
     return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
 
 
+def refused(x: np.ndarray) -> str:
+    """What ``whitening.zca`` says when it refuses a batch; AssertionError if it does not."""
+    try:
+        whitening.zca(x)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"a batch of shape {x.shape} was whitened")
+
+
 def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
     """Additions and multiplications to normalise one batch of m examples with d features, leading terms only.
 
@@ -141,9 +210,9 @@ def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
     """
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
-        "standardise": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
-        "newton_schulz": around + iterations * 3 * 2 * d**3,  # three products per iteration
-        "zca": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
+        "standardised": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
+        "Newton–Schulz": around + iterations * 3 * 2 * d**3,  # three products per iteration
+        "ZCA": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
     }
 
 
@@ -237,6 +306,24 @@ def float32_errors(
     return {name: (list(gaps), np.array(error)) for name, error in errors.items()}
 
 
+# Without eigenvectors
+
+
+def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Each principal axis's share of the total variance, and its variance after Newton–Schulz iterations.
+
+    Returns (d,) shares in falling order, and for each of `counts` iterations the (d,) variances.
+    """
+    eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
+    variances = {k: np.var(whitening.newton_schulz(x, k)(x) @ axes, axis=0)[::-1] for k in counts}
+    return eigenvalues[::-1] / eigenvalues.sum(), variances
+
+
+def iterations_to_white(x: np.ndarray, far: float = 1e-8) -> int:
+    """How many Newton–Schulz iterations bring the covariance of `x` to within `far` of the identity."""
+    return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < far)
+
+
 # What a mini-batch does to one example
 
 
@@ -310,3 +397,11 @@ def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
         for _ in range(iterations):
             inverse_root = (3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total) / 2
     return inverse_root / np.sqrt(total)
+
+
+def both_newtons(x: np.ndarray, counts: Iterable[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Largest error in the covariance after so many iterations: in the coupled form, and as usually printed."""
+    covariance = whitening.covariance(x)
+    coupled = {k: far_from_white(whitening.newton_schulz(x, k)(x)) for k in counts}
+    printed = {k: newton_uncoupled(covariance, k) for k in counts}
+    return coupled, {k: float(np.abs(P @ covariance @ P - np.eye(len(P))).max()) for k, P in printed.items()}
