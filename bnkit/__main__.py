@@ -84,10 +84,10 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from bnkit import experiments, workers
+    from bnkit import experiments, processes, workers
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    first = processes.first()
     with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
         record, path = experiments.run(
             options.name,

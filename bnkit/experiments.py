@@ -6,7 +6,6 @@ yet, ``verify`` trains the first steps of a recorded run again and compares.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bnkit import checkpoints, paths, probes, records
-from bnkit.processes import joined
+from bnkit import checkpoints, datasets, paths, probes, records
+from bnkit.processes import first, joined
 from bnkit.tasks import imagenet, inception, mnist
 from bnkit.tasks.imagenet import ImagenetRecipe
 from bnkit.tasks.inception import InceptionRecipe
@@ -55,7 +54,9 @@ def _mnist() -> Iterator[Experiment]:
                 yield Experiment(name, recipe, 3, "control for the abstract's 'less careful about initialization'")
 
 
-BASE_RATE = 0.01  # the best of the sweep below for the network without batch normalization
+# For the network without batch normalization, from the sweep below: highest accuracy on the way at 0.01, at the end at
+# 0.03, chance at 0.1. With one seed each that is a tie of the first two; the choice was made after seeing it.
+BASE_RATE = 0.01
 
 
 def changes(base: InceptionRecipe) -> dict[str, dict]:
@@ -100,12 +101,12 @@ def _inception() -> Iterator[Experiment]:
         # as long as tells them apart; the rate falls with the step, not with the length, so BN-x5 passes here too
         recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=1050)
         yield Experiment(f"inception/bn-x5-but-{label}", recipe, 1, "Section 4.2.1: BN-x5 with this change taken back")
-    sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500, 1), ("bn-baseline", (0.1, 0.3, 1, 3), 600, 1))
-    for label, rates, steps, runs in sweeps:
+    sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500), ("bn-baseline", (0.1, 0.3, 1, 3), 600))
+    for label, rates, steps in sweeps:
         for rate in rates:
             recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
             purpose = "which base rate is fair, which still trains"
-            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, runs, purpose)
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 1, purpose)
 
 
 def _imagenet() -> Iterator[Experiment]:
@@ -223,9 +224,11 @@ def run(
     """Make one recorded run and store it; return it and where it lies.
 
     With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing, and
-    so is a run on data that are not the book's.
+    so is a run on data that are not the book's. Raises ``datasets.DataError`` for a `source` that would not be used.
     """
     recipe = replace(experiment(name).recipe, seed=seed)
+    if source is not None and not isinstance(recipe, ImagenetRecipe):
+        raise datasets.DataError(f"{name} trains on {recipe.dataset}; data of your own are for imagenet/... only")
     folder = None
     if steps is not None and steps != recipe.steps:
         recipe = replace(recipe, steps=steps)
@@ -244,9 +247,7 @@ def run(
         answers=_answers(name, recipe) if asked else None,
         on_step=on_step,
     )
-    if os.environ.get("RANK", "0") != "0":  # one of the processes of torchrun stores what all of them made
-        return record, None
-    return record, records.save(record, folder)
+    return record, records.save(record, folder) if first() else None
 
 
 def ensemble(name: str) -> tuple[records.Record, Path]:

@@ -35,6 +35,11 @@ class Processes:
 ALONE = Processes()
 
 
+def first() -> bool:
+    """Whether this process speaks and stores for all that ``torchrun`` started; always, where it started none."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     """Inside, this process is joined with the others that ``torchrun`` started, if it did; yields them and the device.

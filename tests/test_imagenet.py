@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from bnkit import experiments, paths, records
+from bnkit.__main__ import main
 from bnkit.datasets import DataError
 from bnkit.processes import Processes
 from bnkit.tasks import imagenet
@@ -141,12 +142,25 @@ def test_an_unknown_precision_is_refused(tree, place):
         imagenet.Task(ImagenetRecipe(**TINY | {"precision": "float8"}), torch.device("cpu"), tree)
 
 
-def test_bfloat16_and_the_side_tower_train(tree, place):
-    recipe = ImagenetRecipe(**TINY | {"precision": "bfloat16", "steps": 1, "batch_size": 2})
-    record = experiments.train(recipe, device="cpu", source=str(tree))
-    assert record.manifest["diverged_at"] is None
-    with pytest.raises(RuntimeError):  # the tower wants maps of 14 x 14, from pictures of 224 x 224
-        experiments.train(ImagenetRecipe(**TINY | {"side_tower": True}), device="cpu", source=str(tree))
+def test_bfloat16_multiplies_in_bfloat16_and_keeps_float32(tree, place):
+    task = imagenet.Task(ImagenetRecipe(**TINY | {"precision": "bfloat16"}), torch.device("cpu"), tree)
+    x, labels = next(task.batches())
+    outputs = task.trained(x)
+    assert (x.dtype, outputs.dtype) == (torch.float32, torch.bfloat16)
+    task.loss(outputs, labels).backward()
+    assert {parameter.grad.dtype for parameter in task.model.parameters()} == {torch.float32}
+
+
+def test_the_side_tower_has_a_say_of_two_fifths(tree, place):
+    task = imagenet.Task(ImagenetRecipe(**TINY), torch.device("cpu"), tree)
+    outputs, labels = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 1, 0])
+    each = [torch.nn.functional.cross_entropy(one, labels) for one in outputs]
+    torch.testing.assert_close(task.loss(tuple(outputs), labels), each[0] + 0.4 * each[1])
+
+
+def test_data_that_would_not_be_used_are_refused(capsys):
+    assert main(["run", "inception/bn-x5", "--data", "somewhere"]) == 1
+    assert "inception/bn-x5 trains on imagenette" in capsys.readouterr().err
 
 
 def test_the_learning_rates_are_the_paper_s():

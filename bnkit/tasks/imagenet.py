@@ -16,9 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from bnkit import datasets, pictures, probes, records
 from bnkit.datasets import DataError
 from bnkit.inception import bn_inception
-from bnkit.layers import BatchNorm
 from bnkit.processes import ALONE, Processes
-from bnkit.tasks import inception
+from bnkit.tasks import inception, norm_of, population_indices
 from bnkit.tasks.inception import InceptionRecipe
 from bnkit.training import Watch
 
@@ -109,7 +108,7 @@ class Task(inception.Task):
         recipe, group = self.recipe, "world" if self.processes.size > 1 else None
         return bn_inception(
             classes,
-            norm=(lambda maps: BatchNorm(maps, eps=recipe.eps, process_group=group)) if recipe.norm else None,
+            norm=norm_of(recipe, process_group=group),
             activation=recipe.activation,
             lrn=recipe.lrn,
             dropout=recipe.dropout,
@@ -149,13 +148,13 @@ class Task(inception.Task):
 
         order = orders(len(self.images), recipe.batch_size, recipe.seed, start)
         for step, (images, labels) in enumerate(_ahead(part, enumerate(order, start)), start):
-            torch.manual_seed(hash((recipe.seed, step, self.processes.rank)) % 2**62)  # of Dropout
+            rng = np.random.default_rng([recipe.seed, step, recipe.batch_size + self.processes.rank])  # nobody's place
+            torch.manual_seed(int(rng.integers(2**62)))  # of Dropout
             yield self._tensor(images), torch.from_numpy(labels).to(self.device)
 
     def population(self) -> Iterator[Tensor]:
-        """This process's part of the mini-batches of Algorithm 2: undistorted, always the same."""
-        order = datasets.batches(len(self.images), self.recipe.batch_size, seed=1_000_003 + self.recipe.seed)
-        for index in islice(order, self.recipe.population_batches):
+        """This process's part of the mini-batches of Algorithm 2, undistorted."""
+        for index in population_indices(self.recipe, len(self.images)):
             yield self._tensor(self.images[self.processes.share(index)])
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:

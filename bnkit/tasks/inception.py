@@ -1,7 +1,7 @@
 """Section 4.2: Inception on photographs, with the seven changes of the training recipe that Section 4.2.1 lists."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from bnkit import datasets, pictures, probes, records
 from bnkit.inception import Inception, small_inception
-from bnkit.layers import BatchNorm
+from bnkit.tasks import norm_of, population_indices
 from bnkit.training import Recipe, Watch
 
 MEANING = {
@@ -40,7 +40,7 @@ class InceptionRecipe(Recipe):
     activation: str = "relu"
     batch_size: int = 32  # as in the paper
     momentum: float = 0.9  # the usual value; the paper says "with momentum"
-    learning_rate: float = 0.01  # the best of a recorded sweep for the network without batch normalization
+    learning_rate: float = 0.01  # see BASE_RATE in bnkit.experiments
     decay_steps: int = 2000  # the learning rate falls by the factor e in so many steps
     dropout: float = 0.4  # share of dropped inputs of the softmax layer: that of the original Inception
     weight_decay: float = 5e-4  # of the weights, not of biases, gamma or beta
@@ -57,13 +57,9 @@ class InceptionRecipe(Recipe):
 
 def build(recipe: InceptionRecipe, classes: int) -> Inception:
     """The network of `recipe`, freshly initialised from its seed."""
-    norms: dict[str | None, Callable[[int], nn.Module] | None] = {
-        None: None,
-        "batch": lambda maps: BatchNorm(maps, eps=recipe.eps),
-    }
     return small_inception(
         classes,
-        norm=norms[recipe.norm],
+        norm=norm_of(recipe),
         activation=recipe.activation,
         lrn=recipe.lrn,
         dropout=recipe.dropout,
@@ -130,9 +126,8 @@ class Task:
             yield self._tensor(moved), torch.from_numpy(self.labels[index]).to(self.device)
 
     def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2: undistorted, from a stream of their own, always the same."""
-        order = datasets.batches(len(self.images), self.recipe.batch_size, seed=1_000_003 + self.recipe.seed)
-        for _, index in zip(range(self.recipe.population_batches), order, strict=False):
+        """The mini-batches of Algorithm 2, undistorted."""
+        for index in population_indices(self.recipe, len(self.images)):
             yield self._tensor(self.images[index])
 
     def probabilities(self, model: nn.Module) -> Tensor:

@@ -1,6 +1,6 @@
 """Section 4.1: black-and-white digits, fully connected layers; every unit of the last hidden layer is watched."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnkit import datasets, probes, records
-from bnkit.layers import BatchNorm
 from bnkit.mlp import MLP
+from bnkit.tasks import norm_of, population_indices
 from bnkit.training import Recipe, Watch
 
 MEANING = {
@@ -34,15 +34,11 @@ class MLPRecipe(Recipe):
 
 def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
     """The network of `recipe`, freshly initialised from its seed."""
-    norms: dict[str | None, Callable[[int], nn.Module] | None] = {
-        None: None,
-        "batch": lambda features: BatchNorm(features, eps=recipe.eps),
-    }
     return MLP(
         inputs,
         recipe.hidden,
         classes,
-        norm=norms[recipe.norm],
+        norm=norm_of(recipe),
         activation=recipe.activation,
         init_sigma=recipe.init_sigma,
         generator=torch.Generator().manual_seed(recipe.seed),
@@ -99,9 +95,8 @@ class Task:
             yield self.train.index_select(0, chosen).float(), self.train_labels.index_select(0, chosen)
 
     def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2: drawn like training batches, from a stream of their own, always the same."""
-        order = datasets.batches(len(self.train), self.recipe.batch_size, seed=1_000_003 + self.recipe.seed)
-        for _, index in zip(range(self.recipe.population_batches), order, strict=False):
+        """The mini-batches of Algorithm 2."""
+        for index in population_indices(self.recipe, len(self.train)):
             yield self.train.index_select(0, torch.from_numpy(index).to(self.train.device)).float()
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
