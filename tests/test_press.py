@@ -693,3 +693,11 @@ def test_a_pin_for_another_system_is_not_missed(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text('jupyter-book==1.0.4.post1\ntorch==2.13.0\nno-such-package==1.0 ; platform_system == "Plan 9"\n')
     assert list(pins.check(lock)) == []
+
+
+def test_figures_keep_their_shape_where_the_page_is_narrower(published):
+    """The builder writes width and height into the tag; where the width must shrink, the height may not stay."""
+    sheet = (published.html / "_static" / "book.css").read_text()
+    rule = next(body for selectors, body in re.findall(r"([^{}]+)\{([^}]*)\}", sheet) if "figure img" in selectors)
+    assert "height: auto !important" in rule
+    assert "max-width: 100%" in rule
