@@ -5,6 +5,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -47,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("name", choices=(*datasets.names(), *pictures.names()))
     command.set_defaults(do=_data)
 
-    command = commands.add_parser("bench", help="time ours beside its peers, one thread, as ratios")
-    command.add_argument("--quick", action="store_true", help="few rounds: a first impression")
+    command = commands.add_parser("bench", help="time ours beside its peers, as ratios")
+    command.add_argument("--quick", action="store_true", help="few rounds, three shapes: a first impression")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="the CPU, one thread, or a GPU")
+    command.add_argument("--json", type=Path, metavar="FILE", help="keep the result there, as in data/bench/cpu.json")
     command.set_defaults(do=_bench)
 
     options = parser.parse_args(arguments)
@@ -165,13 +168,24 @@ def _data(options: argparse.Namespace) -> None:
     )
 
 
-def _bench(options: argparse.Namespace) -> None:
+def _bench(options: argparse.Namespace) -> int | None:
+    import torch
+
     from bnkit import bench, workers
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("error: torch sees no GPU here; leave out --device, or install a CUDA build of torch", file=sys.stderr)
+        return 1
     print("time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster")
+    print("the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most about 1")
+    rounds, found = 5 if options.quick else 15, []
     with workers.one_thread():
-        for row in bench.rows(rounds=5 if options.quick else 21):
+        for row in bench.rows(rounds, options.device, options.quick):
+            found.append(row)
             print(row, flush=True)
+    if options.json:
+        print(f"stored as {bench.save(found, options.json, rounds, options.device)}")
+    return None
 
 
 if __name__ == "__main__":

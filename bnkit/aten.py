@@ -3,9 +3,9 @@
 Why it is there: the plain torch of ``bnkit.layers`` goes over the batch once for every operation, and reaches a sixth
 to a half of the speed of ``torch.nn``. A fused operator does the work of several in one go. A small batch is left to
 one such operator altogether, for there each call from Python costs more than the arithmetic. But its statistics are not
-what one would wish for: channels last are summed one after the other in float32, which costs two digits where there are
-100,000 values in a channel, and contiguous maps are summed slowly. So a large batch is taken block by block, each of
-them while it is in the cache, and the statistics of the blocks are pooled.
+what one would wish for: channels last are summed one after the other in float32, which costs two digits where a channel
+has 100,000 values, and contiguous maps are summed slowly. So a large batch is taken block by block, each of them while
+it is in the cache, and the statistics of the blocks are pooled.
 
 The price is independence: where torch does the arithmetic it is no witness. The plain path of ``bnkit.layers`` is one,
 and ``BNKIT_KERNELS=off`` leaves nothing else. The steps have the names and arguments of those in ``bnkit.kernels``.
@@ -16,6 +16,7 @@ from torch import Tensor
 
 SMALL = 2**21  # elements; up to here many operators, called from Python, cost more time than one that is less good
 BLOCK = 2**19  # elements; with a copy in float32 4 MiB, a share of the cache
+LONGEST = 2**13  # rows that are summed one after the other: in float32 that costs about ten units in the last place
 
 # Shapes: x, y, dy and dx (N, C, ...), contiguous or channels last; means and variances to be pooled (parts, C), counts
 # (parts, 1); all others (C,), float64 where x is, else float32, but for weight and bias, which may be of any dtype.
@@ -62,13 +63,16 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     x is measured from the mean of its first block, so that a large mean costs no digits. It need not be near the mean
     of the others: where it is not, the variance of the whole is as large as the square of that distance.
     """
+    m, rows = x.numel() // x.shape[1], x.stride(1) == 1
+    if rows:  # channels last: every place is a row, (m, C)
+        x = x.movedim(1, -1).flatten(0, -2)
     axes, blocks = (0, *range(2, x.ndim)), _blocks(x)
     origin = blocks[0].to(torch.promote_types(x.dtype, torch.float32)).mean(axes, keepdim=True)
     room = torch.empty_like(blocks[0], dtype=origin.dtype)
     found = []
     for block in blocks:
         shifted = torch.sub(block, origin, out=room[: len(block)])
-        if x.stride(1) == 1:  # channels last: here the operator's sums are fast, and a block is short enough for them
+        if rows:
             found.append(torch.batch_norm_update_stats(shifted, None, None, 0.0))
         else:
             mean = shifted.mean(axes)
@@ -76,12 +80,13 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     means, variances = map(torch.stack, zip(*found, strict=True))
     counts = torch.tensor([[len(block)] for block in blocks], dtype=origin.dtype)
     mean, var = pool(means, variances, counts)
-    return mean.add_(origin.flatten()), var, x.numel() // x.shape[1]
+    return mean.add_(origin.flatten()), var, m
 
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
-    """x, some examples at a time."""
-    return x.split(max(1, BLOCK * len(x) // x.numel()))
+    """x, some examples at a time, or some rows."""
+    examples = max(1, BLOCK * len(x) // x.numel())
+    return x.split(examples if x.ndim > 2 else min(examples, LONGEST))
 
 
 def normalise(

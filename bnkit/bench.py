@@ -1,73 +1,199 @@
-"""How fast: ours beside its peers, taken in turns in one process, as ratios.
+"""How fast: ours beside its peers, taken in turns in one process.
 
-Absolute times depend on the machine and on what else it does; a ratio of two things measured alternately much less.
-Each row is the median over rounds of (time of the peer) / (time of ours), with the quartiles: above 1, ours is faster.
+Absolute times depend on the machine and on what else it does; a ratio of two things measured alternately much less. So
+every row times ours, its peers and a plain copy of the same tensor, one after the other, round after round, and keeps
+the quartiles over the rounds. On a CPU it is one thread, and the processor time of that thread: time spent waiting for
+the processor is not counted. On a GPU it is the time until the device has finished.
+
+The limit is memory. A forward and a backward pass must at least read x and write y, then read x and dy and write dx:
+five times the tensor, where a copy moves it twice.
 """
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bnkit import reference
+from bnkit import layers, paths, records, reference
 from bnkit.layers import BatchNorm
 from bnkit.mlp import MLP
 from bnkit.training import Recipe, fit
 
-INCEPTION_SHAPES = [(32, 64, 56, 56), (32, 192, 28, 28), (32, 576, 14, 14), (32, 1024, 7, 7)]  # of BN-Inception
+# Every distinct normalised map of BN-Inception (the paper's Figure 5): side of the map -> channels. The convolutions
+# inside 3c and 4e that have stride 2 write maps of the next smaller side.
+INCEPTION = {
+    112: (64,),
+    56: (64, 192),
+    28: (32, 64, 96, 128),
+    14: (64, 96, 128, 160, 192, 224, 256),
+    7: (128, 160, 192, 224, 256, 320, 352),
+}
+BATCH = 32  # the paper's mini-batch (Section 4.2)
+INCEPTION_SHAPES = [(BATCH, channels, side, side) for side, row in INCEPTION.items() for channels in row]
+MNIST_SHAPE = (60, 100)  # of the network of Section 4.1
+COMPILED = [MNIST_SHAPE, (BATCH, 64, 56, 56), (BATCH, 192, 14, 14)]  # compiling takes a minute for each of them
+REFERENCE_SHAPES = [MNIST_SHAPE, (256, 1024), (4096, 1024), (BATCH, 64, 56, 56)]
+QUICK = {MNIST_SHAPE, (BATCH, 64, 28, 28), (BATCH, 192, 14, 14)}
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+SMALLEST_COPIED = 2**20  # bytes; below, a copy is all overhead and says nothing about memory
 
 
-class Ratio(NamedTuple):
-    """Time of the peer over time of ours."""
+class Row(NamedTuple):
+    """One thing measured beside its peers."""
 
     what: str
-    peer: str
-    median: float
-    low: float  # first quartile over rounds
-    high: float  # third quartile
+    """What was timed: "layer", "layer with ReLU", "training", "reference"."""
+    shape: list[int]
+    """Of the batch."""
+    layout: str
+    """"contiguous" or "channels last"."""
+    dtype: str
+    path: str
+    """What ``layers.backend`` said, for the layer; else empty."""
+    times: dict[str, list[float]]
+    """Name -> seconds: quartile, median, quartile over rounds. One of them is "ours"."""
+    ratios: dict[str, list[float]]
+    """Peer -> its time over that of ours, the same round's, likewise: above 1, ours is faster."""
 
     def __str__(self) -> str:
-        return f"{self.what:52} {self.median:5.2f}  ({self.low:.2f} to {self.high:.2f})  against {self.peer}"
+        against = "  ".join(
+            f"{m:5.2f} ({low:.2f} to {high:.2f}) {peer}" for peer, (low, m, high) in self.ratios.items()
+        )
+        return f"{self.what:16} {'x'.join(map(str, self.shape)):14} {self.layout:13} {self.dtype:8} {against}"
 
 
-def compare(what: str, ours: Callable, peer_name: str, peer: Callable, rounds: int, seconds: float = 0.05) -> Ratio:
-    """Time `ours` and `peer` in turns, `rounds` times, each turn about `seconds` long."""
-    ours(), peer()  # what is built on the first call is not counted
-    count = max(1, round(seconds / _time(ours, 1)))
-    ratios = [_time(peer, count) / _time(ours, count) for _ in range(rounds)]
-    low, median, high = np.percentile(ratios, [25, 50, 75])
-    return Ratio(what, peer_name, float(median), float(low), float(high))
+# ---- Measuring ------------------------------------------------------------------------------------------------------
 
 
-def _time(function: Callable, count: int) -> float:
+def measure(
+    calls: dict[str, Callable], rounds: int, device: str = "cpu", seconds: float = 0.02
+) -> dict[str, np.ndarray]:
+    """Seconds for each call, (rounds,): all in turns, each turn about `seconds` long."""
+    counts = {}
+    for name, call in calls.items():
+        call()  # what is built on the first call is not counted
+        counts[name] = max(1, round(seconds / max(_time(call, 1, device), 1e-6)))
+    times = [[_time(call, counts[name], device) for name, call in calls.items()] for _ in range(rounds)]
+    return dict(zip(calls, np.transpose(times), strict=True))
+
+
+def _time(call: Callable, count: int, device: str) -> float:
+    if device == "cpu":
+        began = time.thread_time()
+        for _ in range(count):
+            call()
+        return (time.thread_time() - began) / count
+    torch.cuda.synchronize()
     began = time.perf_counter()
     for _ in range(count):
-        function()
-    return time.perf_counter() - began
+        call()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count
 
 
-def rows(rounds: int) -> Iterator[Ratio]:
-    """Everything that is measured on the CPU, one row at a time, with one thread."""
-    yield mnist_loop("without BN", None, None, rounds)
-    yield mnist_loop("with BN", BatchNorm, nn.BatchNorm1d, rounds)
-    for shape in [(60, 100), *INCEPTION_SHAPES]:
-        yield layer(shape, torch.contiguous_format, rounds)
-        if len(shape) == 4:
-            yield layer(shape, torch.channels_last, rounds)
-    for shape in [(60, 100), (256, 1024), (4096, 1024), (32, 64, 56, 56)]:
-        yield numpy_reference(shape, rounds)
+def row(calls: dict[str, Callable], rounds: int, device: str, **about: object) -> Row:
+    """Measure, and take the ratios to "ours" round by round. The call named "copy" is no peer, but the limit."""
+    times = measure(calls, rounds, device)
+    ratios = {name: quartiles(time / times["ours"]) for name, time in times.items() if name not in ("ours", "copy")}
+    if "copy" in times:
+        ratios["the limit"] = quartiles(2.5 * times["copy"] / times["ours"])
+    return Row(**about, times={name: quartiles(time) for name, time in times.items()}, ratios=ratios)
 
 
-def mnist_loop(label: str, norm: Callable | None, peer_norm: Callable | None, rounds: int, steps: int = 50) -> Ratio:
+def quartiles(values: np.ndarray) -> list[float]:
+    """First quartile, median and third quartile, to four digits."""
+    return records.round_to(np.percentile(values, [25, 50, 75]))
+
+
+# ---- What is measured -----------------------------------------------------------------------------------------------
+
+
+def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]:
+    """Everything, one row at a time; `quick`: three shapes, nothing compiled."""
+    small = [MNIST_SHAPE, *INCEPTION_SHAPES]
+    for shape in [each for each in small if not quick or each in QUICK]:
+        for layout in LAYOUTS if len(shape) == 4 else ["contiguous"]:
+            for dtype in [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]:
+                compiled = not quick and shape in COMPILED and can_compile(device)
+                yield layer(shape, layout, dtype, rounds, device, compiled=compiled)
+                yield layer(shape, layout, dtype, rounds, device, relu=True)
+    if device == "cpu":
+        yield training(None, None, rounds)
+        yield training(BatchNorm, nn.BatchNorm1d, rounds)
+        for shape in REFERENCE_SHAPES[: 2 if quick else None]:
+            yield numpy_reference(shape, rounds)
+
+
+def can_compile(device: str) -> bool:
+    """Whether ``torch.compile`` finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
+    if device == "cpu":
+        return shutil.which("c++") is not None or shutil.which("g++") is not None
+    return layers.kernels.triton is not None
+
+
+def layer(
+    shape: tuple[int, ...],
+    layout: str,
+    dtype: torch.dtype,
+    rounds: int,
+    device: str,
+    relu: bool = False,
+    compiled: bool = False,
+) -> Row:
+    """Forward and backward pass of the layer in training, against PyTorch's; the layer's parameters are float32."""
+    kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
+    theirs = kind(shape[1], device=device)
+    ours = BatchNorm(shape[1], device=device, activation="relu" if relu else None)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=LAYOUTS[layout])
+    dy, room = torch.randn_like(x), torch.empty_like(x)
+
+    def step(module: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            leaf = x.detach().requires_grad_()
+            module(leaf).backward(dy)
+
+        return run
+
+    calls = {"ours": step(ours)}
+    if relu:
+        calls["torch.nn, then ReLU"] = step(nn.Sequential(theirs, nn.ReLU()))
+        calls["torch.nn, then ReLU in place"] = step(nn.Sequential(theirs, nn.ReLU(inplace=True)))
+    else:
+        calls["torch.nn"] = step(theirs)
+        if compiled:
+            torch._dynamo.reset()  # one shape, one compilation
+            calls["torch.nn, compiled"] = step(torch.compile(kind(shape[1], device=device)))
+            calls["ours, compiled"] = step(torch.compile(BatchNorm(shape[1], device=device)))
+    if x.nbytes >= SMALLEST_COPIED:
+        calls["copy"] = lambda: room.copy_(x)
+    return row(
+        calls,
+        rounds,
+        device,
+        what="layer with ReLU" if relu else "layer",
+        shape=list(shape),
+        layout=layout,
+        dtype=str(dtype).removeprefix("torch."),
+        path=layers.backend(x),
+    )
+
+
+def training(norm: Callable | None, peer_norm: Callable | None, rounds: int, steps: int = 50) -> Row:
     """Steps of the network of Section 4.1: ``training.fit`` against the loop one writes by hand."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 2, (60_000, 784), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (60_000,), generator=generator)
     order = [torch.randint(0, 60_000, (60,), generator=generator) for _ in range(steps)]
+    x = pixels.float()
 
     def by_hand() -> None:
         model = MLP(784, norm=peer_norm)
@@ -82,29 +208,19 @@ def mnist_loop(label: str, norm: Callable | None, peer_norm: Callable | None, ro
         batches = ((pixels.index_select(0, i).float(), labels.index_select(0, i)) for i in order)
         fit(MLP(784, norm=norm), batches, Recipe(dataset="mnist", steps=steps))
 
-    x = pixels.float()
-    return compare(f"{steps} training steps of the MNIST network {label}", ours, "a plain torch loop", by_hand, rounds)
+    return row(
+        {"ours": ours, "a plain torch loop": by_hand},
+        rounds,
+        "cpu",
+        what="training" if norm is None else "training with BN",
+        shape=[60, 784],
+        layout="contiguous",
+        dtype="float32",
+        path="",
+    )
 
 
-def layer(shape: tuple[int, ...], layout: torch.memory_format, rounds: int) -> Ratio:
-    """Forward and backward pass of the layer against PyTorch's."""
-    theirs = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(shape[1])
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    if len(shape) == 4:
-        x = x.contiguous(memory_format=layout)
-    dy = torch.randn_like(x)
-
-    def step(module: nn.Module) -> None:
-        leaf = x.detach().requires_grad_()
-        module(leaf).backward(dy)
-
-    ours = BatchNorm(shape[1])
-    name = "channels last" if layout is torch.channels_last else "contiguous"
-    what = f"layer, forward and backward, {shape}, {name}"
-    return compare(what, lambda: step(ours), type(theirs).__name__, lambda: step(theirs), rounds)
-
-
-def numpy_reference(shape: tuple[int, ...], rounds: int) -> Ratio:
+def numpy_reference(shape: tuple[int, ...], rounds: int) -> Row:
     """Forward and backward pass of the reference against mean, var and broadcasting as textbooks write it."""
     generator = np.random.default_rng(0)
     x, dy = (generator.standard_normal(shape, dtype=np.float32) for _ in range(2))
@@ -125,4 +241,24 @@ def numpy_reference(shape: tuple[int, ...], rounds: int) -> Ratio:
         _, cache = reference.forward(x, gamma, beta)
         reference.backward(dy, cache)
 
-    return compare(f"reference, forward and backward, {shape}", ours, "textbook NumPy", textbook, rounds)
+    return row(
+        {"ours": ours, "textbook NumPy": textbook},
+        rounds,
+        "cpu",
+        what="reference",
+        shape=list(shape),
+        layout="contiguous",
+        dtype="float32",
+        path="",
+    )
+
+
+# ---- Kept -----------------------------------------------------------------------------------------------------------
+
+
+def save(found: list[Row], path: Path, rounds: int, device: str) -> Path:
+    """Write the rows as one JSON file, a row a line, with when, where and with what they were measured."""
+    name = "CPU, one thread" if device == "cpu" else torch.cuda.get_device_name()
+    head = {"device": device, "rounds": rounds, "batch": BATCH, "manifest": records.manifest(device=name)}
+    lines = ",\n".join(json.dumps(each._asdict()) for each in found)
+    return paths.write_atomically(path, json.dumps(head)[:-1] + ',\n"rows": [\n' + lines + "\n]}\n")

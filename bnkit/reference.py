@@ -54,12 +54,14 @@ def forward(x, gamma, beta, eps=1e-5):
     variance), NaN or infinity, and a constant feature at ``eps=0`` (0/0).
     """
     x, dtype = _batch(x, eps, gamma=gamma, beta=beta)
-    mean, x_mu = _centre(x)  #                                   line 1:  μ_B ← 1/m Σ x_i;  x_mu holds x_i − μ_B
-    var = _mean(x_mu, x_mu)  #                                   line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+    mean, var, x_mu = _moments(x)  #                lines 1 and 2; x_mu holds x_i − μ_B
     inv_std = _inverse_root(var, eps, x.dtype)
-    x_hat = np.multiply(x_mu, _column(inv_std, x), out=x_mu)  #  line 3:  x̂_i ← (x_i − μ_B) / √(σ²_B + ε)
-    y = x_hat * _column(gamma, x)
-    y += _column(beta, x)  #                                     line 4:  y_i ← γ x̂_i + β
+    x_hat, y = x_mu, np.empty_like(x)
+    s, g, b = _columns(x, inv_std, gamma, beta)
+    for x_hat_i, y_i in _blocks(x_hat, y):
+        x_hat_i *= s  #                             line 3:  x̂_i ← (x_i − μ_B) / √(σ²_B + ε)
+        np.multiply(x_hat_i, g, out=y_i)
+        y_i += b  #                                 line 4:  y_i ← γ x̂_i + β
     return y.astype(dtype, copy=False), Cache(x_hat, inv_std, np.array(gamma), mean, var)
 
 
@@ -73,11 +75,12 @@ def backward(dy, cache):
     """
     dy, dtype = _gradient(dy, cache)
     x_hat, inv_std, gamma, *_ = cache
-    m = x_hat.size // len(gamma)
-    mean_dy_x_hat = _mean(dy, x_hat)
-    mean_dy = _mean(dy)
-    dgamma = m * mean_dy_x_hat  #                    ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
-    dbeta = m * mean_dy  #                           ∂ℓ/∂β = Σ ∂ℓ/∂y_i
+    sum_dy, sum_dy_x_hat = 0, 0
+    for dy_i, x_hat_i in _blocks(dy, x_hat):
+        sum_dy = sum_dy + _sum(dy_i)
+        sum_dy_x_hat = sum_dy_x_hat + _sum_of_products(dy_i, x_hat_i)
+    dgamma = _finite(sum_dy_x_hat, dy)  #            ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
+    dbeta = _finite(sum_dy, dy)  #                   ∂ℓ/∂β = Σ ∂ℓ/∂y_i
 
     # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's
     #     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
@@ -85,10 +88,13 @@ def backward(dy, cache):
     #     ∂ℓ/∂μ_B  = Σ ∂ℓ/∂x̂_i · (−s) + ∂ℓ/∂σ²_B · Σ −2 (x_i − μ_B) / m  = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
     #     ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m
     # gather into ∂ℓ/∂x_i = γ s · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
-    dx = x_hat * _column(-mean_dy_x_hat, x_hat)  #   through σ²_B
-    dx -= _column(mean_dy, x_hat)  #                 through μ_B
-    dx += dy  #                                      through x̂_i itself
-    dx *= _column(gamma * inv_std, x_hat)  #         γ from line 4 and s from line 3
+    m, dx = x_hat.size // len(gamma), np.empty_like(x_hat)
+    a, b, c = _columns(x_hat, -dgamma / m, dbeta / m, gamma * inv_std)
+    for dy_i, x_hat_i, dx_i in _blocks(dy, x_hat, dx):
+        np.multiply(x_hat_i, a, out=dx_i)  #         through σ²_B
+        dx_i -= b  #                                 through μ_B
+        dx_i += dy_i  #                              through x̂_i itself
+        dx_i *= c  #                                 γ from line 4 and s from line 3
     return dx.astype(dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
@@ -108,8 +114,8 @@ def observe(population, x, new_weight=None):
     if new_weight is not None and not 0 < _number("new_weight", new_weight) <= 1:
         raise ValueError(f"new_weight is {new_weight}; it is the share of the new batch, above 0 and at most 1.")
     m = x.size // x.shape[1]
-    mean, x_mu = _centre(x)
-    var = m / (m - 1) * _mean(x_mu, x_mu)
+    mean, var, _ = _moments(x)
+    var *= m / (m - 1)
     if population is None:
         return Population(mean, var, 1)
     old_mean, old_var = _statistics(population, x.shape[1])
@@ -129,9 +135,10 @@ def infer(x, gamma, beta, population, eps=1e-5):
     # Line 11: y = scale · x + (β − scale · E[x]). Where E[x] is large these two cancel and float32 loses its digits, so
     # x is measured from `origin`, the number of x's dtype nearest to E[x].
     origin = mean.astype(x.dtype)
-    y = x - _column(origin, x)
-    y *= _column(scale, x)
-    y += _column(beta - scale * (mean - origin), x)
+    o, a, b = _columns(x, origin, scale, beta - scale * (mean - origin))
+    y = x - o
+    y *= a
+    y += b
     return y.astype(dtype, copy=False)
 
 
@@ -156,41 +163,60 @@ def fold(weight, bias, gamma, beta, population, eps=1e-5):
     return folded.astype(dtype), (beta + scale * (bias - mean)).astype(dtype)
 
 
-# ---- Sums that keep their digits ------------------------------------------------------------------------------------
+# ---- Sums that keep their digits, arrays that stay in the cache ------------------------------------------------------
 
 
-def _mean(*factors):
-    """The mean of an array, or of a product of arrays, over every axis but 1: float64, (d,).
+def _blocks(*arrays):
+    """The same few examples of each array, then the next few: they stay in the cache while the lines are worked off.
 
-    einsum needs no temporary, but adds in the arrays' dtype, where a long sum loses digits: so it adds a block of
-    examples at a time, and the blocks are added in float64.
+    And a sum over few examples loses few digits, also in float32; those of all blocks are then added in float64.
     """
-    first = factors[0]
-    axes = "ncdhw"[: first.ndim]
-    recipe = ",".join([axes] * len(factors)) + "->c"
-    block = max(1, min(4096, 2**16 * len(first) // first.size))
-    total = np.zeros(first.shape[1])
-    for start in range(0, len(first), block):
-        total += np.einsum(recipe, *[factor[start : start + block] for factor in factors])
-    if not np.isfinite(total).all():
+    examples, size = len(arrays[0]), arrays[0].size
+    block = max(1, min(4096, 2**17 * examples // max(1, size)))
+    if examples <= block:
+        return [arrays]
+    return ([array[start : start + block] for array in arrays] for start in range(0, examples, block))
+
+
+def _sum(x):
+    """The sum over every axis but 1: float64, (d,)."""
+    return np.add.reduce(x, (0, *range(2, x.ndim))).astype(np.float64)
+
+
+def _sum_of_products(x, y):
+    """The sum of the products over every axis but 1: float64, (d,). einsum needs no temporary."""
+    axes = "ncdhw"[: x.ndim]
+    return np.einsum(f"{axes},{axes}->c", x, y).astype(np.float64)
+
+
+def _moments(x):
+    """Mean and variance of each feature, (d,), and x minus the mean, as x: Algorithm 1, lines 1 and 2.
+
+    The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4, which matters where
+    the spread is 1e-2: the second step takes away what rounding the mean has left.
+    """
+    m, x_mu, left, square = x.size // x.shape[1], np.empty_like(x), 0, 0
+    mean = _finite(sum(_sum(x_i) for (x_i,) in _blocks(x)), x) / m  #   line 1:  μ_B ← 1/m Σ x_i
+    (rounded,) = _columns(x, mean)
+    for x_i, x_mu_i in _blocks(x, x_mu):
+        np.subtract(x_i, rounded, out=x_mu_i)
+        left = left + _sum(x_mu_i)
+    (late,) = _columns(x, left / m)
+    for (x_mu_i,) in _blocks(x_mu):
+        x_mu_i -= late
+        square = square + _sum_of_products(x_mu_i, x_mu_i)
+    mean = rounded.ravel() + left / m
+    return mean, _finite(square, x) / m, x_mu  #                        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+
+
+def _finite(sums, x):
+    """The sums over x, (d,), refused where they are NaN or infinite."""
+    if not np.isfinite(sums).all():
         raise ValueError(
-            f"feature(s) {np.flatnonzero(~np.isfinite(total)).tolist()} of the batch hold NaN, infinity, or numbers "
-            f"too large to sum or to square in {first.dtype}. Find where they come from, or scale the batch."
+            f"feature(s) {np.flatnonzero(~np.isfinite(sums)).tolist()} of the batch hold NaN, infinity, or numbers "
+            f"too large to sum or to square in {x.dtype}. Find where they come from, or scale the batch."
         )
-    return total / (first.size // first.shape[1])
-
-
-def _centre(x):
-    """The batch mean, (d,), and x minus it, as x.
-
-    In two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4, which matters where the spread is 1e-2: the
-    second step takes away what rounding the mean has left.
-    """
-    mean = _mean(x).astype(x.dtype)
-    x_mu = x - _column(mean, x)
-    left = _mean(x_mu)
-    x_mu -= _column(left, x)
-    return mean + left, x_mu
+    return sums
 
 
 def _inverse_root(var, eps, dtype):
@@ -205,9 +231,10 @@ def _inverse_root(var, eps, dtype):
     return 1 / root
 
 
-def _column(vector, x):
-    """One number per feature, in x's dtype, shaped to broadcast along axis 1 of x."""
-    return np.asarray(vector, x.dtype).reshape(-1, *[1] * (x.ndim - 2))
+def _columns(x, *vectors):
+    """Vectors of one number per feature, in x's dtype, shaped to broadcast along axis 1 of x."""
+    shape = (-1, *[1] * (x.ndim - 2))
+    return [np.asarray(vector, x.dtype).reshape(shape) for vector in vectors]
 
 
 # ---- What is refused ------------------------------------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 import copy
 import inspect
+import itertools
 import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -241,6 +246,23 @@ def test_an_empty_batch_is_no_batch(shape, training):
         for name in ("running_mean", "running_var"):
             assert_close(layer.state_dict()[name], before[name], tolerance=0)
         assert layer.num_batches_tracked == int(training)  # as torch counts
+
+
+@on_every_path
+@pytest.mark.parametrize("layout", ["vectors", "images", "images, channels last"])
+def test_a_channel_without_variance_is_beta_with_a_gradient_of_zero(layout):
+    """Whatever the constant: 0.1 is no binary number, and 100 times 0.1 is not 10."""
+    for dtype, constant in itertools.product((torch.float32, torch.float64), (0.1, -7e5)):
+        x, dy = next(batches(layout, batch=100, dtype=dtype))
+        x[:, 1] = constant
+        ours, _ = pair(x.ndim, dtype=dtype, momentum=1.0)
+        leaf = x.detach().requires_grad_()
+        y = ours(leaf)
+        y.backward(dy)
+        slack = 20 * torch.finfo(dtype).eps * max(1, abs(constant)) / EPS**0.5  # rounding of the mean, over √eps
+        assert (y[:, 1] - ours.bias[1]).abs().max() <= slack
+        assert 0 <= ours.running_var[1] <= slack**2
+        assert leaf.grad.isfinite().all()
 
 
 @on_every_path
@@ -721,17 +743,24 @@ def test_torch_func_and_forward_mode():
         assert_close(ours, theirs)
 
 
-def test_compiles_without_a_graph_break():
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor uses it
+@pytest.mark.parametrize("relu", [False, True])
+def test_compiles_without_a_graph_break(relu):
+    """Once to machine code, where there is a C++ compiler; else to the operations it is made of."""
+    machine_code = relu and (shutil.which("c++") or shutil.which("g++"))
     torch._dynamo.reset()
     (x, dy), *_ = batches("images")
+    ours, theirs = relu_pair() if relu else pair()
     found = []
-    for layer in (pair()[0], torch.compile(pair()[0], backend="aot_eager", fullgraph=True)):
+    for layer in (torch.compile(ours, backend="inductor" if machine_code else "aot_eager", fullgraph=True), theirs):
         leaf = x.detach().requires_grad_()
         y = layer(leaf)
         y.backward(dy)
-        found.append([y, leaf.grad, *[p.grad for p in layer.parameters()], *layer.buffers()])
-    for eager, compiled in zip(*found, strict=True):
+        found.append([y, leaf.grad, *[p.grad for _, p in layer.named_parameters()]])
+    for compiled, eager in zip(*found, strict=True):
         assert_close(compiled, eager)
+    for name, value in ours.state_dict().items():
+        assert_close(value, theirs.state_dict()[name])
 
 
 # ---- State -----------------------------------------------------------------------------------------------------------
@@ -921,6 +950,19 @@ def test_one_value_and_eps_zero_are_fine_in_evaluation():
     ours, theirs = pair(2, eps=0.0)
     x = torch.ones(1, 3, dtype=torch.float64)
     assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+# ---- torch's own cases -----------------------------------------------------------------------------------------------
+
+
+def test_torchs_own_table_of_cases():
+    """22 cases of BatchNorm1d, 2d and 3d, in training and evaluation; 6 that must be refused."""
+    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("torchs_cases.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    counts = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines()]
+    assert {count for _, count in counts} == {"44", "6"}
+    assert len(counts) == 22
 
 
 # ---- Mutants: the checks above must reject these ---------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""The benchmark: what is measured, how a ratio is taken, and that the committed results are complete."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bnkit import bench, paths
+from bnkit.__main__ import main
+
+# The paper's Figure 5 row by row: map side, then the widths that are normalised at that side (those behind stride 2
+# are written at the next smaller one).
+TABLE = [
+    (112, [64]),
+    (56, [64, 192]),
+    (28, [64, 64, 64, 64, 96, 96, 32]),  # 3a: 1x1, reduce, 3x3, reduce, d3x3 twice, projection
+    (28, [64, 64, 96, 64, 96, 96, 64]),  # 3b
+    (28, [128, 64, 96]),  # 3c, before stride 2
+    (14, [160, 96]),  # 3c, behind it
+    (14, [224, 64, 96, 96, 128, 128, 128]),  # 4a
+    (14, [192, 96, 128, 96, 128, 128, 128]),  # 4b
+    (14, [160, 128, 160, 128, 160, 160, 128]),  # 4c
+    (14, [96, 128, 192, 160, 192, 192, 128]),  # 4d
+    (14, [128, 192, 256]),  # 4e, before stride 2
+    (7, [192, 256]),  # 4e, behind it
+    (7, [352, 192, 320, 160, 224, 224, 128]),  # 5a
+    (7, [352, 192, 320, 192, 224, 224, 128]),  # 5b
+]
+
+
+def test_the_shapes_are_all_those_of_the_papers_table():
+    wanted = {(32, channels, side, side) for side, widths in TABLE for channels in widths}
+    assert set(bench.INCEPTION_SHAPES) == wanted
+    assert len(bench.INCEPTION_SHAPES) == len(wanted)
+    assert set(bench.COMPILED) | bench.QUICK <= wanted | {bench.MNIST_SHAPE}
+
+
+def work(seconds):
+    """Something that takes so much of the processor's time."""
+
+    def call():
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+
+    return call
+
+
+def test_a_ratio_is_the_time_of_the_peer_over_that_of_ours():
+    about = {"what": "layer", "shape": [1], "layout": "contiguous", "dtype": "float32", "path": ""}
+    row = bench.row({"ours": work(0.002), "peer": work(0.004), "copy": work(0.0004)}, 3, "cpu", **about)
+    assert row.ratios["peer"] == pytest.approx([2, 2, 2], rel=0.1)
+    assert row.ratios["the limit"] == pytest.approx([0.5] * 3, rel=0.1)  # five times the tensor, a copy twice
+    assert row.times["ours"] == pytest.approx([0.002] * 3, rel=0.1)
+    assert "2.0" in str(row)
+
+
+def test_sleeping_is_not_counted_on_a_cpu():
+    times = bench.measure({"asleep": lambda: time.sleep(0.01)}, rounds=2, seconds=0)
+    assert times["asleep"].max() < 0.005
+
+
+def test_quartiles_are_those_of_the_rounds():
+    assert bench.quartiles(np.array([4.0, 1.0, 2.0, 3.0, 5.0])) == [2.0, 3.0, 4.0]
+
+
+@pytest.fixture
+def nothing_measured(monkeypatch):
+    """Every row as it would be, with a time of 1 for everything."""
+    monkeypatch.setattr(bench, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls})
+
+
+def identity(row):
+    return row["what"], tuple(row["shape"]), row["layout"], row["dtype"], tuple(sorted(row["ratios"]))
+
+
+def test_quick_measures_and_stores(nothing_measured, tmp_path, capsys):
+    assert main(["bench", "--quick", "--json", str(tmp_path / "cpu.json")]) == 0
+    found = json.loads((tmp_path / "cpu.json").read_text())
+    assert found["device"] == "cpu"
+    assert found["manifest"]["versions"]["torch"] == torch.__version__
+    assert {row["what"] for row in found["rows"]} == {
+        "layer",
+        "layer with ReLU",
+        "training",
+        "training with BN",
+        "reference",
+    }
+    assert all(row["path"].startswith("ATen") for row in found["rows"] if row["what"].startswith("layer"))
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == len(found["rows"]) + 3
+
+
+def test_a_step_is_a_forward_and_a_backward_pass():
+    """Of ours and of the peer, on the layout that the row names; measured for real, but briefly."""
+    row = bench.layer((4, 3, 5, 5), "channels last", torch.float32, rounds=1, device="cpu", relu=True)
+    assert set(row.times) == {"ours", "torch.nn, then ReLU", "torch.nn, then ReLU in place"}
+    assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(capsys):
+    assert main(["bench", "--device", "cuda"]) == 1
+    assert "torch sees no GPU here" in capsys.readouterr().err
+
+
+def test_the_committed_result_has_every_row(monkeypatch):
+    """And nothing that cannot be: quartiles in order, ratios that fit the times."""
+    found = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text())
+    monkeypatch.setattr(bench, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls})
+    monkeypatch.setattr(bench, "can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.empty(shape))  # 100 MB each, for nothing
+    monkeypatch.setattr(torch, "randn_like", torch.empty_like)
+    expected = [identity(row._asdict()) for row in bench.rows(rounds=1) if row.what != "reference"]
+    stored = [identity(row) for row in found["rows"] if row["what"] != "reference"]
+    assert stored == expected
+    assert [tuple(row["shape"]) for row in found["rows"] if row["what"] == "reference"] == bench.REFERENCE_SHAPES
+    for row in found["rows"]:
+        for low, middle, high in [*row["times"].values(), *row["ratios"].values()]:
+            assert 0 < low <= middle <= high
+        for peer, (low, _, high) in row["ratios"].items():
+            if peer != "the limit":
+                of_medians = row["times"][peer][1] / row["times"]["ours"][1]
+                assert 0.5 * low < of_medians < 2 * high
+    assert found["manifest"]["dirty"] is False
