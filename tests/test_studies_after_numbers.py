@@ -1,11 +1,11 @@
-"""The numbers that chapter 10 quotes: by hand, from arrays small enough to look at; and the table that needs them all."""
+"""The numbers that chapter 10 quotes: by hand, from arrays small enough to look at; the table that needs them all."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bnkit.studies import after
+from bnkit.studies import after, decay
 
 TWO = {"without BN": np.array([[0.2, 0.4], [0.9, 0.7]]), "with BN": np.array([[0.1, 0.3], [1.0, 0.8]])}
 
@@ -43,12 +43,22 @@ def test_interference():
 
 def test_landscape_ratios_are_geometric_means():
     def path(range_, other):
-        return SimpleNamespace(range=range_, change=other, smoothness=other)
+        return SimpleNamespace(steps=np.array([0, 20, 21]), range=range_, change=other, smoothness=other)
 
-    plain = path(np.array([[[4.0]], [[1.0]]]), np.ones((2, 1, 1)))
-    with_bn = path(np.ones((2, 1, 1)), np.full((2, 1, 1), 0.5))
+    plain = path(np.array([[[4.0]], [[1.0]], [[3.0]]]), np.ones((3, 1, 1)))
+    with_bn = path(np.ones((3, 1, 1)), np.full((3, 1, 1), 0.5))
     found = after.landscape((0.3,), {"without BN": plain, "with BN": with_bn})
-    assert found == pytest.approx({"rougher_range_0.3": 2.0, "rougher_change_0.3": 2.0, "rougher_smoothness_0.3": 2.0})
+    early = {"rougher_range_0.3_early": 2.0, "rougher_change_0.3_early": 2.0, "rougher_smoothness_0.3_early": 2.0}
+    late = {"rougher_range_0.3_late": 3.0, "rougher_change_0.3_late": 2.0, "rougher_smoothness_0.3_late": 2.0}
+    assert found == pytest.approx(early | late)
+
+
+def test_how_a_rate_tunes_itself():
+    turn = np.array([[[0.04], [0.25]], [[0.01], [0.09]], [[0.01], [0.09]]])  # squares of angles; the first is too early
+    loss = np.array([[[9.0], [9.0]], [[0.2], [0.4]], [[0.4], [0.8]]])
+    course = decay.Course(np.array([[[2.0], [2.0]], [[2.0], [5.0]], [[2.0], [8.0]]]), turn, turn, loss)
+    expected = {"tuned_loss_low": 0.3, "tuned_loss_high": 0.6, "turn_ratio": 3.0, "stretched": 4.0}
+    assert after.tuned(course, last=2) == pytest.approx(expected)
 
 
 def test_depth_names_and_balance():
@@ -79,7 +89,7 @@ def test_features():
         kind: SimpleNamespace(accuracy=np.array([[0.1], [value]]), off=np.array([[0.0], [0.2]]))
         for kind, value in (("pair", 0.9), ("weights", 0.85), ("all", 0.99))
     }
-    expected = {"pair": 0.9, "everything": 0.99, "pair_lead": 5.0, "switched_off": 0.1}
+    expected = {"pair": 0.9, "everything": 0.99, "pair_lead": 5.0, "narrow_lead": 0.0, "switched_off": 0.1}
     assert after.features(learned) == pytest.approx(expected)
 
 
@@ -92,7 +102,7 @@ def test_the_table_quotes_every_finding_and_misses_none():
             return 0.5
 
     rows = after.verdicts(Numbers())
-    assert len(rows) == 13
+    assert len(rows) == 14
     assert {len(row) for row in rows} == {4}
     for name in asked:
         with pytest.raises(KeyError, match=name):

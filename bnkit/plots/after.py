@@ -34,7 +34,7 @@ def _percent(axes: Axes, top: float = 1.02) -> None:
 
 @styled
 def noise(strengths: Sequence[float], panels: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """Test accuracy against the strength of the noise, a panel for each kind of network.
+    """Test accuracy of ReLU networks against the strength of the noise, a panel for each learning rate.
 
     Shapes: strengths (n,), each array (n, seeds).
     """
@@ -47,7 +47,7 @@ def noise(strengths: Sequence[float], panels: Mapping[str, Mapping[str, np.ndarr
         axes.set_xticks(strengths, [f"× {k:g}" for k in strengths])
         _percent(axes)
     row[0].set_ylabel("test accuracy")
-    row[0].legend(loc="lower left", labelcolor="linecolor")
+    row[0].legend(loc="center right", bbox_to_anchor=(1, 0.35), labelcolor="linecolor")
     return drawing
 
 

@@ -41,13 +41,17 @@ def interference(runs: Mapping, rate: float) -> Numbers:
     return _plain(found)
 
 
-def landscape(rates: Sequence[float], followed: Mapping) -> Numbers:
-    """How much rougher it is without BN: ratios of ``smoothness.Path``, geometric means, "rougher_range_0.3"."""
+def landscape(rates: Sequence[float], followed: Mapping, early: int = 20) -> Numbers:
+    """How much rougher it is without BN: ratios of ``smoothness.Path``, geometric means, "rougher_range_0.3_early".
+
+    Up to the step `early`, and "late" after it.
+    """
+    plain, normed = followed["without BN"], followed["with BN"]
+    parts = {"early": plain.steps <= early, "late": plain.steps > early}
     return {
-        f"rougher_{what}_{rate:g}": _geometric(
-            getattr(followed["without BN"], what)[:, k] / getattr(followed["with BN"], what)[:, k]
-        )
+        f"rougher_{what}_{rate:g}_{when}": _geometric(getattr(plain, what)[part, k] / getattr(normed, what)[part, k])
         for k, rate in enumerate(rates)
+        for when, part in parts.items()
         for what in ("range", "change", "smoothness")
     }
 
@@ -68,6 +72,18 @@ def rates(places: Sequence[float], reached: Mapping[str, np.ndarray], small: int
 def depth(fit: Mapping[str, np.ndarray]) -> Numbers:
     """Mean accuracy at the largest depth, by kind: "deep_residual_bn". Shapes: (depths, seeds)."""
     return {f"deep_{name.replace(', ', '_').lower()}": float(each[-1].mean()) for name, each in fit.items()}
+
+
+def tuned(course, last: int) -> Numbers:
+    """Networks without decay whose weights have rates of their own: loss and turn per step over the `last` steps.
+
+    `course` is a ``decay.Course``, by ascending rate. "turn_ratio" is the largest turn over the smallest; "stretched"
+    how much longer, squared, the weights of the highest rate have become.
+    """
+    loss, turn = course.loss[-last:].mean((0, 2)), course.angle(last).mean(1)
+    stretched = (course.norm[-1, -1] / course.norm[0, -1]).mean()
+    values = (loss.min(), loss.max(), turn.max() / turn.min(), stretched)
+    return _plain(dict(zip(("tuned_loss_low", "tuned_loss_high", "turn_ratio", "stretched"), values, strict=True)))
 
 
 def balance(course, measured: np.ndarray, predicted_angle: Sequence[float], predicted_norm: Sequence[float]) -> Numbers:
@@ -113,13 +129,18 @@ def company(classes: Sequence[int], tested: Mapping) -> Numbers:
 
 
 def features(learned: Mapping) -> Numbers:
-    """Accuracy of gamma and beta alone in the widest network, of everything, lead over weights, share switched off."""
+    """Accuracy of gamma and beta alone in the widest network, of everything, lead over weights, share switched off.
+
+    Leads are in points, "narrow_lead" that in the narrowest network.
+    """
     pair, weights, everything = learned.values()
+    lead = 100 * (pair.accuracy - weights.accuracy).mean(1)
     return _plain(
         {
             "pair": pair.accuracy[-1].mean(),
             "everything": everything.accuracy[-1].mean(),
-            "pair_lead": 100 * (pair.accuracy[-1] - weights.accuracy[-1]).mean(),
+            "pair_lead": lead[-1],
+            "narrow_lead": lead[0],
             "switched_off": pair.off.mean(),
         }
     )
@@ -131,8 +152,9 @@ def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
         (
             "Noisy BN trains as well; the same noise stops the standard network",
             "Santurkar 2018",
-            "holds; the second half from twice the noise on, with ReLU",
-            f"at four times the noise {n['relu_bn_noise_4']:.0%} with BN, {n['relu_plain_noise_4']:.0%} without",
+            "the first half holds; the second with more noise",
+            f"at four times the noise {n['fast_bn_noise_4']:.0%} with BN, {n['fast_plain_noise_4']:.0%} without; at "
+            f"theirs {n['fast_bn_noise_1']:.0%} and {n['fast_plain_noise_1']:.0%}",
         ),
         (
             "BN does not reduce the shift of gradients",
@@ -144,9 +166,9 @@ def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
         (
             "BN makes loss and gradient smoother along the gradient",
             "Santurkar 2018",
-            "at large learning rates only",
-            f"loss range without BN × {n['rougher_range_0.3']:.1f} at rate 0.3, × {n['rougher_range_0.03']:.1f} at "
-            "0.03",
+            "at a large learning rate; at a small one not at first",
+            f"loss range in the first steps, without BN: × {n['rougher_range_0.3_early']:.1f} at rate 0.3, "
+            f"× {n['rougher_range_0.03_early']:.1f} at 0.03",
         ),
         (
             "Theorem 4.1 bounds the gradient",
@@ -159,13 +181,14 @@ def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
             "Bjorck 2018",
             "holds, for a good initialisation",
             f"{n['gain_at_small_rates']:+.1f} points at best; usable up to {n['usable_rate_bn']:g} instead of "
-            f"{n['usable_rate_plain']:g}",
+            f"{n['usable_rate_plain']:g}; at the best rate of each {n['best_bn']:.1%} and {n['best_plain']:.1%}",
         ),
         (
-            "Deep networks with BN and without skip connections do not train",
+            "BN makes gradients explode; without skip connections deep networks do not train",
             "Yang 2019",
             "holds",
-            f"deepest chain {n['deep_chain_bn']:.0%}, residual network {n['deep_residual_bn']:.0%}",
+            f"× {n['explosion']:.2f} per layer; deepest chain {n['deep_chain_bn']:.0%}, residual network "
+            f"{n['deep_residual_bn']:.0%}",
         ),
         (
             "A start near the identity replaces BN",
@@ -173,6 +196,13 @@ def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
             "holds",
             f"SkipInit {n['deep_residual_skipinit']:.0%}, Fixup {n['deep_residual_fixup']:.0%}, neither "
             f"{n['deep_residual']:.0%}",
+        ),
+        (
+            "Behind BN the learning rate tunes itself",
+            "Arora 2019",
+            "holds",
+            f"rates 10,000-fold apart: loss {n['tuned_loss_low']:.2f} to {n['tuned_loss_high']:.2f}, turns "
+            f"{n['turn_ratio']:.0f}-fold apart",
         ),
         (
             "With weight decay each step turns the weights by √(2ηλ)",
@@ -207,7 +237,7 @@ def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
         (
             "γ and β alone can learn, better than other numbers, and switch features off",
             "Frankle 2021",
-            "the first holds, the second barely, the third not here",
+            "the first holds, the second in wider networks, the third not here",
             f"{n['pair']:.0%}; {n['pair_lead']:+.1f} points; {n['switched_off']:.1%} switched off",
         ),
     ]

@@ -12,6 +12,7 @@ from bnkit import records
 
 SIZES = (2, 4, 8, 16, 32)
 NORMS = ("batch", "group", "layer")
+SEEDS = (0, 1, 2)
 
 
 def recorded(norm: str, curve: str = "test_accuracy", sizes: Sequence[int] = SIZES) -> np.ndarray:
@@ -19,5 +20,5 @@ def recorded(norm: str, curve: str = "test_accuracy", sizes: Sequence[int] = SIZ
 
     Raises RecordError where a run is missing.
     """
-    runs = [records.load_all("after", f"conv-{norm}-{size}") for size in sizes]
+    runs = [records.load_all("after", f"conv-{norm}-{size}", seeds=list(SEEDS)) for size in sizes]
     return np.array([[run.curve(curve)[1][-1] for run in of_size] for of_size in runs])
