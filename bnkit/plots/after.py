@@ -244,3 +244,32 @@ def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     _percent(axes)
     axes.legend(loc="lower right", labelcolor="linecolor")
     return drawing
+
+
+@styled
+def advantage(groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Drawing:
+    """Test accuracy with BN and with what stands in its place, a line for each setting, under the title of its group.
+
+    Each setting holds two arrays (seeds,): with BN, and without it or with the alternative that its name tells.
+    """
+    lines = sum(1 + len(settings) for settings in groups.values())
+    drawing, axes = figure(width=9, height=0.6 + 0.36 * lines)
+    row, names = 0, {}
+    for title, settings in groups.items():
+        axes.text(-0.012, row, title, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold")
+        for name, (ours, others) in settings.items():
+            row += 1
+            names[row] = name
+            axes.plot([ours.mean(), others.mean()], [row, row], color=NEUTRAL, linewidth=1, zorder=1)
+            for values, colour in ((others, WITHOUT_BN), (ours, WITH_BN)):
+                axes.plot(values, [row] * len(values), "o", color=colour, markersize=3.5, alpha=0.5, zorder=3)
+                axes.plot(values.mean(), row, "D", color=colour, markersize=7)
+        row += 1
+    axes.set(title="small networks", ylim=(row - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="test accuracy")
+    axes.set_yticks(list(names), list(names.values()))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="y", visible=False)
+    for label, colour in (("with BN", WITH_BN), ("without BN, or with what it is set against", WITHOUT_BN)):
+        axes.plot([], [], "D", color=colour, markersize=7, label=label)
+    drawing.legend(loc="outside lower center", ncols=2, labelcolor="linecolor")
+    return drawing
