@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bnkit import __main__ as cli
 from bnkit import after_runs, convnet, datasets, records
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
@@ -61,6 +62,18 @@ def test_a_run_is_stored_and_then_not_missing(tmp_path, monkeypatch, capsys):
     changed = after_runs.Run("conv-batch-8", replace(TINY, momentum=0), "a test", 1)
     monkeypatch.setitem(after_runs.RUNS, "conv-batch-8", changed)
     assert after_runs.missing() == [("conv-batch-8", 0)], "another recipe is another run"
+
+
+def test_the_command_that_an_error_names_makes_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records.paths, "runs", lambda: tmp_path)
+    monkeypatch.setattr(after_runs, "RUNS", {"conv-batch-8": after_runs.Run("conv-batch-8", TINY, "a test", 2)})
+    with pytest.raises(records.RecordError) as error:
+        records.load("after", "conv-batch-8", 1)
+    command = str(error.value).partition("python -m bnkit ")[2].split()
+    assert cli.main([*command, "--steps", "5"]) == 1
+    assert "made whole" in capsys.readouterr().err
+    assert cli.main(command) == 0
+    assert records.load("after", "conv-batch-8", 1).recipe["seed"] == 1
 
 
 def test_an_unknown_run_is_refused():
