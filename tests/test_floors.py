@@ -37,6 +37,7 @@ FLOORS = [
     ["tasks.imagenet"],
     ["tasks."],
     ["experiments", "after_runs", "bench"],
+    ["bench_networks"],
     ["workers"],
     ["__main__"],
 ]
