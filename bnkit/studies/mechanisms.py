@@ -12,6 +12,7 @@ CHAPTERS = {
     4: "04-the-transform",
     6: "06-inference",
     8: "08-mnist",
+    9: "09-inception",
     10: "10-after-the-paper",
 }
 
@@ -44,9 +45,10 @@ def rows(n: Mapping[str, float]) -> list[tuple[str, str, str, str, str]]:
         (
             "**makes up for badly scaled weights** (Section 3.3)",
             "a factor on the weights drops out; bad starts are overcome",
-            "a good start needs no help",
-            f"MNIST, initial weights ten times smaller: {n['lost_bn']:.1%} with BN, {n['lost_plain']:.1%} without",
-            link(4, 8),
+            "a good start needs no help in small networks; Inception has one, and gains all the same",
+            f"MNIST, initial weights ten times smaller: {n['lost_bn']:.1%} with BN, {n['lost_plain']:.1%} without; "
+            f"Inception with He's weights {n['inception_gap']:+.1f} points",
+            link(4, 8, 9),
         ),
         (
             "**bears large learning rates** (Section 3.3; Bjorck 2018)",
@@ -54,7 +56,7 @@ def rows(n: Mapping[str, float]) -> list[tuple[str, str, str, str, str]]:
             "at equal small rates nothing is gained; on MNIST little, if each network has its best rate",
             f"usable up to {n['usable_rate_bn']:g} instead of {n['usable_rate_plain']:g}; at small rates "
             f"{n['gain_at_small_rates']:+.1f} points; MNIST {n['best_gap']:+.2f} points",
-            link(8, 10),
+            link(8, 9, 10),
         ),
         (
             "**smooths the landscape** (Santurkar 2018)",
@@ -74,11 +76,12 @@ def rows(n: Mapping[str, float]) -> list[tuple[str, str, str, str, str]]:
         (
             "**keeps gradients alive** (Section 3.3)",
             "the gradients of sigmoid networks no longer vanish",
-            "those of untrained ReLU networks explode; chains of fifty layers do not train (Yang 2019)",
+            "those of ReLU networks do not vanish anyway; with BN, untrained, they explode, and chains of fifty layers "
+            "do not train (Yang 2019)",
             f"squared gradient per layer: sigmoid × {n['growth_sigmoid_plain']:.2f} without BN, "
             f"× {n['growth_sigmoid_bn']:.2f} with; ReLU × {n['growth_relu_plain']:.2f} and "
             f"× {n['growth_relu_bn']:.2f}. Chain of fifty layers: {n['deep_chain_bn']:.0%}",
-            link(1, 10),
+            link(1, 9, 10),
         ),
         (
             "**keeps residual branches small** (De 2020)",
