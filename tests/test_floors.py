@@ -35,6 +35,7 @@ FLOORS = [
     ["tasks.imagenet"],
     ["tasks."],
     ["experiments", "bench"],
+    ["bench_networks"],
     ["workers"],
     ["__main__"],
 ]
