@@ -170,6 +170,14 @@ def test_a_folder_that_equals_its_reading_order_passes(folder):
     assert structure.check(folder) == []
 
 
+def test_a_page_needs_no_number(folder):
+    (folder.root / "chapters" / "01-a.ipynb").rename(folder.root / "chapters" / "the-layer.ipynb")
+    toc = folder.root / "_toc.yml"
+    toc.write_text(toc.read_text().replace("01-a", "the-layer"))
+    assert structure.check(folder) == []
+    assert folder.chapter("the-layer") == "chapters/the-layer"
+
+
 def test_a_folder_that_differs_from_its_reading_order_is_refused(folder):
     chapters = folder.root / "chapters"
     (chapters / "draft.md").write_text("# D\n")
