@@ -87,9 +87,11 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}")
 
 
-def _run(options: argparse.Namespace) -> None:
-    from bnkit import experiments, processes, workers
+def _run(options: argparse.Namespace) -> int | None:
+    from bnkit import after_runs, experiments, processes, workers
 
+    if options.name.startswith(f"{after_runs.GROUP}/"):
+        return _run_after(options)
     steps = options.steps or experiments.experiment(options.name).recipe.steps
     first = processes.first()
     with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
@@ -105,6 +107,18 @@ def _run(options: argparse.Namespace) -> None:
     if first:
         _print_result(record)
         print(f"stored as {path}")
+    return None
+
+
+def _run_after(options: argparse.Namespace) -> int:
+    from bnkit import after_runs
+
+    if options.steps or options.data or options.device == "cuda":
+        print("error: the runs of chapter 10 are made whole and on the CPU: leave out the options", file=sys.stderr)
+        return 1
+    record, path = after_runs.run(options.name.partition("/")[2], options.seed)
+    print(f"{record.name}: {record.manifest['wall_seconds']} s, stored as {path}")
+    return 0
 
 
 def _print_result(record: records.Record) -> None:
