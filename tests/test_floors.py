@@ -25,10 +25,11 @@ FLOORS = [
         "parameters",
         "prose",
         "checkpoints",
+        "ledger",
         "processes",
     ],
     ["trees"],
-    ["stack", "pictures"],
+    ["stack", "pictures", "claims"],
     ["mlp", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
     ["tasks.mnist", "tasks.inception"],
@@ -38,7 +39,7 @@ FLOORS = [
     ["workers"],
     ["__main__"],
 ]
-PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
+PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "ledger", "book"}
 NEED_NO_TORCH = [
     "reference",
     "whitening",
@@ -49,6 +50,8 @@ NEED_NO_TORCH = [
     "stack",
     "plots",
     "prose",
+    "ledger",
+    "claims",
     "pictures",
 ]
 
