@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def _data(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int | None:
     import torch
 
-    from bnkit import bench, workers
+    from bnkit import bench, bench_networks, workers
 
     if options.device == "cuda" and not torch.cuda.is_available():
         print("error: torch sees no GPU here; leave out --device, or install a CUDA build of torch", file=sys.stderr)
@@ -180,7 +181,7 @@ def _bench(options: argparse.Namespace) -> int | None:
     print("the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most about 1")
     rounds, found = 5 if options.quick else 15, []
     with workers.one_thread():
-        for row in bench.rows(rounds, options.device, options.quick):
+        for row in chain(*(each.rows(rounds, options.device, options.quick) for each in (bench, bench_networks))):
             found.append(row)
             print(row, flush=True)
     if options.json:

@@ -2,12 +2,13 @@
 
 import json
 import time
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
-from bnkit import bench, paths
+from bnkit import bench, bench_networks, paths
 from bnkit.__main__ import main
 
 # The paper's Figure 5 row by row: map side, then the widths that are normalised at that side (those behind stride 2
@@ -87,6 +88,7 @@ def test_quick_measures_and_stores(nothing_measured, tmp_path, capsys):
         "training",
         "training with BN",
         "reference",
+        "small Inception",
     }
     assert all(row["path"].startswith("ATen") for row in found["rows"] if row["what"].startswith("layer"))
     printed = capsys.readouterr().out
@@ -98,6 +100,13 @@ def test_a_step_is_a_forward_and_a_backward_pass():
     row = bench.layer((4, 3, 5, 5), "channels last", torch.float32, rounds=1, device="cpu", relu=True)
     assert set(row.times) == {"ours", "torch.nn, then ReLU", "torch.nn, then ReLU in place"}
     assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
+
+
+def test_a_step_of_the_small_network_is_a_step():
+    """For real: every network, the loop by hand and the pictures alone, in seconds for one step."""
+    row = bench_networks.small(rounds=1, device="cpu")
+    assert set(row.times) == {"ours", "inception", "bn-x5", "a plain torch loop", "its pictures"}
+    assert row.times["its pictures"][1] < 0.5 * row.times["ours"][1] < 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -113,7 +122,8 @@ def test_the_committed_result_has_every_row(monkeypatch):
     monkeypatch.setattr(bench, "can_compile", lambda device: True)
     monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.empty(shape))  # 100 MB each, for nothing
     monkeypatch.setattr(torch, "randn_like", torch.empty_like)
-    expected = [identity(row._asdict()) for row in bench.rows(rounds=1) if row.what != "reference"]
+    every = chain(bench.rows(rounds=1), bench_networks.rows(rounds=1))
+    expected = [identity(row._asdict()) for row in every if row.what != "reference"]
     stored = [identity(row) for row in found["rows"] if row["what"] != "reference"]
     assert stored == expected
     assert [tuple(row["shape"]) for row in found["rows"] if row["what"] == "reference"] == bench.REFERENCE_SHAPES

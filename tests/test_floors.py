@@ -36,6 +36,7 @@ FLOORS = [
     ["tasks.imagenet"],
     ["tasks."],
     ["experiments", "bench"],
+    ["bench_networks"],
     ["workers"],
     ["__main__"],
 ]

@@ -1,0 +1,99 @@
+"""How fast: whole training steps of the networks of Section 4.2, beside the plain way of writing them.
+
+The small network trains on the small data set ``digits``, which is always there, enlarged to its pictures' size: the
+work of a step does not depend on what the pictures show. For the whole network the pictures are random numbers.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bnkit import experiments
+from bnkit.bench import Row, row
+from bnkit.inception import bn_inception, small_inception
+from bnkit.layers import BatchNorm
+from bnkit.tasks.inception import InceptionRecipe, Task
+from bnkit.training import fit
+
+STEPS = 4  # a turn of the small network
+WHOLE = (8, 3, 224, 224)  # a mini-batch of the whole network that fits into any memory
+
+
+def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]:
+    """Steps of the small network, and, unless `quick`, of the whole one."""
+    yield small(rounds, device)
+    if not quick:
+        yield whole(max(3, rounds // 3), device)
+
+
+def small(rounds: int, device: str) -> Row:
+    """A step of BN-Baseline as ``bnkit.experiments`` makes it, pictures included.
+
+    Its peers: the same step by hand, channels first; only the making of its pictures; and steps of the other networks.
+    """
+    nets = {net: _task(net, device) for net in ("bn-baseline", "inception", "bn-x5")}
+    calls = {"ours" if net == "bn-baseline" else net: _ours(task) for net, task in nets.items()}
+    calls["a plain torch loop"] = _by_hand(nets["bn-baseline"])
+    pictures = nets["bn-baseline"].batches()
+    calls["its pictures"] = lambda: [next(pictures) for _ in range(STEPS)]
+    recipe = nets["bn-baseline"].recipe
+    shape = [recipe.batch_size, 3, recipe.size, recipe.size]
+    found = row(calls, rounds, device, what="small Inception", shape=shape, layout="", dtype="float32", path="")
+    return found._replace(times={name: [each / STEPS for each in times] for name, times in found.times.items()})
+
+
+def _task(net: str, device: str) -> Task:
+    recipe = experiments.experiment(f"inception/{net}").recipe.as_dict()
+    return Task(InceptionRecipe(**{**recipe, "dataset": "digits", "steps": STEPS}), torch.device(device))
+
+
+def _ours(task: Task) -> Callable[[], object]:
+    batches = task.batches()
+    return lambda: fit(task.trained, batches, task.recipe, loss_of=task.loss)
+
+
+def _by_hand(task: Task) -> Callable[[], None]:
+    recipe = task.recipe
+    model = small_inception(10, norm=nn.BatchNorm2d, lrn=recipe.lrn, dropout=recipe.dropout).to(task.device)
+    optimiser = torch.optim.SGD(
+        model.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    batches = task.batches()
+
+    def run() -> None:
+        for _ in range(STEPS):
+            x, labels = next(batches)
+            loss = cross_entropy(model(x.contiguous()), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return run
+
+
+def whole(rounds: int, device: str) -> Row:
+    """Forward and backward pass of the whole network in training, channels last, against torch.nn's layer in it."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(WHOLE, generator=generator).to(device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 1000, WHOLE[:1], generator=generator).to(device)
+
+    def step(norm: Callable[[int], nn.Module] | None) -> Callable[[], None]:
+        network = bn_inception(1000, norm=norm).to(device, memory_format=torch.channels_last)
+
+        def run() -> None:
+            network.zero_grad()
+            _loss(network, x, labels).backward()
+
+        return run
+
+    calls = {"ours": step(BatchNorm), "torch.nn": step(nn.BatchNorm2d), "without BN": step(None)}
+    return row(
+        calls, rounds, device, what="BN-Inception", shape=list(WHOLE), layout="channels last", dtype="float32", path=""
+    )
+
+
+def _loss(network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    outputs = network(x)
+    return cross_entropy(outputs[0] if isinstance(outputs, tuple) else outputs, labels)

@@ -1,0 +1,262 @@
+"""The figures of chapter 09: Figure 2 of the paper beside runs of ours, and what explains it.
+
+Runs are given by variant, ``{"inception": [...], "bn-x5": [...]}``; each network keeps its colour through the chapter.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from bnkit.plots import FASTER, HIGHLIGHT, NEUTRAL, WITH_BN, WITHOUT_BN, WRONG, Drawing, band, figure, styled
+from bnkit.records import Record, stack
+
+WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
+NETWORKS = {
+    "inception": ("Inception", WITHOUT_BN),
+    "bn-baseline": ("BN-Baseline", WITH_BN),
+    "bn-x5": ("BN-x5", FASTER),
+    "bn-x30": ("BN-x30", HIGHLIGHT),
+    "bn-x5-sigmoid": ("BN-x5-Sigmoid", WRONG),
+    "inception-x5": ("Inception at 5 times its rate", NEUTRAL),
+    "inception-sigmoid": ("Inception, sigmoid", NEUTRAL),
+}
+NUMBER = FuncFormatter(lambda value, _: f"{value:,g}")
+
+Runs = Mapping[str, list[Record]]
+Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@styled
+def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Drawing:
+    """An Inception module as a diagram: what enters, its branches of layers from bottom to top, and what leaves."""
+    drawing, axes = figure(width=WIDTH, height=3.6)
+    axes.set(xlim=(0, len(branches)), ylim=(-0.2, 5.2))
+    axes.axis("off")
+    middle = len(branches) / 2
+
+    def box(x: float, y: float, text: str, width: float, colour: str) -> None:
+        corner, size = (x - width / 2, y - 0.27), 0.54
+        axes.add_patch(
+            FancyBboxPatch(
+                corner, width, size, boxstyle="round,pad=0.03", facecolor=colour, edgecolor=NEUTRAL, alpha=0.35
+            )
+        )
+        axes.text(x, y, text, ha="center", va="center", fontsize=9.5)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
+        axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color=NEUTRAL, linewidth=0.9))
+
+    box(middle, 0.2, entering, 1.7, "#ffffff")
+    box(middle, 4.8, leaving, 1.7, "#ffffff")
+    for place, layers in enumerate(branches):
+        x, last = place + 0.5, (middle + (place + 0.5 - middle) * 0.4, 0.5)
+        for y, text in enumerate(layers, 1):
+            arrow(last, (x, y + 0.2))
+            box(x, y + 0.5, text, 0.82, WITH_BN if "×" in text else HIGHLIGHT)
+            last = (x, y + 0.8)
+        arrow(last, (middle + (x - middle) * 0.4, 4.5))
+    return drawing
+
+
+# Figure 2
+
+
+@styled
+def figure_2(runs: Runs, title: str, paper: Curves) -> Drawing:
+    """Validation accuracy against steps: above the paper's curves, below those of `runs`.
+
+    A dotted line marks Inception's best accuracy (below, its mean over seeds), a diamond where each network gets there.
+    """
+    drawing, (above, below) = figure(2, width=WIDTH, height=7.6)
+    for net, (steps, values) in paper.items():
+        above.plot(steps / 1e6, 100 * values, color=NETWORKS[net][1], label=NETWORKS[net][0])
+    _meet(above, {net: (steps / 1e6, 100 * values) for net, (steps, values) in paper.items()})
+    above.set(xlabel="million steps", ylabel="validation accuracy (%)", xlim=(0, 31.5))
+    above.set_title("The paper's Figure 2: ImageNet, 1,000 classes")
+    above.legend(loc="lower right")
+    _accuracies(below, runs)
+    _meet(below, {net: (steps, 100 * values.mean(0)) for net, (steps, values) in _stacked(runs).items()})
+    below.set_title(title)
+    return drawing
+
+
+@styled
+def learning(runs: Runs, title: str) -> Drawing:
+    """Validation accuracy against steps, with the spread over seeds."""
+    drawing, axes = figure(width=WIDTH, height=3.4)
+    _accuracies(axes, runs)
+    axes.set_title(title)
+    axes.legend(loc="upper left", labelcolor="linecolor")
+    return drawing
+
+
+@styled
+def speedups(shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Drawing:
+    """How many times fewer steps each network needs, for every share of Inception's best accuracy.
+
+    Shapes: `shares` (k,), `ours` (seeds, k) by network, 0 where a run never gets there, `theirs` (k,), dashed.
+    """
+    drawing, axes = figure(width=WIDTH, height=4.4)
+    for net, values in ours.items():
+        name, colour = NETWORKS[net]
+        every = (values > 0).all(0)
+        band(axes, 100 * shares[every], values[:, every], colour, label=name)
+        axes.plot(100 * shares, theirs[net], color=colour, linestyle="--", linewidth=1.2)
+    axes.plot([], [], color=NEUTRAL, linestyle="--", linewidth=1.2, label="the paper, digitised")
+    axes.axhline(1, color=WITHOUT_BN, linewidth=0.9)
+    axes.set(xlabel="accuracy, in percent of Inception's best", ylabel="times fewer steps than Inception", yscale="log")
+    axes.set_xlim(100 * shares[0], 100 * shares[-1])
+    axes.yaxis.set_major_locator(FixedLocator((0.5, 1, 2, 5, 10, 20, 50)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(NUMBER)
+    axes.set_title("The factor depends on where one asks")
+    axes.legend(loc="upper left", ncols=2, fontsize=9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
+    return drawing
+
+
+# What explains it
+
+
+@styled
+def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float]) -> Drawing:
+    """What each change is worth in points of accuracy, with bars of twice the standard error; one row a change."""
+    drawing, axes = figure(width=WIDTH, height=1.2 + 0.42 * len(names))
+    places = np.arange(len(names))[::-1]
+    clear = np.abs(points) > 2 * np.asarray(errors)
+    for mask, colour in ((clear, FASTER), (~clear, NEUTRAL)):
+        axes.errorbar(
+            np.asarray(points)[mask], places[mask], xerr=2 * np.asarray(errors)[mask], fmt="o", color=colour, capsize=3
+        )
+    axes.axvline(0, color=NEUTRAL, linewidth=0.9)
+    axes.set_yticks(places, names)
+    axes.set(xlabel="points that BN-x5 loses without it", ylim=(-0.6, len(names) - 0.4))
+    axes.grid(axis="y", visible=False)
+    axes.set_title("What each change is worth")
+    return drawing
+
+
+@styled
+def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable: float) -> Drawing:
+    """Accuracy after `step` steps against the learning rate, a line through the means and a point for each seed.
+
+    A run that ended earlier counts with its last evaluation. Below the dotted line, `usable` as a share of 1, is what
+    does not count as learning.
+    """
+    drawing, axes = figure(width=WIDTH, height=3.8)
+    for net, found in sweeps.items():
+        name, colour = NETWORKS[net]
+        curves = [[run.curve("test_accuracy") for run in runs] for runs in found.values()]
+        ends = [[100 * values[steps <= step][-1] for steps, values in each] for each in curves]
+        axes.plot(list(found), [np.mean(each) for each in ends], color=colour, label=name)
+        for rate, each in zip(found, ends, strict=True):
+            axes.plot([rate] * len(each), each, "o", color=colour, markersize=5, markeredgewidth=0)
+    axes.axhline(100 * usable, color=NEUTRAL, linestyle=":", label="twice guessing")
+    axes.set(xscale="log", xlabel="initial learning rate", ylabel="validation accuracy (%)", ylim=(0, None))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({rate for found in sweeps.values() for rate in found})))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(NUMBER)
+    axes.set_title(f"After {step:,} steps")
+    axes.legend(loc="best", labelcolor="linecolor")
+    return drawing
+
+
+@styled
+def beside(runs: Runs, title: str) -> Drawing:
+    """Validation accuracy against steps of networks that are to be compared, one by one, names on the right margin."""
+    drawing, axes = figure(width=WIDTH, height=3.6)
+    _accuracies(axes, runs, every=True)
+    axes.set_title(title)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.32 * (high - low))  # room for the legend
+    axes.legend(loc="upper left", fontsize=9)
+    return drawing
+
+
+# Inside
+
+
+@styled
+def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
+    """85th minus 15th percentile of what each module's nonlinearity receives, over training; a panel for each network.
+
+    Lines are means over seeds, one for each module by its name, from dark (first) to light (last).
+    """
+    drawing, panels = figure(len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False)
+    for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
+        steps, percentiles = stack(records, "inputs")
+        spread = (percentiles[..., 2] - percentiles[..., 0]).mean(0)  # (t, modules)
+        for name, values, colour in zip(names, spread.T, _shades(len(names)), strict=True):
+            axes.plot(steps, values, color=colour, marker="o", markersize=3, label=f"module {name}")
+        axes.set(ylabel="85th − 15th percentile", ylim=(0, None))
+        axes.set_title(f"{NETWORKS[net][0]}: input of each module's nonlinearity")
+    panels[-1, 0].set_xlabel("steps")
+    panels[-1, 0].xaxis.set_major_formatter(NUMBER)
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    panels[0, 0].legend(loc="upper center", ncols=3, fontsize=9, columnspacing=1.2)
+    return drawing
+
+
+@styled
+def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
+    """Norm of the gradient from stage to stage at the start, early, and at the end; a panel for each network.
+
+    `names` are those of the stages. Lines are means over seeds, bands their range.
+    """
+    drawing, panels = figure(len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False)
+    for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
+        steps, norms = stack(records, "gradient_norm")  # (seeds, t, stages)
+        shown = sorted({0, len(steps) // 2, len(steps) - 1})
+        late = WITHOUT_BN if NETWORKS[net][1] == NEUTRAL else NETWORKS[net][1]  # grey is that of the first step
+        for place, colour in zip(shown, (NEUTRAL, HIGHLIGHT, late)[-len(shown) :], strict=True):
+            band(axes, np.arange(len(names)), norms[:, place], colour, label=f"step {steps[place]:,}", marker="o")
+        axes.set(ylabel="norm of the gradient", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if norms.max() < 100 * norms.min() else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(NUMBER)
+        axes.set_title(NETWORKS[net][0])
+        axes.legend(loc="best", labelcolor="linecolor", fontsize=9)
+    panels[-1, 0].set_xticks(np.arange(len(names)), names)
+    panels[-1, 0].set_xlabel("stage, from the picture to the classes")
+    return drawing
+
+
+# Parts
+
+
+def _stacked(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {net: stack(records, "test_accuracy") for net, records in runs.items()}
+
+
+def _accuracies(axes: Axes, runs: Runs, every: bool = False) -> None:
+    """Accuracy against steps; with `every`, networks without a colour of their own get one line style each."""
+    styles = iter(("-", "--", ":", "-."))
+    for net, (steps, values) in _stacked(runs).items():
+        name, colour = NETWORKS[net]
+        line = {"linestyle": next(styles)} if every and colour == NEUTRAL else {}
+        band(axes, steps, 100 * values, colour, label=name, **line)
+    axes.set(xlabel="steps", ylabel="validation accuracy (%)", xlim=(0, None))
+    axes.xaxis.set_major_formatter(NUMBER)
+
+
+def _meet(axes: Axes, curves: Curves) -> None:
+    """Mark Inception's best accuracy, and where the mean curve of each network first reaches it."""
+    level = curves["inception"][1].max()
+    axes.axhline(level, color=WITHOUT_BN, linestyle=":", linewidth=1.2)
+    for net, (steps, values) in curves.items():
+        reached = np.flatnonzero(values >= level)
+        if len(reached):
+            last = reached[0]
+            first = max(0, last - 1)
+            step = np.interp(level, values[[first, last]], steps[[first, last]])
+            axes.plot(step, level, "D", color=NETWORKS[net][1], markersize=6, markeredgecolor="white", zorder=5)
+
+
+def _shades(count: int) -> list:
+    return [colormaps["cividis"](share) for share in np.linspace(0, 0.85, count)]

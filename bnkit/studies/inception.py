@@ -1,0 +1,821 @@
+"""Section 4.2 in numbers: which runs a page shows, and what is read off them. Records and networks in, numbers out.
+
+Runs are told apart by their variant, as ``bn-x5``. Accuracies are shares of 1, differences of them percentage points.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from bnkit import paths, records
+from bnkit.records import Record
+
+NETWORKS = {  # variant -> its name in Section 4.2.2
+    "inception": "Inception",
+    "bn-baseline": "BN-Baseline",
+    "bn-x5": "BN-x5",
+    "bn-x30": "BN-x30",
+    "bn-x5-sigmoid": "BN-x5-Sigmoid",
+}
+LIVE = ("inception", "bn-baseline", "bn-x5")  # enough to see the point, and quick enough to train on a page
+CHANGES = {  # the seven of Section 4.2.1, in its order: name -> field of the recipe, and what is done
+    "rate": ("learning_rate", "learning rate raised"),
+    "dropout": ("dropout", "Dropout removed"),
+    "weight-decay": ("weight_decay", "weight decay reduced"),
+    "decay": ("decay_steps", "learning rate lowered faster"),
+    "lrn": ("lrn", "Local Response Normalization removed"),
+    "shuffle": ("shuffle", "examples shuffled more thoroughly"),
+    "light": ("light", "photometric distortions reduced"),
+}
+FIELDS = {  # of a recipe, in words
+    "norm": "batch normalization",
+    "activation": "nonlinearity",
+    "learning_rate": "initial learning rate",
+    "dropout": "Dropout",
+    "weight_decay": "weight decay",
+    "decay_steps": "rate falls by the factor e in … steps",
+    "lrn": "Local Response Normalization",
+    "shuffle": "mini-batches composed anew each epoch",
+    "light": "contrast and brightness off by up to",
+}
+LEARNED = 0.2  # twice the accuracy of guessing among ten classes
+
+
+@dataclass(frozen=True)
+class Family:
+    """Runs of the networks of Section 4.2.2, by variant, all for the same seeds in the same order.
+
+    The runs of a seed see the same examples where their recipes shuffle alike, so that comparisons are made by seed.
+    """
+
+    runs: dict[str, list[Record]]
+    recorded: bool = True
+    why: str = ""  # why they were trained and not taken from the records, in words for the page
+
+    @property
+    def seeds(self) -> int:
+        """How many runs there are of each network."""
+        return len(self.runs["inception"])
+
+    @property
+    def full(self) -> bool:
+        """Whether these are the recorded runs of all five networks, about which the chapter makes its claims."""
+        return self.recorded and self.runs.keys() == NETWORKS.keys()
+
+    @property
+    def title(self) -> str:
+        """Data set, origin and number of seeds, for the title of a figure."""
+        dataset = self.runs["inception"][0].recipe["dataset"]
+        name = {"imagenette": "Imagenette"}.get(dataset, dataset)
+        return f"{name}, {'recorded' if self.recorded else 'trained now'}, {_count(self.seeds, 'seed')}"
+
+    @property
+    def says(self) -> str:
+        """What the page shows, in Markdown: on which data, made how and when, and why these runs."""
+        first = self.runs["inception"][0]
+        recipe, made = first.recipe, first.manifest
+        lengths = ", ".join(f"{NETWORKS[net]} {runs[0].recipe['steps']:,}" for net, runs in self.runs.items())
+        what = (
+            f"{_count(self.seeds, 'seed')} of each network, mini-batches of {recipe['batch_size']} pictures of "
+            f"{recipe['size']} × {recipe['size']} pixels. Steps: {lengths}."
+        )
+        if not self.recorded:
+            lost = [
+                run.name for runs in self.runs.values() for run in runs if run.manifest.get("diverged_at") is not None
+            ]
+            ended = f" Diverged, and ended there: {', '.join(lost)}." if lost else ""
+            return (
+                f"**This page shows runs trained just now, on the data set `{recipe['dataset']}`**: {what} {self.why}"
+                f"{ended} Where the text speaks of *the recorded runs*, it means those on Imagenette that the book "
+                "carries; its claims are asserted for them only."
+            )
+        return (
+            f"**This page shows recorded runs on Imagenette**, ten classes of ImageNet: {what} They were made with "
+            f"torch {made['versions'].get('torch', '?').split('+')[0]} on the {made.get('device', '?')} "
+            f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` trains them again and "
+            "compares."
+        )
+
+
+# Which runs
+
+
+def family() -> Family:
+    """The recorded runs of the five networks, for the seeds that all of them have. Raises RecordError without any."""
+    found = {net: {run.seed: run for run in records.load_all("inception", net)} for net in NETWORKS}
+    seeds = sorted(set.intersection(*(set(runs) for runs in found.values())))
+    return Family({net: [runs[seed] for seed in seeds] for net, runs in found.items()})
+
+
+def choose(
+    recipes: Mapping[str, dict], source: str, dataset: str, steps: int, seeds: int, train: Callable[[dict], Record]
+) -> Family:
+    """The runs that a page with these parameters shows: recorded where they are asked for and exist, else new.
+
+    `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other networks keep their
+    share of it. Recorded runs are taken for the very recipes only. New ones, of the networks of ``LIVE``, are made by
+    ``train(recipe)`` on `dataset`. ``Family.says`` tells which they are.
+    """
+    share = steps / recipes["inception"]["steps"]
+    wanted = {net: {**recipe, "steps": max(1, round(share * recipe["steps"]))} for net, recipe in recipes.items()}
+    if source == "recorded":
+        found = {net: _recorded(net, wanted[net]) for net in NETWORKS}
+        every = sorted(set.intersection(*(set(runs) for runs in found.values())))
+        if len(every) >= seeds:
+            return Family({net: [runs[seed] for seed in every[:seeds]] for net, runs in found.items()})
+        there = f"only {len(every)}" if every else "none"
+        why = f"Recorded runs were asked for, {seeds} of each network, but of these recipes there are {there}."
+    else:
+        why = 'They were asked for, with `source` set to "live".'
+    return live({net: wanted[net] for net in LIVE}, dataset, seeds, train, why)
+
+
+def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Callable[[dict], Record], why: str) -> Family:
+    """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for Algorithm 2."""
+    made = {
+        net: [
+            replace(train({**recipe, "dataset": dataset, "seed": seed, "population_batches": 3}), variant=net)
+            for seed in range(seeds)
+        ]
+        for net, recipe in recipes.items()
+    }
+    return Family(made, recorded=False, why=why)
+
+
+def _recorded(variant: str, recipe: dict) -> dict[int, Record]:
+    """Recorded runs of `variant` that have this recipe, whatever its seed says, by their seeds."""
+    runs = (records.load(*name) for name in records.index() if name[:2] == ("inception", variant))
+    return {run.seed: run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}}
+
+
+def sweep(net: str) -> dict[float, list[Record]]:
+    """The recorded runs of "inception" or "bn-baseline" by learning rate, from low to high, as far as there are any."""
+    pattern = re.compile(rf"{re.escape(net)}-lr-(\S+)")
+    found = {match[1] for _, variant, _ in _inception() if (match := pattern.fullmatch(variant))}
+    return {float(rate): records.load_all("inception", f"{net}-lr-{rate}") for rate in sorted(found, key=float)}
+
+
+def taken_back() -> dict[str, list[Record]]:
+    """The recorded runs of BN-x5 without one of its seven changes, by the change, as far as there are any."""
+    there = {variant for _, variant, _ in _inception()}
+    return {
+        name: records.load_all("inception", f"bn-x5-but-{name}") for name in CHANGES if f"bn-x5-but-{name}" in there
+    }
+
+
+def _inception() -> list[tuple[str, str, int]]:
+    return [name for name in records.index() if name[0] == "inception"]
+
+
+# What is read off them
+
+
+def best(runs: list[Record], until: float = np.inf) -> np.ndarray:
+    """Highest validation accuracy of each run, or of its first steps `until` some step. Shapes: (seeds,)."""
+    curves = [run.curve("test_accuracy") for run in runs]
+    return np.array([values[steps <= until].max() for steps, values in curves])
+
+
+def final(runs: list[Record]) -> np.ndarray:
+    """Validation accuracy of each run at its end. Shapes: (seeds,)."""
+    return np.array([run.curve("test_accuracy")[1][-1] for run in runs])
+
+
+def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
+    """When a curve first reaches each of `levels`, along its straight lines; infinity where it never does, NaN for NaN.
+
+    Shapes: `steps` and `values` (t,), `levels` any; returns the shape of `levels`.
+    """
+    levels = np.asarray(levels, float)
+    highest = np.maximum.accumulate(np.asarray(values, float))  # a curve that falls again has still been there
+    at = np.searchsorted(highest, levels)
+    inside = np.clip(at, 1, len(steps) - 1)
+    before, after = values[inside - 1], values[inside]  # where a level is first crossed, `after` is a new highest value
+    rise = np.where(after > before, after - before, 1)
+    found = steps[inside - 1] + (levels - before) / rise * (steps[inside] - steps[inside - 1])
+    found = np.where(at == 0, steps[0], np.where(at == len(steps), np.inf, found))
+    return np.where(np.isnan(levels), np.nan, found)
+
+
+def matching(shown: Family, net: str) -> np.ndarray:
+    """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf: never. (seeds,)
+
+    At least one step: an untrained network that guesses well has not learned.
+    """
+    levels = best(shown.runs["inception"])
+    pairs = zip(shown.runs[net], levels, strict=True)
+    return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
+
+
+def ratio(shown: Family, net: str) -> np.ndarray:
+    """How many times fewer steps `net` needs for Inception's best accuracy, seed by seed; 0 where never. (seeds,)"""
+    return matching(shown, "inception") / matching(shown, net)
+
+
+def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
+    """The same for every share of Inception's best accuracy, and not for its whole only.
+
+    Shapes: `shares` (k,) -> (seeds, k); 0 where `net` never gets there.
+    """
+    levels = best(shown.runs["inception"])[:, None] * shares
+    curves = ([run.curve("test_accuracy") for run in shown.runs[which]] for which in ("inception", net))
+    return np.array([reach(*a, level) / reach(*b, level) for a, b, level in zip(*curves, levels, strict=True)])
+
+
+def noise(shown: Family, until: float = np.inf) -> float:
+    """Standard deviation of the best accuracy from seed to seed, pooled over the networks, in percentage points.
+
+    NaN where there is one seed only.
+    """
+    if shown.seeds < 2:
+        return math.nan
+    return 100 * math.sqrt(np.mean([best(runs, until).var(ddof=1) for runs in shown.runs.values()]))
+
+
+def gain(shown: Family, net: str, than: str) -> np.ndarray:
+    """By how many points the best accuracy of `net` is above that of the network `than`, seed by seed. (seeds,)"""
+    return 100 * (best(shown.runs[net]) - best(shown.runs[than]))
+
+
+class Worth(NamedTuple):
+    """What one change of Section 4.2.1 is worth to BN-x5: positive where taking it back costs accuracy."""
+
+    points: float  # mean best accuracy of BN-x5 minus that without the change, over the steps that both were trained
+    error: float  # standard error of it, from the pooled deviation over seeds
+    reach: np.ndarray  # steps to Inception's mean best accuracy without the change, run by run; inf: never
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is more than twice its standard error from nothing."""
+        return abs(self.points) > 2 * self.error
+
+
+def worth(shown: Family, without: list[Record]) -> Worth:
+    """What the change is worth that the runs `without` lack; they may be shorter than those of BN-x5."""
+    until = without[0].recipe["steps"]
+    whole, less = best(shown.runs["bn-x5"], until), best(without, until)
+    level = best(shown.runs["inception"]).mean()
+    error = noise(shown, until) * math.sqrt(1 / len(whole) + 1 / len(less))
+    steps = [float(reach(*run.curve("test_accuracy"), level)) for run in without]
+    return Worth(100 * (whole.mean() - less.mean()), error, np.array(steps))
+
+
+def learns(run: Record) -> bool:
+    """Whether a run ended, undiverged, above twice the accuracy of guessing."""
+    return run.manifest.get("diverged_at") is None and final([run])[0] > LEARNED
+
+
+def largest_usable(rates: Mapping[float, list[Record]]) -> float:
+    """The highest learning rate at which every run learned; 0 if there is none."""
+    return max((rate for rate, runs in rates.items() if all(map(learns, runs))), default=0.0)
+
+
+# Inside of the network
+
+
+def spreads(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """85th minus 15th percentile of what each module's nonlinearity receives. Shapes: (t,), (seeds, t, modules)."""
+    steps, percentiles = records.stack(runs, "inputs")
+    return steps, percentiles[..., 2] - percentiles[..., 0]
+
+
+def stretch(runs: list[Record]) -> float:
+    """By which factor the spread of the typical module varies over training: largest by smallest, median."""
+    _, spread = spreads(runs)
+    return float(np.median(spread.max(1) / spread.min(1)))
+
+
+def uneven(runs: list[Record]) -> float:
+    """By which factor the spreads of the modules differ at one time: largest by smallest, median over all times."""
+    _, spread = spreads(runs)
+    return float(np.median(spread.max(2) / spread.min(2)))
+
+
+def gradients(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Norm of the gradient in each stage, the stem first. Shapes: (t,), (seeds, t, stages)."""
+    return records.stack(runs, "gradient_norm")
+
+
+# The networks themselves
+
+
+class Stage(NamedTuple):
+    """A part of a network and what comes out of it."""
+
+    name: str
+    maps: int
+    height: int
+    parameters: int
+    multiply_adds: int  # for one picture
+
+
+def stages(network: nn.Module, pixels: int) -> list[Stage]:
+    """Stem, modules and softmax layer of an Inception network for square pictures; it may live on the meta device.
+
+    The softmax layer has no height of its own: 1.
+    """
+    parts = {"stem": network.stem, **network.blocks, "softmax": network.output}
+    shapes, counts, hooks = {}, dict.fromkeys(parts, 0), []
+
+    def note(name: str) -> Callable:
+        return lambda module, inputs, output: shapes.update({name: output.shape})
+
+    def count(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            counts[name] += output[0].numel() * module.weight[0].numel()
+
+        return hook
+
+    for name, part in parts.items():
+        hooks.append(part.register_forward_hook(note(name)))
+        layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        hooks += [layer.register_forward_hook(count(name)) for layer in layers]
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.empty(1, 3, pixels, pixels, device=network.output.weight.device))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return [
+        Stage(name, shapes[name][1], shapes[name][2] if len(shapes[name]) > 2 else 1, parameters(part), counts[name])
+        for name, part in parts.items()
+    ]
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(weights.numel() for weights in network.parameters())
+
+
+# How long
+
+
+def timed() -> dict[str, dict[str, float]]:
+    """Seconds of a step on one core, as ``python -m bnkit bench`` recorded them (data/bench/cpu.json): medians.
+
+    "small Inception", by variant, with "a plain torch loop" and "its pictures"; "BN-Inception" for a mini-batch of
+    ``timed_pictures()`` pictures, with "ours", "torch.nn" and "without BN".
+    """
+    found = {row["what"]: {name: middle for name, (_, middle, _) in row["times"].items()} for row in _bench()}
+    small = found["small Inception"]
+    return {
+        "small Inception": {"bn-baseline" if name == "ours" else name: value for name, value in small.items()},
+        "BN-Inception": found["BN-Inception"],
+    }
+
+
+def timed_pictures() -> int:
+    """The mini-batch with which the whole network was timed."""
+    return next(row["shape"][0] for row in _bench() if row["what"] == "BN-Inception")
+
+
+def _bench() -> list[dict]:
+    file = paths.root() / "data" / "bench" / "cpu.json"
+    return json.loads(file.read_text(encoding="utf-8"))["rows"]
+
+
+def epochs(steps: float, batch_size: int, examples: int) -> float:
+    """How often each example is seen."""
+    return steps * batch_size / examples
+
+
+# The paper
+
+
+def paper() -> dict:
+    """The printed numbers of Section 4.2 and the Appendix (data/paper/imagenet.json)."""
+    return json.loads((paths.paper() / "imagenet.json").read_text(encoding="utf-8"))
+
+
+def figure_2() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The digitised curves of Figure 2 by variant: steps and validation accuracy, both (t,)."""
+    content = json.loads((paths.paper() / "curves.json").read_text(encoding="utf-8"))
+    found = {net: np.asarray(content[f"figure2/{net.replace('-', '_')}"], float).T for net in NETWORKS}
+    return {net: (1e6 * steps, values) for net, (steps, values) in found.items()}
+
+
+def paper_speedup(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], net: str, shares: np.ndarray) -> np.ndarray:
+    """``speedup`` of the digitised curves; NaN below the panel's lower edge, where nothing is drawn. (k,)"""
+    levels = shares * curves["inception"][1].max()
+    undrawn = levels <= max(curves[which][1][0] for which in ("inception", net))
+    levels = np.where(undrawn, np.nan, levels)
+    return reach(*curves["inception"], levels) / reach(*curves[net], levels)
+
+
+# Numbers in words
+
+
+def show(values: Sequence[float] | np.ndarray, digits: int = 1, scale: float = 1) -> str:
+    """Mean ± standard deviation over seeds of `scale` times `values`, for a sentence; one seed has no deviation."""
+    values = scale * np.asarray(values, float)
+    text = f"{values.mean():,.{digits}f}".replace("-", "−")
+    return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):,.{digits}f}"
+
+
+def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
+    """``show`` of those seeds that got there, and how many they are: ``matching`` is inf for others, ``ratio`` 0."""
+    values = np.asarray(values, float)
+    there = values[np.isfinite(values) & (values > 0)]
+    if not len(there):
+        return "never"
+    return show(there, digits) + ("" if len(there) == len(values) else f" ({len(there)} of {len(values)})")
+
+
+def signed(points: float, digits: int = 1) -> str:
+    """A difference with its sign."""
+    return f"{points:+.{digits}f}".replace("-", "−")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], text: int = 1) -> str:
+    """A Markdown table; the first `text` columns are words, the others numbers, aligned to the right."""
+    lines = [head, [":--"] * text + ["--:"] * (len(head) - text), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def setting(field: str, value: object) -> str:
+    """What a recipe says under `field`, in words."""
+    if isinstance(value, bool) or value is None or value == "batch":
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def differing(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
+    """The fields, in the order of ``FIELDS``, in which two recipes differ; their length and their seed apart."""
+    return [field for field in FIELDS if a[field] != b[field]]
+
+
+def differences(recipes: Mapping[str, dict]) -> str:
+    """What the networks differ in, field by field, computed from their recipes; a change from Inception in bold."""
+    first = recipes["inception"]
+    fields = [field for field in FIELDS if any(recipe[field] != first[field] for recipe in recipes.values())]
+
+    def cell(recipe: dict, field: str) -> str:
+        text = setting(field, recipe[field])
+        return text if recipe[field] == first[field] else f"**{text}**"
+
+    rows = [(FIELDS[field], *(cell(recipe, field) for recipe in recipes.values())) for field in fields]
+    return table(("setting", *(NETWORKS[net] for net in recipes)), rows)
+
+
+def changes(before: dict, after: dict) -> str:
+    """The seven changes of Section 4.2.1 as the two recipes have them, as a Markdown table."""
+    rows = [
+        (name, what, FIELDS[field], setting(field, before[field]), setting(field, after[field]))
+        for name, (field, what) in CHANGES.items()
+    ]
+    return table(("name", "change", "setting", "before", "after"), rows, text=3)
+
+
+def printed_stages(printed: Sequence[Sequence], *computed: Sequence[Stage]) -> str:
+    """The Appendix's outputs beside those of networks, with parameters and cost of the first; differences in bold."""
+    rows = []
+    for (name, height, maps), *found in zip(printed, *computed, strict=True):
+        cells = [f"{each.height}² × {each.maps}" for each in found]
+        cells = [
+            cell if (each.height, each.maps) == (height, maps) else f"**{cell}**"
+            for cell, each in zip(cells, found, strict=True)
+        ]
+        rows.append(
+            (name, f"{height}² × {maps}", *cells, f"{found[0].parameters:,}", f"{found[0].multiply_adds / 1e6:,.0f}")
+        )
+    head = (
+        "module",
+        "printed output",
+        *(f"computed, {each}" for each in ("128 and 128", "96 and 96")[: len(computed)]),
+    )
+    return table((*head, "parameters", "million multiply-adds"), rows)
+
+
+def figure_3(shown: Family) -> str:
+    """The paper's Figure 3 beside the runs `shown`, as a Markdown table; accuracies in percent, ± is over seeds."""
+    printed = paper()["figure3"]
+    baseline = printed["inception"][1]
+    rows = []
+    for net, runs in shown.runs.items():
+        _, steps, highest = printed[net]
+        theirs = (f"{steps:.1f} million", f"{baseline / steps:.1f}".removesuffix(".0")) if steps else ("never", "–")
+        fewer = ratio(shown, net)
+        here = "1" if net == "inception" else show_reached(fewer) if fewer.any() else "–"
+        ours = (show_reached(matching(shown, net), 0), here)
+        rows.append((NETWORKS[net], *theirs, f"{highest:.1f}", *ours, show(best(runs), 1, 100)))
+    head = ("steps", "times fewer", "best, %")
+    return table(("network", *(f"paper: {each}" for each in head), *(f"here: {each}" for each in head)), rows)
+
+
+def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
+    """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of the shorter runs."""
+    x5 = shown.runs["bn-x5"]
+    until = min((runs[0].recipe["steps"] for runs in without.values()), default=np.inf)
+    level = best(shown.runs["inception"]).mean()
+    steps = [float(reach(*run.curve("test_accuracy"), level)) for run in x5]
+    rows = [("nothing: BN-x5", "", show(best(x5, until), 1, 100), "", show_reached(steps, 0))]
+    for name, runs in without.items():
+        field, what = CHANGES[name]
+        found = worth(shown, runs)
+        back = f"{setting(field, x5[0].recipe[field])} → {setting(field, runs[0].recipe[field])}"
+        points = f"{signed(found.points)} ± {found.error:.1f}"
+        points = f"**{points}**" if found.clear else points
+        rows.append((what, back, show(best(runs), 1, 100), points, show_reached(found.reach, 0)))
+    head = ("taken back", "setting", "best, %", "the change is worth, points", "steps to Inception's best")
+    return table(head, rows, text=2)
+
+
+def common_step(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> int:
+    """The number of steps that all runs of the sweeps were meant to have."""
+    return min(run.recipe["steps"] for found in sweeps.values() for runs in found.values() for run in runs)
+
+
+def after(runs: list[Record], step: int) -> np.ndarray:
+    """Validation accuracy of each run at its last evaluation up to `step`. Shapes: (seeds,)."""
+    return np.array([values[steps <= step][-1] for steps, values in (run.curve("test_accuracy") for run in runs)])
+
+
+def rates(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> str:
+    """Accuracy by learning rate and network, after as many steps as all runs have and at best, as a Markdown table."""
+    every = sorted({rate for found in sweeps.values() for rate in found})
+    step = common_step(sweeps)
+
+    def cells(found: Mapping[float, list[Record]], rate: float) -> tuple[str, str]:
+        if rate not in found:
+            return "", ""
+        lost = [run for run in found[rate] if run.manifest.get("diverged_at") is not None]
+        highest = show(best(found[rate]), 1, 100)
+        if lost:
+            highest = f"diverged at step {lost[0].manifest['diverged_at']:,}"
+        return show(after(found[rate], step), 1, 100), highest
+
+    rows = [(f"{rate:g}", *(cell for found in sweeps.values() for cell in cells(found, rate))) for rate in every]
+    head = (f"{NETWORKS[net]}: {what}" for net in sweeps for what in (f"after {step:,} steps, %", "best, %"))
+    return table(("learning rate", *head), rows)
+
+
+def exposure(shown: Family, examples: int) -> str:
+    """How often each training picture is seen until Inception's best accuracy, in the paper and here."""
+    printed = paper()
+    count, size = printed["training_images"]["count"], printed["in_words"]["batch_size"]
+    rows = []
+    for net, runs in shown.runs.items():
+        steps = printed["figure3"][net][1]
+        theirs = f"{epochs(1e6 * steps, size, count):,.0f}" if steps else "never"
+        ours = epochs(matching(shown, net), runs[0].recipe["batch_size"], examples)
+        whole = epochs(runs[0].recipe["steps"], runs[0].recipe["batch_size"], examples)
+        rows.append((NETWORKS[net], theirs, show_reached(ours), f"{whole:.1f}"))
+    return table(("network", "paper: epochs to 72.2 %", "here: epochs to Inception's best", "here: whole run"), rows)
+
+
+def clock(shown: Family, pace: Mapping[str, float]) -> str:
+    """Seconds a step, and how much sooner by the clock Inception's best accuracy is reached, as a Markdown table.
+
+    `pace` holds seconds a step by variant; BN-x30 does the work of BN-x5.
+    """
+    rows = []
+    for net in LIVE:
+        sooner = ratio(shown, net) * pace["inception"] / pace[net]
+        cell = "1" if net == "inception" else show_reached(sooner)
+        rows.append((NETWORKS[net], f"{1000 * pace[net]:.0f}", f"{pace[net] / pace['inception']:.2f}", cell))
+    return table(("network", "ms a step", "times Inception's", "times sooner by the clock"), rows)
+
+
+def ensemble_table(record: Record) -> str:
+    """Error by number of averaged networks beside the paper's Figure 4, in percent, as a Markdown table."""
+    rows = [
+        (
+            f"paper: {model}",
+            f"{models or '–'}",
+            f"{crops or '–'}",
+            "–" if top1 is None else f"{top1:.1f}",
+            f"{top5:.1f}",
+        )
+        for model, _, crops, models, top1, top5 in paper()["figure4"]["rows"]
+    ]
+    rows += [
+        (f"here: {_count(int(members), 'network')}", members, 1, f"{100 * (1 - accuracy):.1f}", "–")
+        for members, accuracy in zip(*record.curve("test_accuracy"), strict=True)
+    ]
+    return table(("model", "networks", "crops", "top-1 error, %", "top-5 error, %"), rows)
+
+
+def inside(nets: Mapping[str, list[Record]]) -> str:
+    """How the inputs of nonlinearities spread and vary, with and without BN, as a Markdown table."""
+    rows = []
+    for net, runs in nets.items():
+        _, spread = spreads(runs)
+        at = (f"{spread[:, place].min():.2f} to {spread[:, place].max():.2f}" for place in (0, -1))
+        rows.append((NETWORKS[net], *at, f"{uneven(runs):.2f}", f"{stretch(runs):.2f}"))
+    head = (
+        "network",
+        "spread at the start",
+        "at the end",
+        "modules differ by the factor",
+        "a module varies by the factor",
+    )
+    return table(head, rows)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+# What the chapter concludes, always from the recorded runs
+
+FINDINGS = {  # claim of the study note -> what it says, the verdict, and the measurement, with {key:format} for numbers
+    "C54": (
+        "BN was tested on a truly complex, deep convolutional network as well.",
+        "agrees",
+        "The whole network has {parameters:,.0f} parameters; the one trained here, of the same modules, "
+        "{small_parameters:,.0f}",
+    ),
+    "C55": (
+        "On Inception as it is, BN has not the effect one hopes for, so the structure was changed a little.",
+        "imprecise",
+        "BN alone needs {papers_ratio:.2f} times fewer steps in the paper and {ratio:.2f} times fewer here",
+    ),
+    "C56": (
+        "Dropout was taken out, because BN regularises.",
+        "agrees",
+        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
+    ),
+    "C57": (
+        "Mini-batches were shuffled thoroughly; as less correlation is better, duplicates were removed.",
+        "wrong",
+        "No data were removed. Composing the mini-batches anew is worth {points:+.1f} ± {error:.1f} points to BN-x5",
+    ),
+    "C58": (
+        "L2 regularisation of the weights was cut to a fifth, simply because that worked.",
+        "agrees",
+        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
+    ),
+    "C59": (
+        "The decay of the learning rate was increased; as BN trains fast, it was 'reduced 6-fold'.",
+        "wrong",
+        "The rate falls {faster:.0f} times as fast: neither it nor its decay is reduced",
+    ),
+    "C60": (
+        "The learning rate itself was lowered, too.",
+        "wrong",
+        "It was raised {raised:.0f} times. The highest recorded rate that still trains is {without_bn:g} without "
+        "BN and {with_bn:g} with it",
+    ),
+    "C61": (
+        "Local Response Normalization was taken out because that is the trend.",
+        "imprecise",
+        "With BN it is not necessary, says the paper; taking it out is worth {points:+.1f} ± {error:.1f} points to "
+        "BN-x5",
+    ),
+    "C62": (
+        "Photometric distortion was reduced, to test on real data rather than train on invented data.",
+        "imprecise",
+        "It is about training, in which each picture is seen fewer times; worth {points:+.1f} ± {error:.1f} points to "
+        "BN-x5",
+    ),
+    "C63": (
+        "Various structures were tested.",
+        "imprecise",
+        "{networks:.0f} networks of one structure; they differ in {settings:.0f} settings",
+    ),
+    "C64": (
+        "Inception is the original Inception structure.",
+        "imprecise",
+        "A new variant; its 13.6 million parameters come out as {parameters:,.0f} with 96 filters behind the pooling "
+        "of 4c and 4d and with the side tower",
+    ),
+    "C65": (
+        "BN-Baseline is Inception with BN in front of each nonlinearity.",
+        "agrees",
+        "The recipes differ in {differ:.0f} setting",
+    ),
+    "C66": (
+        "BN-x5 is BN-Baseline with five times the initial learning rate.",
+        "wrong",
+        "The recipes differ in {differ:.0f} settings, of which the rate is one",
+    ),
+    "C67": ("BN-x30 has thirty times the learning rate.", "agrees", "{times:.0f} times that of Inception"),
+    "C68": (
+        "BN-x5-Sigmoid is BN-x5 with sigmoids in the place of ReLUs.",
+        "agrees",
+        "The recipes differ in {differ:.0f} setting. With BN it reaches {with_bn:.1%}, Inception with sigmoids "
+        "{without_bn:.1%}",
+    ),
+    "C69": (
+        "BN-Baseline comes to a similar accuracy with about half of the training.",
+        "agrees",
+        "{papers_share:.0%} of the steps in the paper, {share:.0%} here",
+    ),
+    "C70": (
+        "BN-x5 comes to a similar accuracy 14 times faster.",
+        "agrees",
+        "{papers_ratio:.1f} times fewer steps in the paper, {ratio:.1f} times fewer here, {clock:.1f} times by the "
+        "clock",
+    ),
+    "C71": (
+        "BN-x30 is about 6 times faster than before.",
+        "wrong",
+        "In the paper {papers_ratio:.1f} times fewer steps to Inception's best and {papers_at_best:.1f} times fewer "
+        "to its own; here {reached:.0f} of {seeds:.0f} runs reach Inception's best",
+    ),
+    "C72": (
+        "The final accuracy of BN-x30 rises to 74.8 %.",
+        "agrees",
+        "{papers_gain:+.1f} points over Inception in the paper, {gain:+.1f} ± {deviation:.1f} here",
+    ),
+}
+
+
+def evidence(
+    shown: Family,
+    without: Mapping[str, list[Record]],
+    sweeps: Mapping[str, Mapping[float, list[Record]]],
+    sigmoid: list[Record],
+    counts: Mapping[str, float],
+    pace: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    """What the recorded runs say on the claims C54 to C72, by claim and name.
+
+    `sigmoid` are the runs of Inception with sigmoids; `counts` holds the parameters that the chapter counted: "whole"
+    (as printed), "explained" (13.6 million) and "small"; `pace` seconds a step by variant. Changes that are not in
+    `without` are not in the result.
+    """
+    recipes = {net: runs[0].recipe for net, runs in shown.runs.items()}
+    first, x5 = recipes["inception"], recipes["bn-x5"]
+    printed = paper()["figure3"]
+    papers_ratio = {net: printed["inception"][1] / printed[net][1] for net in ("bn-baseline", "bn-x5", "bn-x30")}
+    at_best = 1e6 * printed["inception"][1] / paper()["in_words"]["steps_at_best_of_bn_x30"]
+    apart = {field for recipe in recipes.values() for field in differing(first, recipe)}
+    x30 = gain(shown, "bn-x30", "inception")
+    fewer = {net: ratio(shown, net) for net in papers_ratio}
+    trained = {recipes[net]["learning_rate"]: shown.runs[net] for net in papers_ratio}
+    found = {
+        "C54": {"parameters": counts["whole"], "small_parameters": counts["small"]},
+        "C55": {"papers_ratio": papers_ratio["bn-baseline"], "ratio": fewer["bn-baseline"].mean()},
+        "C59": {"faster": first["decay_steps"] / x5["decay_steps"]},
+        "C60": {
+            "raised": x5["learning_rate"] / first["learning_rate"],
+            "without_bn": largest_usable(sweeps["inception"]),
+            "with_bn": max(largest_usable(sweeps["bn-baseline"]), largest_usable(trained)),
+        },
+        "C63": {"networks": len(recipes), "settings": len(apart)},
+        "C64": {"parameters": counts["explained"]},
+        "C65": {"differ": len(differing(first, recipes["bn-baseline"]))},
+        "C66": {"differ": len(differing(recipes["bn-baseline"], x5))},
+        "C67": {"times": recipes["bn-x30"]["learning_rate"] / first["learning_rate"]},
+        "C68": {
+            "differ": len(differing(x5, recipes["bn-x5-sigmoid"])),
+            "with_bn": best(shown.runs["bn-x5-sigmoid"]).mean(),
+            "without_bn": best(sigmoid).mean(),
+        },
+        "C69": {"papers_share": 1 / papers_ratio["bn-baseline"], "share": (1 / fewer["bn-baseline"]).mean()},
+        "C70": {
+            "papers_ratio": papers_ratio["bn-x5"],
+            "ratio": fewer["bn-x5"].mean(),
+            "clock": fewer["bn-x5"].mean() * pace["inception"] / pace["bn-x5"],
+        },
+        "C71": {
+            "papers_ratio": papers_ratio["bn-x30"],
+            "papers_at_best": at_best,
+            "reached": np.count_nonzero(fewer["bn-x30"]),
+            "seeds": shown.seeds,
+        },
+        "C72": {
+            "papers_gain": printed["bn-x30"][2] - printed["inception"][2],
+            "gain": x30.mean(),
+            "deviation": x30.std(ddof=1),
+        },
+    }
+    for claim, name in (
+        ("C56", "dropout"),
+        ("C57", "shuffle"),
+        ("C58", "weight-decay"),
+        ("C61", "lrn"),
+        ("C62", "light"),
+    ):
+        if name in without:
+            found[claim] = {
+                key: value for key, value in worth(shown, without[name])._asdict().items() if key != "reach"
+            }
+    return {claim: {key: float(value) for key, value in found[claim].items()} for claim in FINDINGS if claim in found}
+
+
+def verdicts(found: Mapping[str, Mapping[str, float]]) -> str:
+    """What the note said beside what was measured, as a Markdown table; some things may not be recorded."""
+    rows = []
+    for claim, (said, verdict, finding) in FINDINGS.items():
+        measured = finding.format(**found[claim]).replace(" -", " −") if claim in found else "not recorded"
+        rows.append((claim, said, verdict, f"{measured}."))
+    return table(("claim", "the note", "verdict", "we measured"), rows, text=4)
+
+
+def headline(shown: Family) -> dict[str, float]:
+    """The numbers that other pages quote, by name: accuracies in percent."""
+    numbers = {f"best_{net.replace('-', '_')}": 100 * best(runs).mean() for net, runs in shown.runs.items()}
+    for net in ("bn-baseline", "bn-x5"):
+        numbers[f"ratio_{net.replace('-', '_')}"] = ratio(shown, net).mean()
+    return numbers
