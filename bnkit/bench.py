@@ -170,7 +170,7 @@ def layer(
     else:
         calls["torch.nn"] = step(theirs)
         if compiled:
-            torch._dynamo.reset()  # one shape, one compilation
+            torch.compiler.reset()  # one shape, one compilation
             calls["torch.nn, compiled"] = step(torch.compile(kind(shape[1], device=device)))
             calls["ours, compiled"] = step(torch.compile(BatchNorm(shape[1], device=device)))
     if x.nbytes >= SMALLEST_COPIED:

@@ -54,8 +54,8 @@ def _mnist() -> Iterator[Experiment]:
                 yield Experiment(name, recipe, 3, "control for the abstract's 'less careful about initialization'")
 
 
-# For the network without batch normalization, from the sweep below: highest accuracy on the way at 0.01, at the end at
-# 0.03, chance at 0.1. With one seed each that is a tie of the first two; the choice was made after seeing it.
+# For the network without batch normalization, chosen after seeing seed 0 of the sweep below: highest accuracy on the way
+# at 0.01, at the end at 0.03, chance at 0.1. The means over three seeds, the others trained later, are highest at 0.01.
 BASE_RATE = 0.01
 
 
@@ -100,13 +100,13 @@ def _inception() -> Iterator[Experiment]:
     for label, change in changes(base).items():
         # as long as tells them apart; the rate falls with the step, not with the length, so BN-x5 passes here too
         recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=1050)
-        yield Experiment(f"inception/bn-x5-but-{label}", recipe, 1, "Section 4.2.1: BN-x5 with this change taken back")
+        yield Experiment(f"inception/bn-x5-but-{label}", recipe, 3, "Section 4.2.1: BN-x5 with this change taken back")
     sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500), ("bn-baseline", (0.1, 0.3, 1, 3), 600))
     for label, rates, steps in sweeps:
         for rate in rates:
             recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
             purpose = "which base rate is fair, which still trains"
-            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 1, purpose)
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 3, purpose)
 
 
 def _imagenet() -> Iterator[Experiment]:

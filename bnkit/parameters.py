@@ -40,8 +40,8 @@ class Declared(NamedTuple):
 class Parameters(Mapping):
     """The checked parameters of a run: ``p.steps``, ``dict(p)``; shown at the end of a cell, the parameter card."""
 
-    def __init__(self, values: dict, card: str):
-        self.__dict__.update(values, _values=dict(values), _card=card)
+    def __init__(self, values: dict, card: str, changed: tuple[str, ...] = ()):
+        self.__dict__.update(values, _values=dict(values), _card=card, _changed=changed)
 
     def __setattr__(self, name: str, value: object):
         raise AttributeError(f"{name} is set in the parameter cell, or by papermill with -p {name} ..., and not here")
@@ -64,6 +64,10 @@ class Parameters(Mapping):
     def asdict(self) -> dict:
         """The parameters as a new dictionary."""
         return dict(self._values)
+
+    def changed(self) -> tuple[str, ...]:
+        """The names of those that were given another value than the parameter cell has."""
+        return self._changed
 
 
 # Rules
@@ -161,7 +165,8 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
             problems.append(f"{name}: {error}".replace("NAME", name))
     if problems:
         raise ParameterError(_refusal(problems, declared, rules, chapter))
-    return Parameters(values, _card(values, declared, rules, chapter))
+    changed = tuple(name for name in values if name in declared and values[name] != declared[name].default)
+    return Parameters(values, _card(values, changed, declared, rules, chapter), changed)
 
 
 def dry_run(notebook: Path, given: dict) -> Parameters:
@@ -283,9 +288,14 @@ def _told(name: str, declared: dict[str, Declared], rule: Rule) -> tuple[str, st
     return str(declared[name].default) if known else "", rule.allowed, declared[name].meaning if known else ""
 
 
-def _card(values: dict, declared: dict[str, Declared], rules: Mapping[str, Rule], chapter: str | None) -> str:
+def _card(
+    values: dict,
+    changed: tuple[str, ...],
+    declared: dict[str, Declared],
+    rules: Mapping[str, Rule],
+    chapter: str | None,
+) -> str:
     """The parameter card, in Markdown: what this run used, and the command that runs the chapter with other values."""
-    changed = [name for name in values if name in declared and values[name] != declared[name].default]
     lines = ["| parameter | this run | default | allowed | meaning |", "| :-- | :-- | :-- | :-- | :-- |"]
     for name, rule in rules.items():
         default, allowed, meaning = (text.replace("|", "\\|") for text in _told(name, declared, rule))

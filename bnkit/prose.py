@@ -11,14 +11,28 @@ from collections.abc import Iterable, Sequence
 
 from IPython.display import Markdown, display
 
+SITE = "text/x-myst"  # the second face of a report: the press puts it in the place of the first
 
-def report(markdown: str) -> None:
-    """Show `markdown`, an f-string whose numbers the cell computed, as text of the page."""
-    display(Markdown(markdown))
+
+def report(markdown: str, site: str | None = None) -> None:
+    """Show `markdown`, an f-string whose numbers the cell computed, as text of the page.
+
+    A report that quotes other chapters' numbers has two faces: `site`, in which they are roles of the book's builder,
+    and `markdown`, which says the same to a reader in JupyterLab, where other chapters' numbers are not at hand.
+    """
+    if site is None:
+        display(Markdown(markdown))
+    else:
+        display({"text/markdown": markdown, SITE: site}, raw=True)
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> None:
-    """Show a table: one row of column titles in `header`, then `rows`, all of the same length; cells are Markdown.
+    """Show a table; the arguments are those of ``as_table``."""
+    report(as_table(header, rows, align))
+
+
+def as_table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> str:
+    """A table: one row of column titles in `header`, then `rows`, all of the same length; cells are Markdown.
 
     `align` has one letter a column, "l" or "r". Left out, a column stands to the right when each of its cells begins
     like a number, so that digits stand below digits. Raises ValueError when a row or `align` has another length.
@@ -32,7 +46,7 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str
     if len(align) != len(lines[0]) or set(align) - set("lr"):
         raise ValueError(f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} columns")
     lines.insert(1, [{"l": "---", "r": "---:"}[letter] for letter in align])
-    report("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 _NUMBER = re.compile(r"[(×+\-−*$]*\d")  # a sign, a bracket or bold type may stand before the first digit
@@ -50,6 +64,11 @@ def glue(name: str, value: object) -> None:
     value = value.item() if hasattr(value, "item") else value  # the builder cannot format "np.float64(0.5)"
     data = {"application/papermill.record/text/plain": repr(value)}
     display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}})
+
+
+def quote(chapter: str, name: str, spec: str) -> str:
+    """The role by which a page of the book quotes what `chapter`, as "08-mnist", stored under `name`, formatted."""
+    return f"{{glue:text}}`/chapters/{chapter}.ipynb::{name}:{spec}`"
 
 
 def show_source(thing: object) -> None:

@@ -120,6 +120,8 @@ def test_the_committed_result_has_every_row(monkeypatch):
     found = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text())
     monkeypatch.setattr(bench, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls})
     monkeypatch.setattr(bench, "can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "compile", lambda layer: layer)  # which alone would import a compiler
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.empty(shape))  # 100 MB each, for nothing
     monkeypatch.setattr(torch, "randn_like", torch.empty_like)
     every = chain(bench.rows(rounds=1), bench_networks.rows(rounds=1))

@@ -26,10 +26,11 @@ FLOORS = [
         "parameters",
         "prose",
         "checkpoints",
+        "ledger",
         "processes",
     ],
     ["trees"],
-    ["stack", "crowd", "pictures"],
+    ["stack", "crowd", "pictures", "claims"],
     ["landscape"],
     ["mlp", "convnet", "inception", "probes", "mutants", "plots.", "studies."],
     ["training"],
@@ -41,7 +42,7 @@ FLOORS = [
     ["workers"],
     ["__main__"],
 ]
-PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "book"}
+PRESS_MAY_IMPORT = {"paths", "records", "parameters", "prose", "plots", "ledger", "book"}
 NEED_NO_TORCH = [
     "reference",
     "whitening",
@@ -52,6 +53,8 @@ NEED_NO_TORCH = [
     "stack",
     "plots",
     "prose",
+    "ledger",
+    "claims",
     "pictures",
 ]
 

@@ -110,7 +110,7 @@ def assert_same_steps(ours, theirs, steps, looks=(1, 2, 100), tolerance=None):
 
 @on_every_path
 @pytest.mark.parametrize("mode", ["training", "evaluation"])  # batch statistics and running values; both with gradients
-@pytest.mark.parametrize("batch", [2, 3, 5, 64])  # 2: x̂ is ±1; 3 and 5: biased and unbiased differ; 64: as in use
+@pytest.mark.parametrize("batch", [2, 5, 64])  # 2: x̂ is ±1; 5: biased and unbiased differ; 64: as in use
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equals_torch_over_sgd_steps(layout, batch, mode):
     ours, theirs = pair(2 + len(LAYOUTS[layout][0]), momentum=0.3)  # at 0.5 old and new would be alike
@@ -120,8 +120,10 @@ def test_equals_torch_over_sgd_steps(layout, batch, mode):
 
 
 @on_every_path
-@pytest.mark.parametrize("momentum", [0.1, None, 0.0, 1.0])  # None: the plain average
-@pytest.mark.parametrize("layout", ["vectors", "images"])
+@pytest.mark.parametrize(
+    ("layout", "momentum"),
+    [("vectors", 0.1), ("images", 0.1), ("images", None), ("vectors", 0.0), ("images", 1.0)],  # None: the plain average
+)
 def test_buffers_equal_torch_after_a_hundred_batches(layout, momentum):
     ours, theirs = pair(2 + len(LAYOUTS[layout][0]), momentum=momentum)
     assert_same_steps(ours, theirs, batches(layout, 100, batch=3))
@@ -606,8 +608,16 @@ def test_variance_survives_a_large_mean():
 
 @on_every_path
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("affine", ["weight and bias", "weight", "neither"])
-@pytest.mark.parametrize("layout", ["vectors", "images, channels last", "images, batch innermost"])
+@pytest.mark.parametrize(
+    ("layout", "affine"),
+    [
+        ("vectors", "weight and bias"),
+        ("vectors", "weight"),
+        ("vectors", "neither"),
+        ("images, channels last", "weight and bias"),
+        ("images, batch innermost", "neither"),
+    ],
+)
 def test_first_and_second_derivatives_equal_differences(layout, affine, training):
     x = next(batches(layout, batch=3, channels=2))[0][..., :2].requires_grad_()
     weight, bias = torch.tensor([[1.5, -0.7], [0.3, 0.2]], dtype=torch.float64, requires_grad=True)

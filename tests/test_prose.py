@@ -92,7 +92,15 @@ def test_a_glued_numpy_number_is_a_number_to_the_builder(shown, value):
 
 
 def test_quoted_source_is_the_source_itself(shown):
-    prose.show_source(prose.report)
+    prose.show_source(prose.quote)
     text = shown[0].data["text/markdown"]
-    assert text.startswith("```python\ndef report(markdown: str) -> None:\n")
-    assert text.endswith("display(Markdown(markdown))\n```")
+    assert text.startswith("```python\ndef quote(chapter: str, name: str, spec: str) -> str:\n")
+    assert text.endswith('::{name}:{spec}`"\n```')
+
+
+def test_a_report_with_two_faces_keeps_both(shown):
+    prose.report("a number", site=f"a {prose.quote('08-mnist', 'final', '.2f')}")
+    assert shown[0].data == {
+        "text/markdown": "a number",
+        prose.SITE: "a {glue:text}`/chapters/08-mnist.ipynb::final:.2f`",
+    }

@@ -64,7 +64,7 @@ def test_errors_by_length_are_those_of_everyday_blocks(monkeypatch):
     seen = set()
     split = aten._blocks
     monkeypatch.setattr(aten, "_blocks", lambda x: seen.add(aten.BLOCK) or split(x))
-    found = studies.by_length([256, 512], channels=2)
+    found = studies.by_length([256, 512], channels=2, seed=1)
     assert seen == {aten.BLOCK}
     assert {len(errors) for each in found.values() for errors in each.values()} == {2}
     assert found["ATen, one call"] == found["torch.nn"]  # the same operator
@@ -76,6 +76,31 @@ def test_what_is_kept():
     assert studies.kept(torch.nn.Identity(), x) == 0
     found = studies.relu_memory((4, 3, 8, 8))
     assert found["torch.nn"] > 2 > 1.2 > found["plain torch"] >= 1
+
+
+@pytest.mark.parametrize("name", studies.MUTANTS)
+def test_a_mutant_is_far_off_and_leaves_no_trace(name):
+    mean = 100.0 if name == "the variance as E[x²] − E[x]²" else 0.0
+    arguments = studies.batch("images", torch.float64, mean=mean)
+    assert studies.wrong(name, mean) > 1000
+    assert max(studies.error("plain torch", arguments, "training")) < 100
+
+
+def test_refusals_are_those_of_both_layers_and_a_layer_that_refuses_nothing_shows(monkeypatch):
+    found = studies.refusals()
+    assert found.keys() == studies.REFUSED.keys()
+    assert all(each.ours == each.theirs and each.untouched for each in found.values())
+    assert "has 3" in found["another number of channels"].message
+    monkeypatch.setattr(studies, "REFUSED", {"nothing wrong": ({}, True, torch.ones(5, 3))})
+    with pytest.raises(AssertionError, match="nothing wrong"):
+        studies.refusals()
+
+
+def test_processes_that_share_a_batch_see_what_one_sees():
+    """And those that do not share it do not. Other sizes, other paths: test_layers_processes.py."""
+    found = studies.across((2, 1), seed=1)
+    assert max(found["together"]) < 60
+    assert min(found["each on its own"]._replace(dbias=1e9)) >= 1e9  # Σ dy is the same sum, whoever adds it up
 
 
 def test_pooling_parts_gives_the_whole():
@@ -114,8 +139,82 @@ def test_figures_show_what_they_are_given():
         assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[1.0, 2.0]] * 4
 
     quartiles = [[0.8, 0.9, 1.0], [1.1, 1.2, 1.3]]
-    drawing = plots.ratios({"left": {"layer": quartiles}, "right": {"layer": quartiles}}, ["a", "b"], "it")
+    drawing = plots.ratios({"left": {"layer": quartiles}, "right": {"layer": quartiles}}, ["a", "b"], "it", goal=0.8)
     for axes in drawing.axes:
         dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
         assert [(dot.get_xdata().tolist(), dot.get_ydata().tolist()) for dot in dots] == [([0.9, 1.2], [1, 0])]
-    assert drawing.png() == drawing.png()
+        assert [line.get_xdata()[0] for line in axes.get_lines()[:2]] == [1, 0.8]
+
+    drawing = plots.limit({"left": ([1.0, 10.0], {"ours": [0.1, 0.2], "torch.nn": [0.3, 0.4]})})
+    drawn = [list(line.get_ydata()) for line in drawing.axes[0].get_lines()]
+    assert drawn[1:] == [[0.1, 0.2], [0.3, 0.4]]
+
+
+def result(what, shape, layout="contiguous", times=None, dtype="float32", **ratios):
+    """A row of a recorded measurement."""
+    return {
+        "what": what,
+        "shape": list(shape),
+        "layout": layout,
+        "dtype": dtype,
+        "times": times or {"ours": [1.0] * 3},
+        "ratios": {peer.replace("_", "."): [0.9 * middle, middle, 1.1 * middle] for peer, middle in ratios.items()},
+    }
+
+
+def test_ratios_are_of_maps_by_layout_and_against_the_faster_peer():
+    in_place = {"torch.nn, then ReLU": 9.0, "torch.nn, then ReLU in place": 1.5}
+    found = [result("layer", (60, 100), torch_nn=7.0)]
+    for layout, middle in (("contiguous", 1.0), ("channels last", 2.0)):
+        found += [
+            result("layer", (32, 64, 7, 7), layout, torch_nn=middle),
+            result("layer with ReLU", (32, 64, 7, 7), layout, **in_place),
+        ]
+    names, layouts = studies.ratios({"rows": found})
+    assert names == ["64 × 7²"]
+    assert {layout: each["layer"][0][1] for layout, each in layouts.items()} == {
+        "contiguous": 1.0,
+        "channels last": 2.0,
+    }
+    assert all(each["layer with ReLU"][0][1] == 1.5 for each in layouts.values())
+
+
+def test_the_limit_is_two_and_a_half_copies():
+    times = {"ours": [0, 5.0, 0], "torch.nn": [0, 10.0, 0], "copy": [0, 1.0, 0]}
+    large, small = result("layer", (32, 64, 64, 64), times=times), result("layer", (32, 64, 32, 32), times=times)
+    sizes, shares = studies.shares_of_the_limit({"rows": [large, small, result("layer", (60, 100))]})["contiguous"]
+    assert sizes == [8.0, 32.0]
+    assert shares == {"ours": [0.5, 0.5], "torch.nn": [0.25, 0.25]}
+
+
+def test_a_goal_is_reached_when_every_row_reaches_it(monkeypatch):
+    measured = [
+        result("layer", (60, 100), torch_nn=0.9),
+        result("layer", (32, 64, 7, 7), torch_nn=0.7),
+        result("layer", (2, 3)),
+    ]
+    missed = studies.verdict(measured, "torch.nn", 0.8)
+    assert missed == (0.8, 1, 2, 0.8, 0.7, "64 × 7², contiguous")
+    assert str(missed) == "**missed** on 1 of 2"
+    assert str(studies.verdict(measured, "torch.nn", 0.7)) == "reached on all 2"
+    assert str(studies.verdict(measured[:1], "torch.nn", 0.8)) == "reached"
+    assert str(studies.verdict(measured[:1], "torch.nn", 1.0)) == "**missed**"
+
+    slow, fast = ({"the limit": value} for value in (0.1, 0.9))
+    rows = [
+        *measured,
+        result("reference", (60, 100), **{"textbook NumPy": 3.0}),
+        result("layer with ReLU", (60, 100), dtype="bfloat16", **{"torch.nn, then ReLU in place": 2.0}),
+        result("layer", (32, 64, 56, 56), **fast),
+        result("layer", (32, 64, 7, 7), **slow),  # too small to count
+    ]
+    monkeypatch.setattr(studies, "recorded", lambda device: {"rows": rows})
+    assert [str(verdict) for _, verdict in studies.goals()] == [
+        "**missed** on 1 of 2",
+        "reached",
+        "**missed** on 2 of 2",
+        "reached",
+        "reached",
+    ]
+    monkeypatch.setattr(studies, "recorded", lambda device: {"rows": rows} if device == "cpu" else None)
+    assert [verdict is None for _, verdict in studies.goals()] == [False, False, True, True, True]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_runs import UNITS, pair, run
 
-from bnkit import experiments, paths, records
+from bnkit import experiments, ledger, paths, records
 from bnkit.records import Record, RecordError, stack
 from bnkit.studies import mnist as study
 
@@ -264,10 +264,43 @@ def test_the_pairs_are_the_experiments_of_the_book(book):
             assert (both.recipe["learning_rate"], both.recipe["init_sigma"]) == (rate, sigma)
 
 
-def test_every_claim_of_the_note_has_its_row(book):
-    rows = study.verdicts(*book).splitlines()[2:]
-    assert [row.split(" | ")[0] for row in rows] == [f"| C{n}" for n in (36, 48, 49, 50, 51, 52, 53)]
-    assert {row.split(" | ")[2] for row in rows} == {"agrees", "imprecise"}
+LEDGER = {name: claim for name, claim in ledger.read().items() if claim.chapter == "08-mnist"}
+
+
+def broken(book) -> list[str]:
+    """What the ledger finds in the recorded runs."""
+    found = study.evidence(*book)
+    return [problem for name, values in found.items() for problem in LEDGER[name].broken(values)]
+
+
+def test_the_recorded_runs_bear_out_every_claim(book):
+    assert {**study.evidence(*book), "C48": {}}.keys() == LEDGER.keys()
+    assert broken(book) == []
+
+
+@pytest.mark.parametrize(
+    ("net", "seed", "curve", "change", "claim"),
+    [
+        ("with-bn", 0, "test_accuracy", lambda values: values - 0.02, "C36"),
+        ("without-bn-lr-2", 0, "test_accuracy", lambda values: values * 0.9, "C49"),
+        ("without-bn-lr-2", 0, "test_accuracy", lambda values: values - 0.01, "C50"),
+        ("with-bn", 0, "gamma", lambda values: np.ones_like(values), "C52"),
+    ],
+)
+def test_a_recorded_value_that_is_changed_breaks_a_claim(book, net, seed, curve, change, claim):
+    rates, inits = book
+
+    def forged(one: Record) -> Record:
+        if one.variant != net:
+            return one
+        steps, values = one.curve(curve)
+        spoilt = {"steps": list(steps), "values": change(np.asarray(values)).tolist()}
+        return replace(one, curves=one.curves | {curve: spoilt})
+
+    spoilt = {
+        rate: study.Pair(*([forged(one) for one in runs] for runs in study.nets(both))) for rate, both in rates.items()
+    }
+    assert any(problem.startswith(f"{claim} (") for problem in broken((spoilt, inits)))
 
 
 def test_other_pages_get_their_numbers_from_the_records(book):

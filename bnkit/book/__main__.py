@@ -81,9 +81,9 @@ def _build(book: Book, _: argparse.Namespace) -> int:
 
 
 def _check(book: Book, _: argparse.Namespace) -> int:
-    from bnkit.book import pins, structure
+    from bnkit.book import evidence, pins, structure
 
-    findings = [*map(str, structure.check(book)), *pins.check(book.lock)]
+    findings = [*structure.check(book), *evidence.committed(book, evidence.ledger(book)), *pins.check(book.lock)]
     for finding in findings:
         print(finding, file=sys.stderr)
     return _verify_stripped(sorted((book.root / "chapters").glob("*.ipynb")), verify=True) or bool(findings)

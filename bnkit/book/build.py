@@ -41,15 +41,18 @@ def build(book: Book, say: Callable[[str], None] = print) -> Path:
 
 def _gate(book: Book, documents: list[str]) -> list[str]:
     """What keeps executed chapters from being published, as text for the terminal."""
-    from bnkit.book import gate  # not needed where nothing has changed
+    from bnkit.book import evidence, gate  # not needed where nothing has changed
 
+    claims = evidence.ledger(book)
     chapters = [gate.read(each, book.file(each), book.executed / f"{each}.ipynb") for each in documents]
     pages = {
         path.relative_to(book.root).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
         for path in sorted((book.root / "chapters").glob("*.md"))
     }
     complete = len(documents) == len(book.notebooks())  # else numbers that pages quote may be missing for that reason
-    return [str(finding) for finding in gate.check(chapters, pages if complete else {})]
+    found = gate.check(chapters, pages if complete else {}) + evidence.committed(book, claims)
+    found += [gate.Finding(each.document, *what) for each in chapters for what in evidence.measured(each, claims)]
+    return [str(finding) for finding in found]
 
 
 def _pages(book: Book, notebooks: list[str], work: Path) -> Path:

@@ -37,7 +37,7 @@ def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
 def compose_one(book: Book, target: Path, document: str, executed: Path) -> None:
     """Fill `target` with a site of one chapter, and the bibliography that it cites from."""
     _start(book, target)
-    _write_notebook(executed, target / f"{document}.ipynb")
+    _write_notebook(executed, target / f"{document}.ipynb", alone=True)
     works = "chapters/bibliography"
     chapters = []
     for path in (book.root / f"{works}.md", book.root / "chapters" / "references.bib"):
@@ -93,9 +93,10 @@ def _start(book: Book, target: Path) -> None:
         _copy(path, target / "bnkit" / path.relative_to(book.package))
 
 
-def _write_notebook(executed: Path, path: Path) -> None:
+def _write_notebook(executed: Path, path: Path, alone: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(normalise(json.loads(executed.read_bytes())), indent=1, ensure_ascii=False) + "\n")
+    page = normalise(json.loads(executed.read_bytes()), alone)
+    path.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -1,4 +1,7 @@
-"""What Sphinx has to be taught for this book: local mathematics, our style sheet, downloads that download."""
+"""What Sphinx has to be taught for this book: local mathematics, our style sheet, downloads that download.
+
+What the ledger of claims adds to the pages is in ``marks``.
+"""
 
 import re
 import shutil
@@ -6,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sphinx.application import Sphinx
+
+from bnkit.book import marks
 
 # The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are not there.
 MATHJAX = "mathjax/tex-svg-full.js"
@@ -17,6 +22,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", add_style)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mark_downloads)
+    marks.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

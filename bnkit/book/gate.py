@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnkit.book.normalise import is_injected
+from bnkit.prose import SITE
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
@@ -171,7 +172,8 @@ def _figure_names(chapters: list[Chapter]) -> Iterator[Finding]:
 def _quoted(chapters: list[Chapter], pages: Mapping[str, str]) -> Iterator[Finding]:
     """Every number that text quotes exists, under a name that is found from every page."""
     known = {f"/{chapter.document}.ipynb::{name}" for chapter in chapters for name in _glued(chapter)}
-    for document, text in [*pages.items(), *((each.document, _prose(each)) for each in chapters)]:
+    quoting = [(each.document, text) for each in chapters for text in (_prose(each), *_reports(each))]
+    for document, text in [*pages.items(), *quoting]:
         for key in GLUE.findall(text):
             path, _, name = key.strip().partition("::")
             if not path.startswith("/") or not name:
@@ -198,6 +200,10 @@ def _outputs(chapter: Chapter) -> Iterator[tuple[dict, dict]]:
 def _glued(chapter: Chapter) -> list[str]:
     stored = (output.get("metadata", {}).get("scrapbook", {}).get("name") for _, output in _outputs(chapter))
     return [name for name in stored if name]
+
+
+def _reports(chapter: Chapter) -> Iterator[str]:
+    return (_text(output["data"][SITE]) for _, output in _outputs(chapter) if SITE in output.get("data", {}))
 
 
 def _prose(chapter: Chapter) -> str:

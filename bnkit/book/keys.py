@@ -1,7 +1,8 @@
 """Digests that say whether a chapter, or the site, was made from what lies there now. Cheap: nothing heavy imported.
 
 A chapter depends on its notebook, on the modules of bnkit it imports (and those that these import), on the lock, on
-the recorded runs if it reads any, on the other files in ``data``, and on which data sets are at hand.
+the recorded runs if it reads any, on its own claims in the ledger, on the other files in ``data``, and on which data
+sets are at hand.
 """
 
 import ast
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+
+import yaml
 
 from bnkit import paths
 from bnkit.book.layout import Book
@@ -29,11 +32,12 @@ def execution_key(book: Book, document: str) -> str:
     names = {path.relative_to(book.package).as_posix() for path in modules}
     files = {*modules, notebook, book.lock, *(book.package / name for name in ALWAYS), *_package_data(book.package)}
     data = book.root / "data"
-    files.update(path for path in _below(data) if path.parts[len(data.parts)] not in ("cache", "runs"))
+    files.update(path for path in _below(data) if path.parts[len(data.parts)] not in ("cache", "runs", "claims.yml"))
+    claims = _claims(data / "claims.yml", Path(document).name) if "ledger.py" in names else []
     if "records.py" in names:
         files.update(_below(paths.runs()))
     at_hand = _data_sets() if "datasets.py" in names else []
-    return _digest(book, files, PLATFORM, *at_hand)
+    return _digest(book, files, PLATFORM, *at_hand, *claims)
 
 
 def site_key(book: Book, executed: Iterable[str]) -> str:
@@ -103,6 +107,18 @@ def _below(folder: Path) -> list[Path]:
         for path in inside
         if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts)
     ]
+
+
+def _claims(ledger: Path, chapter: str) -> list[str]:
+    """The chapter's entries in the ledger; all of them for a page that answers for none, but shows the ledger."""
+    entries = _entries(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+    own = [entry for entry in entries if isinstance(entry, dict) and entry.get("chapter") == chapter]
+    return [repr(entry) for entry in own or entries]
+
+
+@cache
+def _entries(ledger: str) -> list:
+    return yaml.load(ledger, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or []
 
 
 def _data_sets() -> list[str]:

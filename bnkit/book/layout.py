@@ -64,10 +64,13 @@ class Book:
                 return path
         raise PressError(f"_toc.yml lists {document}, but there is neither {document}.ipynb nor {document}.md")
 
+    def written(self) -> list[str]:
+        """The documents that somebody wrote, in reading order: all but what the press itself adds."""
+        return [document for document in self.documents() if document != GENERATED]
+
     def notebooks(self) -> list[str]:
         """The documents that are notebooks, in reading order."""
-        written = (document for document in self.documents() if document != GENERATED)
-        return [document for document in written if self.file(document).suffix == ".ipynb"]
+        return [document for document in self.written() if self.file(document).suffix == ".ipynb"]
 
     def chapter(self, name: str) -> str:
         """The document of the notebook that a reader calls `name`, ``08-mnist`` or ``chapters/08-mnist.ipynb``."""

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import nbformat
 from nbformat import NotebookNode
 
+from bnkit.book import typed
 from bnkit.book.gate import Finding
 from bnkit.book.layout import GENERATED, Book
 from bnkit.parameters import ParameterError, read_cell
 
-MEASURED = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:%|percent\b|times\b|×(?!\s*\d))")  # not the size of a picture, 8 × 8
-NAMES_ITS_SOURCE = re.compile(r"\b(?:paper|note|Section|Figure|Table|Algorithm)\b|\{(?:cite|glue)|\((?:19|20)\d\d\)")
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")  # what tools give a new cell
 ABSOLUTE = re.compile(r"""["'(](/(?!chapters/)[A-Za-z][\w.-]*/|~/|[A-Z]:\\)""")
@@ -36,7 +35,7 @@ def check(book: Book) -> list[Finding]:
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             if name and names.setdefault(name, document) != document:
                 found.append(Finding(document, cell.id, f"names its figure {name!r} as {names[name]} does"))
-    return found
+    return found if found else list(typed.check(book))  # which reads what is sound
 
 
 def _folder(book: Book) -> Iterator[Finding]:
@@ -162,20 +161,6 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = len(marks)
 
 
-def typed_numbers(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """What was measured here comes from a cell; a share or factor typed into text is somebody else's and says whose."""
-    for cell in notebook.cells:
-        if cell.cell_type != "markdown":
-            continue
-        for paragraph in re.split(r"\n\s*\n", cell.source):
-            prose = re.sub(r"\$[^$]*\$|`[^`]*`", "", paragraph)  # formulas and code state no findings
-            if (number := MEASURED.search(prose)) and not NAMES_ITS_SOURCE.search(paragraph):
-                yield (
-                    cell.id,
-                    f"types {number[0]!r}: report it from a cell, or name the paper, section or work it is from",
-                )
-
-
 RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
     clean,
     kernel,
@@ -184,5 +169,4 @@ RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
     code,
     figures,
     headings,
-    typed_numbers,
 )

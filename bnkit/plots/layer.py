@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, styled
+from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, powers, styled, ticks
 
 COLOURS = {"plain torch": WITH_BN, "ATen, one call": HIGHLIGHT, "ATen, blocks": "#56B4E9", "torch.nn": WITHOUT_BN}
 
@@ -32,41 +32,72 @@ def parity(
 
 
 @styled
-def by_length(counts: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
-    """Errors against the number of values of a channel: title -> implementation -> errors, (counts,)."""
-    drawing, row = figure(1, len(panels), width=9.4, height=3.5, sharey=True)
+def by_length(
+    counts: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]], switch: float | None = None
+) -> Drawing:
+    """Errors against the number of values of a channel: title -> implementation -> errors, (counts,).
+
+    At `switch` values the layer goes over from one call to blocks.
+    """
+    drawing, row = figure(1, len(panels), width=9.4, height=3.6, sharey=True)
     for axes, (title, curves) in zip(row, panels.items(), strict=True):
+        if switch is not None:
+            axes.axvline(switch, color=NEUTRAL, linewidth=1)
         for implementation, errors in curves.items():
             dashed = {"linestyle": "--"} if implementation == "torch.nn" else {}  # where it lies on another one
             axes.loglog(
                 counts, errors, marker="o", markersize=4, color=COLOURS[implementation], label=implementation, **dashed
             )
         axes.set(title=title, xlabel="values of a channel")
+        powers(axes.xaxis)
+        powers(axes.yaxis)
     row[0].set_ylabel("largest error, in spacings")
     row[0].legend(loc="upper left", fontsize=9)
     return drawing
 
 
 @styled
-def ratios(groups: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], names: Sequence[str], peer: str) -> Drawing:
+def ratios(
+    groups: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], names: Sequence[str], peer: str, goal: float
+) -> Drawing:
     """Time of a peer over ours for every shape: a dot for the median, a bar from quartile to quartile.
 
     Shapes: group (a panel) -> label -> (names, 3), quartile, median and quartile.
     """
-    drawing, panels = figure(1, len(groups), width=9.2, height=0.24 * len(names) + 1.5, sharey=True, sharex=True)
-    places = np.arange(len(names))[::-1]
-    for axes, (title, series) in zip(np.atleast_1d(panels), groups.items(), strict=True):
+    drawing, panels = figure(1, len(groups), width=9.2, height=0.27 * len(names) + 1.6, sharey=True, sharex=True)
+    panels, places = np.atleast_1d(panels), np.arange(len(names))[::-1]
+    everything = np.concatenate([np.ravel(values) for series in groups.values() for values in series.values()])
+    low, high = min(0.65, everything.min() / 1.05), max(1.6, everything.max() * 1.05)
+    shown = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20) if low <= tick <= high]
+    for axes, (title, series) in zip(panels, groups.items(), strict=True):
         axes.axvline(1, color=NEUTRAL, linewidth=1)
-        axes.axvline(0.8, color=THEORY, linestyle=":", linewidth=1)
-        offsets = np.linspace(0.15, -0.15, len(series)) if len(series) > 1 else [0.0]
-        for offset, colour, (label, values) in zip(offsets, (WITH_BN, WITHOUT_BN), series.items(), strict=False):
-            low, middle, high = np.transpose(values)
-            axes.hlines(places + offset, low, high, color=colour, alpha=0.5, linewidth=2.5)
-            axes.plot(middle, places + offset, "o", color=colour, markersize=4.5, label=label)
-        axes.set(title=title, xlabel=f"time of {peer} over ours", xscale="log")
-        ticks = [0.5, 0.7, 1, 1.4, 2]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    np.atleast_1d(panels)[0].set_yticks(places, names, fontsize=8.5)
-    np.atleast_1d(panels)[-1].legend(loc="lower right", fontsize=8.5)
+        axes.axvline(goal, color=THEORY, linestyle=":", linewidth=1.5)
+        offsets = np.linspace(0.17, -0.17, len(series)) if len(series) > 1 else [0.0]
+        for offset, colour, marker, (label, values) in zip(
+            offsets, (WITH_BN, WITHOUT_BN), "os", series.items(), strict=False
+        ):
+            first, middle, third = np.transpose(values)
+            axes.hlines(places + offset, first, third, color=colour, alpha=0.5, linewidth=2.5)
+            axes.plot(middle, places + offset, marker, color=colour, markersize=4.5, linestyle="", label=label)
+        axes.set(title=title, xlabel=f"time of {peer} over ours", xscale="log", xlim=(low, high))
+        ticks(axes.xaxis, shown)
+    panels[0].set_yticks(places, names, fontsize=8.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9.5)
+    return drawing
+
+
+@styled
+def limit(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> Drawing:
+    """How near each layer comes to a copy: title -> (sizes in MiB, who -> shares); 1 is the limit."""
+    drawing, row = figure(1, len(panels), width=9.2, height=3.4, sharey=True, sharex=True)
+    colours = {"ours": WITH_BN, "torch.nn": WITHOUT_BN}
+    for axes, (title, (sizes, curves)) in zip(np.atleast_1d(row), panels.items(), strict=True):
+        axes.axhline(1, color=NEUTRAL, linewidth=1)
+        for (who, shares), marker in zip(curves.items(), "os", strict=False):
+            axes.plot(sizes, shares, marker, color=colours[who], markersize=5, label=who)
+        axes.set(title=title, xlabel="size of the batch, MiB", xscale="log", ylim=(0, 1.1))
+        powers(axes.xaxis)
+    np.atleast_1d(row)[0].set_ylabel("share of the speed of a copy")
+    np.atleast_1d(row)[0].legend(loc="center left", fontsize=9.5)
     return drawing

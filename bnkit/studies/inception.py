@@ -627,121 +627,17 @@ def _count(number: int, thing: str) -> str:
 
 # What the chapter concludes, always from the recorded runs
 
-FINDINGS = {  # claim of the study note -> what it says, the verdict, and the measurement, with {key:format} for numbers
-    "C54": (
-        "BN was tested on a truly complex, deep convolutional network as well.",
-        "agrees",
-        "The whole network has {parameters:,.0f} parameters; the one trained here, of the same modules, "
-        "{small_parameters:,.0f}",
-    ),
-    "C55": (
-        "On Inception as it is, BN has not the effect one hopes for, so the structure was changed a little.",
-        "imprecise",
-        "BN alone needs {papers_ratio:.2f} times fewer steps in the paper and {ratio:.2f} times fewer here",
-    ),
-    "C56": (
-        "Dropout was taken out, because BN regularises.",
-        "agrees",
-        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
-    ),
-    "C57": (
-        "Mini-batches were shuffled thoroughly; as less correlation is better, duplicates were removed.",
-        "wrong",
-        "No data were removed. Composing the mini-batches anew is worth {points:+.1f} ± {error:.1f} points to BN-x5",
-    ),
-    "C58": (
-        "L2 regularisation of the weights was cut to a fifth, simply because that worked.",
-        "agrees",
-        "To BN-x5 this is worth {points:+.1f} ± {error:.1f} points",
-    ),
-    "C59": (
-        "The decay of the learning rate was increased; as BN trains fast, it was 'reduced 6-fold'.",
-        "wrong",
-        "The rate falls {faster:.0f} times as fast: neither it nor its decay is reduced",
-    ),
-    "C60": (
-        "The learning rate itself was lowered, too.",
-        "wrong",
-        "It was raised {raised:.0f} times. The highest recorded rate that still trains is {without_bn:g} without "
-        "BN and {with_bn:g} with it",
-    ),
-    "C61": (
-        "Local Response Normalization was taken out because that is the trend.",
-        "imprecise",
-        "With BN it is not necessary, says the paper; taking it out is worth {points:+.1f} ± {error:.1f} points to "
-        "BN-x5",
-    ),
-    "C62": (
-        "Photometric distortion was reduced, to test on real data rather than train on invented data.",
-        "imprecise",
-        "It is about training, in which each picture is seen fewer times; worth {points:+.1f} ± {error:.1f} points to "
-        "BN-x5",
-    ),
-    "C63": (
-        "Various structures were tested.",
-        "imprecise",
-        "{networks:.0f} networks of one structure; they differ in {settings:.0f} settings",
-    ),
-    "C64": (
-        "Inception is the original Inception structure.",
-        "imprecise",
-        "A new variant; its 13.6 million parameters come out as {parameters:,.0f} with 96 filters behind the pooling "
-        "of 4c and 4d and with the side tower",
-    ),
-    "C65": (
-        "BN-Baseline is Inception with BN in front of each nonlinearity.",
-        "agrees",
-        "The recipes differ in {differ:.0f} setting",
-    ),
-    "C66": (
-        "BN-x5 is BN-Baseline with five times the initial learning rate.",
-        "wrong",
-        "The recipes differ in {differ:.0f} settings, of which the rate is one",
-    ),
-    "C67": ("BN-x30 has thirty times the learning rate.", "agrees", "{times:.0f} times that of Inception"),
-    "C68": (
-        "BN-x5-Sigmoid is BN-x5 with sigmoids in the place of ReLUs.",
-        "agrees",
-        "The recipes differ in {differ:.0f} setting. With BN it reaches {with_bn:.1%}, Inception with sigmoids "
-        "{without_bn:.1%}",
-    ),
-    "C69": (
-        "BN-Baseline comes to a similar accuracy with about half of the training.",
-        "agrees",
-        "{papers_share:.0%} of the steps in the paper, {share:.0%} here",
-    ),
-    "C70": (
-        "BN-x5 comes to a similar accuracy 14 times faster.",
-        "agrees",
-        "{papers_ratio:.1f} times fewer steps in the paper, {ratio:.1f} times fewer here, {clock:.1f} times by the "
-        "clock",
-    ),
-    "C71": (
-        "BN-x30 is about 6 times faster than before.",
-        "wrong",
-        "In the paper {papers_ratio:.1f} times fewer steps to Inception's best and {papers_at_best:.1f} times fewer "
-        "to its own; here {reached:.0f} of {seeds:.0f} runs reach Inception's best",
-    ),
-    "C72": (
-        "The final accuracy of BN-x30 rises to 74.8 %.",
-        "agrees",
-        "{papers_gain:+.1f} points over Inception in the paper, {gain:+.1f} ± {deviation:.1f} here",
-    ),
-}
-
 
 def evidence(
     shown: Family,
     without: Mapping[str, list[Record]],
     sweeps: Mapping[str, Mapping[float, list[Record]]],
     sigmoid: list[Record],
-    counts: Mapping[str, float],
     pace: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
-    """What the recorded runs say on the claims C54 to C72, by claim and name.
+    """What the recorded runs say on the claims C55 to C72, by claim and name, as the ledger asks.
 
-    `sigmoid` are the runs of Inception with sigmoids; `counts` holds the parameters that the chapter counted: "whole"
-    (as printed), "explained" (13.6 million) and "small"; `pace` seconds a step by variant. Changes that are not in
+    `sigmoid` are the runs of Inception with sigmoids; `pace` holds seconds a step by variant. Changes that are not in
     `without` are not in the result.
     """
     recipes = {net: runs[0].recipe for net, runs in shown.runs.items()}
@@ -754,7 +650,6 @@ def evidence(
     fewer = {net: ratio(shown, net) for net in papers_ratio}
     trained = {recipes[net]["learning_rate"]: shown.runs[net] for net in papers_ratio}
     found = {
-        "C54": {"parameters": counts["whole"], "small_parameters": counts["small"]},
         "C55": {"papers_ratio": papers_ratio["bn-baseline"], "ratio": fewer["bn-baseline"].mean()},
         "C59": {"faster": first["decay_steps"] / x5["decay_steps"]},
         "C60": {
@@ -763,7 +658,6 @@ def evidence(
             "with_bn": max(largest_usable(sweeps["bn-baseline"]), largest_usable(trained)),
         },
         "C63": {"networks": len(recipes), "settings": len(apart)},
-        "C64": {"parameters": counts["explained"]},
         "C65": {"differ": len(differing(first, recipes["bn-baseline"]))},
         "C66": {"differ": len(differing(recipes["bn-baseline"], x5))},
         "C67": {"times": recipes["bn-x30"]["learning_rate"] / first["learning_rate"]},
@@ -801,16 +695,7 @@ def evidence(
             found[claim] = {
                 key: value for key, value in worth(shown, without[name])._asdict().items() if key != "reach"
             }
-    return {claim: {key: float(value) for key, value in found[claim].items()} for claim in FINDINGS if claim in found}
-
-
-def verdicts(found: Mapping[str, Mapping[str, float]]) -> str:
-    """What the note said beside what was measured, as a Markdown table; some things may not be recorded."""
-    rows = []
-    for claim, (said, verdict, finding) in FINDINGS.items():
-        measured = finding.format(**found[claim]).replace(" -", " −") if claim in found else "not recorded"
-        rows.append((claim, said, verdict, f"{measured}."))
-    return table(("claim", "the note", "verdict", "we measured"), rows, text=4)
+    return {claim: {key: float(value) for key, value in values.items()} for claim, values in found.items()}
 
 
 def headline(shown: Family) -> dict[str, float]:

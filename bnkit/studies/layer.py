@@ -1,14 +1,18 @@
 """How right the torch layer is, on every path, against the reference in float64; and what was recorded of its speed."""
 
+import itertools
 import json
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 
 from bnkit import aten, layers, paths, reference
 
@@ -43,14 +47,16 @@ def path(name: str, block: int = 2**12) -> Iterator[None]:
         yield
 
 
-def make(implementation: str, channels: int, axes: int, dtype: torch.dtype, relu: bool = False) -> nn.Module:
+def make(
+    implementation: str, channels: int, axes: int, dtype: torch.dtype, relu: bool = False, process_group: object = None
+) -> nn.Module:
     """A layer that keeps the statistics of the last batch alone; float32 parameters for 16 bits, as autocast has it."""
     wide = torch.float32 if dtype.itemsize == 2 else dtype
     options = {"eps": EPS, "momentum": 1.0, "dtype": wide}
     if implementation == "torch.nn":
         norm = PEERS[axes](channels, **options)
         return nn.Sequential(norm, nn.ReLU()) if relu else norm
-    return layers.BatchNorm(channels, **options, activation="relu" if relu else None)
+    return layers.BatchNorm(channels, **options, activation="relu" if relu else None, process_group=process_group)
 
 
 # ---- Parity ---------------------------------------------------------------------------------------------------------
@@ -67,10 +73,12 @@ class Step(NamedTuple):
     var: np.ndarray
 
 
-def batch(layout: str, dtype: torch.dtype, shape: tuple[int, ...] | None = None, mean: float = 0.0) -> list[Tensor]:
+def batch(
+    layout: str, dtype: torch.dtype, shape: tuple[int, ...] | None = None, mean: float = 0.0, seed: int = 0
+) -> list[Tensor]:
     """x, dy, weight and bias: numbers that `dtype` can hold, each channel with a mean and a spread of its own."""
     shape = shape or LAYOUTS[layout]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     along = (shape[1], *[1] * (len(shape) - 2))
     centre, spread = torch.randn(along, generator=generator) + mean, torch.rand(along, generator=generator) + 0.5
     x, dy = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
@@ -96,10 +104,12 @@ def expected(x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, mode: str) -> 
     return Step(y, scale * dy, (dy * x_hat).sum(axes), dy.sum(axes), *population[:2])
 
 
-def step(implementation: str, arguments: list[Tensor], mode: str) -> tuple[Step, list[float]]:
+def step(
+    implementation: str, arguments: list[Tensor], mode: str, process_group: object = None
+) -> tuple[Step, list[float]]:
     """The same by a layer, and the unit of each result: the spacing of its dtype at 1."""
     x, dy, weight, bias = arguments
-    layer = make(implementation, x.shape[1], x.ndim, x.dtype).train(mode == "training")
+    layer = make(implementation, x.shape[1], x.ndim, x.dtype, process_group=process_group).train(mode == "training")
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
@@ -117,33 +127,83 @@ def error(
     right = right or expected(*arguments, mode)
     with path(implementation, block):
         found, units = step(implementation, arguments, mode)
-    distances = (np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, right, strict=True))
-    return Step(*(float(distance / unit) for distance, unit in zip(distances, units, strict=True)))
+    return distance(found, right, units)
 
 
-def parity(dtypes: tuple[str, ...] = tuple(DTYPES), layouts: tuple[str, ...] = tuple(LAYOUTS)) -> np.ndarray:
+def distance(found: Step, right: Step, units: Sequence[float]) -> Step:
+    """The largest difference in each result, relative to its largest value, in its unit."""
+    relative = (np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, right, strict=True))
+    return Step(*(float(each / unit) for each, unit in zip(relative, units, strict=True)))
+
+
+def parity(
+    dtypes: tuple[str, ...] = tuple(DTYPES), layouts: tuple[str, ...] = tuple(LAYOUTS), seed: int = 0
+) -> np.ndarray:
     """The worst of the six results of every step. Shapes: (layouts, modes, dtypes, implementations)."""
     worst = np.empty((len(layouts), len(MODES), len(dtypes), len(IMPLEMENTATIONS)))
     for (i, layout), (j, mode), (k, dtype) in (
         (a, b, c) for a in enumerate(layouts) for b in enumerate(MODES) for c in enumerate(dtypes)
     ):
-        arguments = batch(layout, DTYPES[dtype])
+        arguments = batch(layout, DTYPES[dtype], seed=seed)
         right = expected(*arguments, mode)
         worst[i, j, k] = [max(error(each, arguments, mode, right)) for each in IMPLEMENTATIONS]
     return worst
 
 
+# ---- Wrong layers ---------------------------------------------------------------------------------------------------
+
+
+def _moments_with(var: Callable[[Tensor], Tensor]) -> Callable:
+    """The first step, but for the variance, which is `var` of (C, values)."""
+
+    def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
+        mean, _, m = _RIGHT["moments"](x)
+        return mean, var(x.transpose(0, 1).flatten(1)), m
+
+    return moments
+
+
+def _input_gradient_with(through_var: float, through_mean: float) -> Callable:
+    """The gradient of the input, with a multiple of what comes by the variance and by the mean."""
+
+    def input_gradient(dy, x, mean, inv_std, weight, bias, dweight, dbias, m, relu) -> Tensor:
+        sums = (None, None) if dweight is None else (through_var * dweight, through_mean * dbias)
+        return _RIGHT["input_gradient"](dy, x, mean, inv_std, weight, bias, *sums, m, relu)
+
+    return input_gradient
+
+
+_RIGHT = {name: getattr(layers, name) for name in ("moments", "observe", "input_gradient")}
+MUTANTS = {  # what is wrong -> the step of bnkit.layers that is replaced, and by what
+    "divided by m − 1 to normalise": ("moments", _moments_with(lambda x: x.var(1))),
+    "the variance as E[x²] − E[x]²": ("moments", _moments_with(lambda x: x.square().mean(1) - x.mean(1).square())),
+    "ε outside of the root": ("inverse_std", lambda var, eps: 1 / (var.sqrt() + eps)),
+    "the biased variance stored": ("observe", lambda *a: _RIGHT["observe"](*a[:4], 10**12, a[5])),
+    "no gradient through the variance": ("input_gradient", _input_gradient_with(0, 1)),
+    "no gradient through the mean": ("input_gradient", _input_gradient_with(1, 0)),
+}
+
+
+def wrong(name: str, mean: float = 0.0, seed: int = 0) -> float:
+    """The worst error of a training step in float64, on the plain path, with one step replaced by one of `MUTANTS`."""
+    step_of_layer, replacement = MUTANTS[name]
+    with patch.object(layers, step_of_layer, replacement):
+        return max(error("plain torch", batch("images", torch.float64, mean=mean, seed=seed), "training"))
+
+
 # ---- What long sums cost --------------------------------------------------------------------------------------------
 
 
-def by_length(counts: list[int], mean: float = 0.0, channels: int = 8) -> dict[str, dict[str, list[float]]]:
+def by_length(
+    counts: list[int], mean: float = 0.0, channels: int = 4, seed: int = 0
+) -> dict[str, dict[str, list[float]]]:
     """Errors in float32, channels last, against the number of values of a channel: implementation -> result -> errors.
 
     Blocks are of the size that they have in everyday use.
     """
     found = {each: {name: [] for name in Step._fields} for each in IMPLEMENTATIONS}
     for count in counts:
-        arguments = batch("images, channels last", torch.float32, (count // 64, channels, 8, 8), mean)
+        arguments = batch("images, channels last", torch.float32, (count // 64, channels, 8, 8), mean, seed)
         right = expected(*arguments, "training")
         for implementation in IMPLEMENTATIONS:
             for name, value in error(implementation, arguments, "training", right, aten.BLOCK)._asdict().items():
@@ -177,7 +237,96 @@ def relu_memory(shape: tuple[int, ...]) -> dict[str, float]:
     return found
 
 
-# ---- Several processes, without starting any ------------------------------------------------------------------------
+# ---- Refusals -------------------------------------------------------------------------------------------------------
+
+REFUSED = {  # what is wrong -> options of the layer of 3 channels, training, input
+    "another number of channels": ({}, True, torch.ones(5, 4)),
+    "one axis": ({}, False, torch.ones(3)),
+    "whole numbers": ({}, True, torch.ones(5, 3, dtype=torch.long)),
+    "float64 into a float32 layer": ({}, True, torch.ones(5, 3, dtype=torch.float64)),
+    "another device": ({}, True, torch.ones(5, 3, device="meta")),
+    "one value per channel, in training": ({}, True, torch.ones(1, 3)),
+    "ε of 0, in training": ({"eps": 0.0}, True, torch.ones(5, 3)),
+}
+
+
+class Refusal(NamedTuple):
+    """What two layers say to the same mistake."""
+
+    theirs: str
+    """The class of torch.nn's error."""
+    ours: str
+    message: str
+    """Of our error."""
+    untouched: bool
+    """Whether our layer's state is what it was before."""
+
+
+def refusals() -> dict[str, Refusal]:
+    """`REFUSED`, each tried on torch.nn's layer and on ours. Raises AssertionError where one of them takes it."""
+    found = {}
+    for what, (options, training, x) in REFUSED.items():
+        errors = []
+        for layer in (nn.BatchNorm1d(3, **options), layers.BatchNorm(3, **options)):
+            before = {name: value.clone() for name, value in layer.train(training).state_dict().items()}
+            try:
+                layer(x)
+            except (ValueError, RuntimeError) as raised:  # NotImplementedError is a RuntimeError
+                errors.append(raised)
+            else:
+                raise AssertionError(f"{what}: {layer} takes it")
+        untouched = all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+        found[what] = Refusal(*(type(each).__name__ for each in errors), str(errors[1]), untouched)
+    return found
+
+
+# ---- Several processes ----------------------------------------------------------------------------------------------
+
+
+def across(sizes: Sequence[int], seed: int = 0) -> dict[str, Step]:
+    """As many processes as there are `sizes`, joined by gloo, each with so many examples, against one that has all.
+
+    Errors of a training step in float64, in spacings: of layers that were given the process group, and of layers that
+    were not. Raises AssertionError where the processes of a group do not agree on the statistics to the last bit.
+    """
+    right = expected(*_shared(sizes, seed), "training")
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(_one_process, (tuple(sizes), seed, folder), nprocs=len(sizes))
+        each = [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(len(sizes))]
+    found = {}
+    for name in ("together", "each on its own"):
+        parts = [one[name] for one in each]
+        y, dx = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[:2])
+        dweight, dbias = (sum(arrays) for arrays in list(zip(*parts, strict=True))[2:4])
+        first = parts[0]
+        if name == "together":
+            for part in parts:
+                agrees = np.array_equal(part.mean, first.mean) and np.array_equal(part.var, first.var)
+                assert agrees, "the processes have different statistics"
+        whole = Step(y, dx, dweight, dbias, first.mean, first.var)
+        found[name] = distance(whole, right, [torch.finfo(torch.float64).eps] * 6)
+    return found
+
+
+def _shared(sizes: Sequence[int], seed: int) -> list[Tensor]:
+    return batch("images", torch.float64, (sum(sizes), 3, 5, 4), seed=seed)
+
+
+def _one_process(rank: int, sizes: tuple[int, ...], seed: int, folder: str) -> None:
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # gloo greets everybody; what goes wrong is raised in the process that waits for this one
+        os.dup2(silence, stream)
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=len(sizes))
+    x, dy, *parameters = _shared(sizes, seed)
+    ends = list(itertools.accumulate(sizes, initial=0))
+    mine = slice(ends[rank], ends[rank + 1])
+    arguments = [x[mine], dy[mine], *parameters]
+    groups = {"together": "world", "each on its own": None}
+    steps = {name: step("ours", arguments, "training", process_group=group)[0] for name, group in groups.items()}
+    torch.save(steps, f"{folder}/{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def pooled(x: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
@@ -210,3 +359,99 @@ def rows(found: dict, what: str, layout: str | None = None, dtype: str = "float3
 def name_of(shape: list[int]) -> str:
     """How a shape is written in figures: channels and side of a map, or the two axes of a batch of vectors."""
     return f"{shape[1]} × {shape[2]}²" if len(shape) == 4 else " × ".join(map(str, shape))
+
+
+REFERENCES = {"layer": "torch.nn", "layer with ReLU": "torch.nn, then ReLU in place"}  # of two peers the faster one
+
+
+def ratios(found: dict, dtype: str = "float32") -> tuple[list[str], dict[str, dict[str, list[list[float]]]]]:
+    """Names of the shapes of maps, and layout -> what -> quartiles of the ratios to `REFERENCES`: a figure's data."""
+    layouts = {
+        layout: {
+            what: [row["ratios"][peer] for row in rows(found, what, layout, dtype) if len(row["shape"]) == 4]
+            for what, peer in REFERENCES.items()
+        }
+        for layout in ("contiguous", "channels last")
+    }
+    maps = [row["shape"] for row in rows(found, "layer", "contiguous", dtype) if len(row["shape"]) == 4]
+    return [name_of(shape) for shape in maps], layouts
+
+
+def shares_of_the_limit(found: dict, dtype: str = "float32") -> dict[str, tuple[list[float], dict[str, list[float]]]]:
+    """How near to the speed of a copy: layout -> (sizes of the batch in MiB, who -> share), in the order of the sizes.
+
+    1 is a layer that spends no more time than moving its tensors takes.
+    """
+    shares = {}
+    for layout in ("contiguous", "channels last"):
+        measured = [row for row in rows(found, "layer", layout, dtype) if "copy" in row["times"]]
+        measured.sort(key=lambda row: int(np.prod(row["shape"])))
+        sizes = [int(np.prod(row["shape"])) * DTYPES[dtype].itemsize / 2**20 for row in measured]
+        medians = {
+            who: [2.5 * row["times"]["copy"][1] / row["times"][name][1] for row in measured]
+            for who, name in (("ours", "ours"), ("torch.nn", "torch.nn"))
+        }
+        shares[layout] = sizes, medians
+    return shares
+
+
+class Verdict(NamedTuple):
+    """What became of a goal: a ratio that every one of some rows should reach."""
+
+    wanted: float
+    reached: int
+    of: int
+    middle: float
+    """Median over the rows of the median over the rounds."""
+    worst: float
+    where: str
+
+    def __str__(self) -> str:
+        if self.reached == self.of:
+            return f"reached on all {self.of}" if self.of > 1 else "reached"
+        return f"**missed** on {self.of - self.reached} of {self.of}" if self.of > 1 else "**missed**"
+
+
+def verdict(measured: list[dict], peer: str, wanted: float) -> Verdict:
+    """Hold the medians of the rows that were measured against `peer` to a goal."""
+    measured = [row for row in measured if peer in row["ratios"]]
+    medians = [row["ratios"][peer][1] for row in measured]
+    worst = int(np.argmin(medians))
+    where = f"{name_of(measured[worst]['shape'])}, {measured[worst]['layout']}"
+    reached = sum(each >= wanted for each in medians)
+    return Verdict(wanted, reached, len(medians), float(np.median(medians)), medians[worst], where)
+
+
+class Goal(NamedTuple):
+    """What was to be reached before anything was measured."""
+
+    device: str
+    what: str
+    peer: str
+    wanted: float
+    large: bool = False
+    """Of batches of 16 MiB and more alone."""
+
+
+GOALS = (
+    Goal("cpu", "layer", "torch.nn", 0.8),
+    Goal("cpu", "reference", "textbook NumPy", 2.0),
+    Goal("cuda", "layer", "torch.nn", 1.0),
+    Goal("cuda", "layer with ReLU", "torch.nn, then ReLU in place", 1.5),
+    Goal("cuda", "layer", "the limit", 0.8, large=True),
+)
+
+
+def goals() -> list[tuple[Goal, Verdict | None]]:
+    """Every goal with what became of it; None where nothing was recorded."""
+    found = []
+    for goal in GOALS:
+        on_device = recorded(goal.device)
+        if on_device is None:
+            found.append((goal, None))
+            continue
+        measured = [row for dtype in DTYPES for row in rows(on_device, goal.what, dtype=dtype)]
+        if goal.large:
+            measured = [r for r in measured if np.prod(r["shape"]) * DTYPES[r["dtype"]].itemsize >= 2**24]
+        found.append((goal, verdict(measured, goal.peer, goal.wanted)))
+    return found

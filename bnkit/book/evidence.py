@@ -1,0 +1,125 @@
+"""The ledger of claims against the chapters: its links lead somewhere, its verdicts stand on what was measured.
+
+``committed`` looks at what is written, cells, tags, badges and tests; ``measured`` at what an executed chapter stored.
+Every finding names the claim.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bnkit.book.gate import Chapter, Finding
+from bnkit.book.layout import Book, PressError
+from bnkit.book.normalise import CLAIM
+from bnkit.ledger import Claim, LedgerError, read
+
+LEDGER = "data/claims.yml"
+BADGE = re.compile(r"\[(C\d+) · ([^\]]*)\]\(([^)]*)\)")
+
+Ledger = Mapping[str, Claim]
+
+
+def ledger(book: Book) -> Ledger:
+    """The book's ledger, empty if it has none. Raises PressError with everything that is wrong with it."""
+    path = book.root / LEDGER
+    try:
+        return read(path) if path.is_file() else {}
+    except LedgerError as error:
+        raise PressError(str(error)) from error
+
+
+def committed(book: Book, claims: Ledger) -> list[Finding]:
+    """What does not fit between the ledger, the committed chapters and pages, and the tests."""
+    cells = {document: json.loads(book.file(document).read_bytes())["cells"] for document in book.notebooks()}
+    pages = [document for document in book.written() if document not in cells]
+    texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages} | {
+        document: "\n\n".join(_source(cell) for cell in here if cell["cell_type"] == "markdown")
+        for document, here in cells.items()
+    }
+    found = [
+        Finding(LEDGER, "", f"{claim.id} {problem}")
+        for claim in claims.values()
+        for problem in (*_claim(claim, cells, texts), *_test(claim, book.root))
+    ]
+    found += [Finding(document, *what) for document, here in cells.items() for what in _tags(here, claims)]
+    return found + [Finding(document, "", what) for document, text in texts.items() for what in _badges(text, claims)]
+
+
+def measured(chapter: Chapter, claims: Ledger, at_defaults: bool = True) -> Iterator[tuple[str, str]]:
+    """What an executed chapter did not store for its claims, or stored and should not have.
+
+    Relations that hold for the chapter's own parameters only are left out unless it ran `at_defaults`.
+    """
+    cells = {cell["id"]: cell for cell in chapter.executed["cells"]}
+    for claim in claims.values():
+        if f"chapters/{claim.chapter}" != chapter.document or claim.evidence == "pending":
+            continue
+        stored = _stored(cells.get(claim.cell, {}))
+        values = {key: stored.get(claim.name(key)) for key in claim.measured}
+        if missing := [key for key, value in values.items() if value is None]:
+            yield claim.cell, f"stores nothing for {claim.id}: {', '.join(missing)}"
+        elif at_defaults or not claim.only_at_defaults:
+            yield from ((claim.cell, problem) for problem in claim.broken(values))
+
+
+def _claim(claim: Claim, cells: Mapping[str, list[dict]], texts: Mapping[str, str]) -> Iterator[str]:
+    document = f"chapters/{claim.chapter}"
+    if claim.evidence == "pending":
+        if document in cells:
+            yield f"is pending, but {claim.chapter} is in the book by now: say what it measures there"
+        return
+    if document not in cells:
+        yield f"has its evidence in {claim.chapter}, which is no chapter in _toc.yml"
+        return
+    cell = next((each for each in cells[document] if each["id"] == claim.cell), None)
+    if cell is None:
+        yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which has no such cell"
+    elif cell["cell_type"] != "code" or f"{CLAIM}{claim.id}" not in cell["metadata"].get("tags", []):
+        yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which is not tagged {CLAIM}{claim.id}"
+    if claim.badge not in texts[document]:
+        yield f"is {claim.verdict!r}, but {claim.chapter} does not say so beside the sentence: {claim.badge}"
+
+
+def _test(claim: Claim, root: Path) -> Iterator[str]:
+    if claim.test:
+        path, _, name = claim.test.partition("::")
+        file = root / path
+        if not file.is_file() or name not in _functions(file):
+            yield f"is enforced by {claim.test}, which is no test; write it as tests/test_NAME.py::test_NAME"
+
+
+def _tags(cells: list[dict], claims: Ledger) -> Iterator[tuple[str, str]]:
+    for cell in cells:
+        for tag in cell["metadata"].get("tags", []):
+            if tag.startswith(CLAIM) and tag.removeprefix(CLAIM) not in claims:
+                yield cell["id"], f"is tagged {tag}, which is no claim of the ledger"
+
+
+def _badges(text: str, claims: Ledger) -> Iterator[str]:
+    for name, verdict, target in BADGE.findall(text):
+        if name not in claims:
+            yield f"speaks of {name}, which is no claim of the ledger"
+        elif f"[{name} · {verdict}]({target})" != claims[name].badge:
+            yield f"calls {name} {verdict!r} and links to {target}; the ledger says {claims[name].badge}"
+
+
+def _functions(file: Path) -> set[str]:
+    return {node.name for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+def _stored(cell: dict) -> dict[str, float]:
+    """The numbers that a cell glued, by name."""
+    stored = {}
+    for output in cell.get("outputs", []):
+        if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+            (text,) = output["data"].values()
+            value = ast.literal_eval("".join(text))
+            if type(value) in (int, float):
+                stored[name] = value
+    return stored
+
+
+def _source(cell: dict) -> str:
+    return "".join(cell["source"])
