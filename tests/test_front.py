@@ -174,7 +174,7 @@ def test_rerun_lines_name_parameters_of_the_chapter():
     "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "chapters/index.md", "data/README.md"]
 )
 def test_links_lead_somewhere(page):
-    text = (ROOT / page).read_text()
+    text = re.sub(r"(?<!`)`[^`]+`(?!`)", "", (ROOT / page).read_text())  # what is quoted as code leads nowhere
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r"```\{figure\} (\S+)", text)
     inside = [target for target in targets if "://" not in target]
     missing = [target for target in inside if not ((ROOT / page).parent / target).exists()]

@@ -21,7 +21,7 @@ class Trained(NamedTuple):
     numbers: np.ndarray
     """How many numbers were trained, (widths,)."""
     off: np.ndarray
-    """Share of units with |gamma| below 0.01, which have switched themselves off, (widths, seeds)."""
+    """Share of units whose gamma is less than 0.01 away from 0: they have switched themselves off, (widths, seeds)."""
 
 
 def mask(kind: str, layer: stack.Layer, hidden: bool, generator: np.random.Generator) -> stack.Layer:
