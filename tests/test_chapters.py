@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from bnkit import parameters
-from bnkit.book import evidence, gate, structure
+from bnkit.book import evidence, gate, structure, typed
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book
 from bnkit.book.strip import strip
@@ -151,7 +151,8 @@ def test_the_rules_refuse(name):
 
 
 @pytest.fixture
-def folder(tmp_path) -> Book:
+def folder(tmp_path, monkeypatch) -> Book:
+    monkeypatch.setattr(typed, "ALLOWED", tmp_path / "typed.yml")  # what this book may type is another's business
     (tmp_path / "chapters").mkdir()
     nbformat.write(model(), tmp_path / "chapters" / "01-a.ipynb")
     (tmp_path / "chapters" / "index.md").write_text("# T\n")
