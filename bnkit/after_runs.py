@@ -20,6 +20,7 @@ from torch import Tensor
 from bnkit import datasets, paths, probes, records
 from bnkit.convnet import convnet
 from bnkit.studies import linear
+from bnkit.tasks import population_indices
 from bnkit.training import Watch, fit
 
 GROUP = "after"
@@ -48,6 +49,10 @@ class SmallBatches:
     @property
     def steps(self) -> int:
         return self.examples // self.batch_size
+
+    @property
+    def population_batches(self) -> int:
+        return min(POPULATION, self.examples) // self.batch_size
 
     def rate(self, step: int) -> float:
         """The learning rate of the step after `step` steps."""
@@ -109,14 +114,13 @@ def _train_conv(recipe: SmallBatches, on_step: Callable[[int], None]) -> tuple[d
     x_test, labels_test = pictures(data.test_images, data), torch.from_numpy(data.test_labels)
     net = convnet(recipe.norm, recipe.channels, len(data.classes), torch.Generator().manual_seed(recipe.seed))
 
-    def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in map(torch.from_numpy, datasets.batches(len(x), recipe.batch_size, seed)):
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for index in map(torch.from_numpy, datasets.batches(len(x), recipe.batch_size, recipe.seed)):
             yield x.index_select(0, index), labels.index_select(0, index)
 
     def measure(step: int, model: torch.nn.Module, _) -> dict[str, float]:
-        enough = min(POPULATION, len(x)) // recipe.batch_size
-        first = zip(range(enough), batches(1_000_003 + recipe.seed), strict=False)
-        with probes.inference(model, (batch for _, (batch, _) in first)):
+        population = (x.index_select(0, torch.from_numpy(index)) for index in population_indices(recipe, len(x)))
+        with probes.inference(model, population):
             found = {"test_accuracy": probes.accuracy(model, x_test, labels_test)}
         if recipe.norm == "batch":
             part = x_test[:IN_BATCHES], labels_test[:IN_BATCHES]
@@ -125,7 +129,7 @@ def _train_conv(recipe: SmallBatches, on_step: Callable[[int], None]) -> tuple[d
 
     optimiser = torch.optim.SGD(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
     watch = Watch(frozenset({recipe.steps}), measure)
-    progress = fit(net, batches(recipe.seed), recipe, [watch], optimiser=optimiser, on_pause=lambda p: on_step(p.step))
+    progress = fit(net, batches(), recipe, [watch], optimiser=optimiser, on_pause=lambda p: on_step(p.step))
     meaning = {
         "loss": "mean training cross-entropy since the previous entry, in nats",
         "test_accuracy": "share of test images named correctly, population statistics of Algorithm 2",

@@ -73,6 +73,11 @@ def mlp(inputs: int, hidden: Sequence[int], classes: int, seeds: Sequence[int], 
     return nn.Sequential(*layers, Linear([inputs, *hidden][-1], classes, generators, gain=1.0))
 
 
+def tensors(digits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images and labels, test images and labels of a ``studies.shift.Digits``."""
+    return tuple(map(torch.from_numpy, (digits.x, digits.labels, digits.x_test, digits.test_labels)))
+
+
 def losses(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> Tensor:
     """Mean cross-entropy of each network, all given the same mini-batch. Shapes: (m, inputs), (m,) -> (R,)."""
     outputs = network(x.expand(networks, *x.shape))

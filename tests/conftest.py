@@ -1,7 +1,16 @@
-"""How the tests compare arrays: one function, and the tolerances in one place."""
+"""What several files of tests share: how arrays are compared, what a cell shows, Triton's interpreter."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 from hypothesis import settings
+
+from bnkit import paths
 
 # The same examples in every run, as with every other seed of the house; no deadline, for a busy machine is no bug.
 settings.register_profile("house", derandomize=True, deadline=None, max_examples=50)
@@ -43,3 +52,37 @@ def _array(value):
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no bfloat16
         value = value.numpy()
     return np.asarray(value)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The outputs of a cell, as a notebook would store them."""
+    import nbformat  # not at the top: few tests need these
+    from IPython.core.formatters import format_display_data
+
+    from bnkit import prose
+
+    outputs = []
+
+    def display(thing, raw=False, metadata=None):
+        data, own = (thing, {}) if raw else format_display_data(thing)
+        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {})))
+
+    monkeypatch.setattr(prose, "display", display)
+    return outputs
+
+
+def run_in_interpreter(file, what):
+    """Run a file of tests once more in a process of its own, on the CPU by Triton's interpreter; how many passed.
+
+    `what` goes untested where Triton is missing: the test is skipped, and says so.
+    """
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip(f"{what}: triton is not installed; on Linux: pip install -e '.[kernels]'")
+    command = [sys.executable, "-m", "pytest", file, "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu"]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "BNKIT_KERNELS": "on"}
+    run = subprocess.run(command, cwd=paths.root(), env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed, run.stdout
+    return int(passed[1])

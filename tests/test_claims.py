@@ -9,13 +9,11 @@ import math
 import re
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from IPython.core.formatters import format_display_data
 from test_press import code, make_book, markdown, notebook, press
 
 from bnkit import claims, ledger, parameters, prose
@@ -200,19 +198,6 @@ def project(tmp_path, monkeypatch) -> Path:
     written(tmp_path / "data", entries())
     monkeypatch.setenv("BNKIT_ROOT", str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """The outputs of a cell, as a notebook would store them."""
-    outputs = []
-
-    def display(thing, raw=False, metadata=None):
-        data, own = (thing, {}) if raw else format_display_data(thing)
-        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {})))
-
-    monkeypatch.setattr(prose, "display", display)
-    return outputs
 
 
 def changed(**given) -> parameters.Parameters:

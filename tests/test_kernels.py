@@ -5,20 +5,14 @@ runs this file once more, in a process of its own, where the device is "cpu". On
 (`pytest -m gpu`).
 """
 
-import importlib.util
-import os
-import re
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import assert_close
+from conftest import assert_close, run_in_interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnkit import kernels, paths, reference
+from bnkit import kernels, reference
 
 try:
     from triton import language as tl
@@ -583,12 +577,4 @@ def test_a_tensor_of_2_to_the_31_elements(memory_format, device):
 
 @pytest.mark.skipif(INTERPRETED, reason="this is it")
 def test_in_the_interpreter():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("THE KERNELS ARE NOT TESTED: triton is not installed; on Linux: pip install -e '.[kernels]'")
-    command = [sys.executable, "-m", "pytest", __file__, "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "BNKIT_KERNELS": "on"}
-    run = subprocess.run(command, cwd=paths.root(), env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
-    passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed, run.stdout
-    assert int(passed[1]) > 50
+    assert run_in_interpreter(__file__, "THE KERNELS ARE NOT TESTED") > 50

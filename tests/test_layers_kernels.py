@@ -3,18 +3,12 @@
 As there, `test_in_the_interpreter` runs this file once more in a process of its own, where the device is "cpu".
 """
 
-import importlib.util
-import os
-import re
-import subprocess
-import sys
-
 import pytest
 import torch
-from conftest import assert_close
+from conftest import assert_close, run_in_interpreter
 from torch import nn
 
-from bnkit import kernels, layers, paths
+from bnkit import kernels, layers
 from bnkit.layers import BatchNorm
 
 INTERPRETED = kernels.interpreted()
@@ -158,15 +152,7 @@ def test_what_lies_between_the_steps_may_be_an_exchange(device, monkeypatch):
 
 @pytest.mark.skipif(INTERPRETED, reason="this is it")
 def test_in_the_interpreter():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("THE LAYER IS NOT TESTED ON THE KERNELS: triton is not installed; on Linux: pip install triton")
-    command = [sys.executable, "-m", "pytest", __file__, "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "BNKIT_KERNELS": "on"}
-    run = subprocess.run(command, cwd=paths.root(), env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
-    passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed, run.stdout
-    assert int(passed[1]) > 30
+    assert run_in_interpreter(__file__, "THE LAYER IS NOT TESTED ON THE KERNELS") > 30
 
 
 # ---- On a GPU alone --------------------------------------------------------------------------------------------------

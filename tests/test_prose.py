@@ -3,7 +3,6 @@
 import nbformat
 import numpy as np
 import pytest
-from IPython.core.formatters import format_display_data
 from markdown_it import MarkdownIt
 from myst_nb.ext import glue as builder
 
@@ -11,17 +10,10 @@ from bnkit import prose
 
 
 @pytest.fixture
-def shown(monkeypatch):
-    """The outputs of a cell, as a notebook would store them."""
-    outputs = []
-
-    def display(thing, raw=False, metadata=None):
-        data, own = (thing, {}) if raw else format_display_data(thing)
-        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {})))
-
-    monkeypatch.setattr(prose, "display", display)
-    monkeypatch.setattr(builder, "ipy_display", display)
-    return outputs
+def shown(shown, monkeypatch):
+    """The same of the builder's own glue."""
+    monkeypatch.setattr(builder, "ipy_display", prose.display)
+    return shown
 
 
 def test_a_sentence_is_markdown(shown):

@@ -150,9 +150,8 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np
     for index, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
         band(left, steps, course.norm[:, index].T, colour, label=name)
         if predicted[index] > 0:
-            place = [predicted[index]] * measured.shape[
-                1
-            ]  # settings of one product lie on one place: rings of all sizes
+            # settings of one product lie on one place: rings of all sizes
+            place = np.full(measured.shape[1], predicted[index])
             right.plot(place, measured[index], "o", color=colour, markersize=14 - 2 * index, fillstyle="none")
     left.set(yscale="log", xscale="log", title="length of the weights", xlabel="step", ylabel="‖w‖², mean over units")
     ends = np.array([0.8 * min(filter(None, predicted)), 1.25 * max(predicted)])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import datasets, stack
+from bnkit import datasets, landscape, stack
 
 
 class Setting(NamedTuple):
@@ -70,7 +70,7 @@ def follow(
     for _ in range(steps):
         chosen = next(order)
         before = networks.layers[depth - 1]["weight"].copy()
-        losses, gradients = _slope(networks, digits.x[chosen], digits.labels[chosen])
+        losses, gradients = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])(networks)
         pull = _squares(gradients[depth - 1]["weight"]) * _squares(before)
         _step(networks, gradients, rates, decays, other_rate)
         seen.append(
@@ -105,9 +105,8 @@ def twins(
     x, order, seen = digits.x.astype(float), datasets.batches(len(digits.x), 50, seed), []
     for _ in range(steps):
         chosen = next(order)
-        losses, gradients = zip(
-            *(_slope(each, x[chosen], digits.labels[chosen]) for each in (decaying, twin)), strict=True
-        )
+        slope = landscape.cross_entropy(x[chosen], digits.labels[chosen])
+        losses, gradients = zip(slope(decaying), slope(twin), strict=True)
         sizes = [[_squares(layer["weight"]) for layer in each.layers[:depth]] for each in (decaying, twin)]
         shrink = 1 - setting.rate * setting.decay
         rates = [setting.rate * v / (shrink * w) for w, v in zip(*sizes, strict=True)]
@@ -120,12 +119,6 @@ def twins(
     loss, norm = (np.array(column) for column in zip(*seen, strict=True))
     first, second = (stack.forward(each, x)[0] for each in (decaying, twin))
     return Twins(loss, norm, float(np.abs(first - second).max() / np.abs(first).max()))
-
-
-def _slope(networks: stack.Stack, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[stack.Layer]]:
-    outputs, tape = stack.forward(networks, x)
-    losses, d_outputs = stack.cross_entropy(outputs, labels)
-    return losses, stack.backward(networks, tape, d_outputs)[0]
 
 
 def _step(

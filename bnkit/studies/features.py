@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import datasets, stack
+from bnkit import datasets, landscape, stack
 
 KINDS = ("gamma and beta", "two weights a unit", "everything")  # what is trained; all else, the output too, is random
 
@@ -60,8 +60,7 @@ def train(
         order, every_rate = datasets.batches(len(digits.x), batch, 0), np.repeat(rates, seeds)
         for _ in range(steps):
             chosen = next(order)
-            outputs, tape = stack.forward(networks, digits.x[chosen])
-            gradients, _ = stack.backward(networks, tape, stack.cross_entropy(outputs, digits.labels[chosen])[1])
+            _, gradients = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])(networks)
             kept = [{k: m[k] * g[k] for k in g} for g, m in zip(gradients, masks, strict=True)]
             stack.descend(networks, kept, every_rate)
         populations = stack.observe(networks, digits.x[:500])

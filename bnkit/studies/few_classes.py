@@ -66,9 +66,7 @@ def train(
 
     BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``shift.Digits``.
     """
-    x, labels, x_test, labels_test = (
-        torch.from_numpy(each) for each in (digits.x, digits.labels, digits.x_test, digits.test_labels)
-    )
+    x, labels, x_test, labels_test = crowd.tensors(digits)
     population, by_batch = [], []
     for count in classes:
         norm = lambda features: BatchRenorm(features, new_weight=new_weight)  # noqa: E731

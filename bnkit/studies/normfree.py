@@ -85,9 +85,7 @@ def train(
 
     A network that has diverged counts as 0. `digits` is a ``shift.Digits``.
     """
-    x, labels, x_test, labels_test = (
-        torch.from_numpy(each) for each in (digits.x, digits.labels, digits.x_test, digits.test_labels)
-    )
+    x, labels, x_test, labels_test = crowd.tensors(digits)
     networks, found = len(rates) * seeds, []
     for blocks in depths:
         net = build(kind, x.shape[1], units, blocks, 10, list(range(seeds)) * len(rates))

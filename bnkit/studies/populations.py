@@ -41,9 +41,7 @@ def follow(
     `new_weight` is the share of the new batch in the moving averages, PyTorch's ``momentum``. `digits` is a
     ``shift.Digits``.
     """
-    x, labels, x_test, labels_test = (
-        torch.from_numpy(each) for each in (digits.x, digits.labels, digits.x_test, digits.test_labels)
-    )
+    x, labels, x_test, labels_test = crowd.tensors(digits)
     networks, every_rate = len(rates) * seeds, np.repeat(rates, seeds)
     net = crowd.mlp(
         x.shape[1], hidden, 10, list(range(seeds)) * len(rates), lambda d: nn.BatchNorm1d(d, momentum=new_weight)
