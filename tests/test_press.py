@@ -614,6 +614,16 @@ def test_a_kernel_that_never_started_is_told_by_its_complaint(tmp_path):
     assert explain(tmp_path / "nothing.ipynb", "no such thing\n") == "  no such thing"
 
 
+def test_a_cell_that_fails_names_its_claims(tmp_path):
+    failed = code("ratios", "assert x > 2", tags=["hide-input", "claim:C55", "claim:C69"])
+    failed["outputs"] = [
+        {"output_type": "error", "ename": "AssertionError", "evalue": "", "traceback": ["AssertionError"]}
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook(failed)))
+    said = explain(tmp_path / "a.ipynb", "")
+    assert said == "cell 'ratios', which bears out C55, C69:\n  | assert x > 2\n  AssertionError"
+
+
 # --- built pages -----------------------------------------------------------------------------------------------------
 
 PAGE = """<html><head><link rel="stylesheet" href="a.css"><link rel="canonical" href="https://example.org/"></head>

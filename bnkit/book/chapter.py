@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bnkit.book.layout import Book
+from bnkit.book.normalise import CLAIM
 from bnkit.book.python import program
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -93,7 +94,9 @@ def explain(executed: Path, complaints: str) -> str:
         if errors or cell["metadata"].get("papermill", {}).get("status") == "running":
             told = "\n".join([line for error in errors for line in error["traceback"]] + [complaints])
             told = re.sub(r"\x1b\[[0-9;]*m", "", told)
-            return f"cell {cell['id']!r}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
+            claims = [tag.removeprefix(CLAIM) for tag in cell["metadata"].get("tags", []) if tag.startswith(CLAIM)]
+            where = f"cell {cell['id']!r}" + (f", which bears out {', '.join(claims)}" if claims else "")
+            return f"{where}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
     return _indented(complaints.strip() or "it could not be started", "  ")
 
 
