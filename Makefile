@@ -42,7 +42,6 @@ rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="s
 
 runs: $(STAMP) ## make every recorded run that is missing; safe to stop and to start again
 	$(BIN)/python -m bnkit runs
-	$(BIN)/python -m bnkit.after_runs
 
 verify: $(STAMP) ## train the first steps of a recorded run again and compare: RUN="mnist/with-bn --seed 0"
 	$(BIN)/python -m bnkit verify $(RUN)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bnkit import datasets, pictures, records
+from bnkit import datasets, pictures, records, verification
 
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
@@ -87,11 +87,9 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}")
 
 
-def _run(options: argparse.Namespace) -> int | None:
-    from bnkit import after_runs, experiments, processes, workers
+def _run(options: argparse.Namespace) -> None:
+    from bnkit import experiments, processes, workers
 
-    if options.name.startswith(f"{after_runs.GROUP}/"):
-        return _run_after(options)
     steps = options.steps or experiments.experiment(options.name).recipe.steps
     first = processes.first()
     with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
@@ -105,27 +103,8 @@ def _run(options: argparse.Namespace) -> int | None:
         )
         bar.update(steps - bar.n)
     if first:
-        _print_result(record)
+        print(experiments.outcome(record))
         print(f"stored as {path}")
-    return None
-
-
-def _run_after(options: argparse.Namespace) -> int:
-    from bnkit import after_runs
-
-    if options.steps or options.data or options.device == "cuda":
-        print("error: the runs of chapter 10 are made whole and on the CPU: leave out the options", file=sys.stderr)
-        return 1
-    record, path = after_runs.run(options.name.partition("/")[2], options.seed)
-    print(f"{record.name}: {record.manifest['wall_seconds']} s, stored as {path}")
-    return 0
-
-
-def _print_result(record: records.Record) -> None:
-    if record.manifest["diverged_at"]:
-        print(f"{record.name}: diverged at step {record.manifest['diverged_at']:,}")
-    steps, accuracy = record.curve("test_accuracy")
-    print(f"{record.name}: test accuracy {accuracy[-1]:.4f} after {steps[-1]:,} steps")
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -163,15 +142,24 @@ def _verify(options: argparse.Namespace) -> int:
 
     experiments.experiment(options.name)
     with tqdm(total=options.steps, unit="step", disable=None) as bar:
-        comparison, same, tolerance = experiments.verify(
+        found = experiments.verify(
             options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
         )
-    where = "the platform of the record: equality expected" if same else f"another platform: tolerance {tolerance}"
-    print(f"{options.name} seed {options.seed}: {comparison.steps_compared} steps compared, {where}")
-    for name, difference in comparison.largest_difference.items():
-        print(f"  {name:14} largest difference {difference:.3g}")
-    print("verified" if comparison.ok else "NOT verified: the record and this run differ")
-    return 0 if comparison.ok else 1
+    where = "the platform of the record" if found.same_platform else "another platform than the record's"
+    print(f"{options.name} seed {options.seed}: {found.steps} steps compared, on {where}")
+    for name, (at_start, over_all) in found.differences.items():
+        start = "" if found.same_platform or at_start != at_start else f", at the start {at_start:.3g}"
+        print(f"  {name:14} largest difference {over_all:.3g}{start}")
+    print(_meaning(found))
+    return 0 if found.ok else 1
+
+
+def _meaning(found: verification.Verdict) -> str:
+    if not found.ok:
+        return "NOT verified: the record and this run differ" + ("" if found.same_weights else ", in their weights too")
+    if found.same_platform:
+        return "verified: all of it is equal"
+    return "verified: the start is the same, and the rest differs no more than another processor's rounding makes it"
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bnkit import checkpoints, datasets, paths, probes, records
+from bnkit import checkpoints, datasets, paths, probes, records, verification
 from bnkit.processes import first, joined
-from bnkit.tasks import imagenet, inception, mnist
+from bnkit.studies import linear
+from bnkit.tasks import after, imagenet, inception, mnist
 from bnkit.tasks.imagenet import ImagenetRecipe
 from bnkit.tasks.inception import InceptionRecipe
 from bnkit.tasks.mnist import MLPRecipe
@@ -25,7 +26,7 @@ from bnkit.training import Progress, Recipe, fit, restore, sgd, state_arrays
 
 TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task, ImagenetRecipe: imagenet.Task}
 CHECKPOINT_SECONDS = 60  # what a kill costs at most
-OTHER_PLATFORM = 0.02  # see verify
+AnyRecipe = Recipe | after.Recipe
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Experiment:
     """A named run of the book: what it is for, and how often it is repeated."""
 
     name: str  # "mnist/with-bn": experiment and variant
-    recipe: Recipe
+    recipe: AnyRecipe
     seeds: int  # recorded repetitions, seeds 0 to seeds - 1; 0 where nothing is recorded
     purpose: str  # one line, with the place in the paper
 
@@ -119,7 +120,20 @@ def _imagenet() -> Iterator[Experiment]:
         yield Experiment(f"imagenet/{label}", recipe, 0, purpose)
 
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in (_mnist, _inception, _imagenet) for one in family()}
+def _after() -> Iterator[Experiment]:
+    """What came after the paper."""
+    for label, norm in (("with-bn", True), ("without-bn", False)):
+        purpose = "Santurkar et al. 2018: the 25-layer linear network"
+        yield Experiment(f"after/linear-{label}", linear.Recipe(norm=norm), 3, purpose)
+    for norm in ("batch", "group", "layer"):
+        for size in (2, 4, 8, 16, 32):
+            recipe = after.SmallBatches(norm=norm, batch_size=size)
+            purpose = "Wu and He 2018: accuracy against the size of the batch"
+            yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
+
+
+FAMILIES = (_mnist, _inception, _imagenet, _after)
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
 ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # name -> members, and how many seeds of them
 
 
@@ -134,14 +148,14 @@ def experiment(name: str) -> Experiment:
 def find_data(name: str) -> None:
     """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it cannot be had."""
     recipe = experiment(name).recipe
-    TASKS[type(recipe)].load(recipe)
+    (after if isinstance(recipe, after.Recipe) else TASKS[type(recipe)]).load(recipe)
 
 
 # The four things one does with a run
 
 
 def train(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     experiment: str = "live",
     variant: str = "run",
@@ -159,8 +173,11 @@ def train(
     gives the test examples, for ``ensemble``. `on_step` is told the number of steps done, now and then. A run that
     diverges ends early and says so in ``manifest["diverged_at"]``.
 
-    Under ``torchrun`` all its processes train the one network together; the first of them keeps the checkpoint.
+    Under ``torchrun`` all its processes train the one network together; the first of them keeps the checkpoint. Runs of
+    ``bnkit.tasks.after`` are made whole, on the CPU.
     """
+    if isinstance(recipe, after.Recipe):
+        return replace(after.train(recipe, on_step), experiment=experiment, variant=variant)
     began = time.perf_counter()
     wanted = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     with joined(wanted) as (processes, place):
@@ -228,9 +245,12 @@ def run(
     """Make one recorded run and store it; return it and where it lies.
 
     With `steps` other than the experiment's own the run is another one: it is stored in the cache, beside nothing, and
-    so is a run on data that are not the book's. Raises ``datasets.DataError`` for a `source` that would not be used.
+    so is a run on data that are not the book's. Raises ``datasets.DataError`` for a `source` that would not be used,
+    and ``records.RecordError`` for a part of what is only made whole.
     """
     recipe = replace(experiment(name).recipe, seed=seed)
+    if isinstance(recipe, after.Recipe) and (steps, source, device) not in ((None, None, "auto"), (None, None, "cpu")):
+        raise records.RecordError(f"{name} is made whole and on the CPU: leave out the options")
     if source is not None and not isinstance(recipe, ImagenetRecipe):
         raise datasets.DataError(f"{name} trains on {recipe.dataset}; data of your own are for imagenet/... only")
     folder = None
@@ -318,28 +338,28 @@ def _recorded(name: str, seed: int) -> bool:
 
 def verify(
     name: str, seed: int, steps: int, *, on_step: Callable[[int], None] = lambda step: None
-) -> tuple[records.Comparison, bool, float]:
+) -> verification.Verdict:
     """Train the first `steps` steps of a recorded run again, on the CPU, and compare with the record.
 
-    Returns the comparison, whether this is the platform of the record, and the tolerance applied. On the same platform
-    (``records.platform_key``) every number must be equal and the weights equal bit for bit. Elsewhere rounding differs
-    and training amplifies it: accuracies and percentiles may differ by 0.02 in their own units.
+    Runs that are only made whole are made whole. Raises ``records.RecordError`` where there is no such record.
     """
     recorded = records.load(*name.split("/"), seed)
     torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
     recipe = replace(experiment(name).recipe, seed=seed)
     if recorded.recipe != recipe.as_dict():
         raise records.RecordError(f"{name} seed {seed} was recorded for another recipe than today's; run it again")
-    fresh = train(replace(recipe, steps=min(steps, recipe.steps)), device="cpu", on_step=on_step)
-    # the last entries of a shorter run fall where the recorded one may have none: compare what both have
-    same = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
-    tolerance = 0.0 if same else OTHER_PLATFORM
-    comparison = records.compare(recorded, fresh, tolerance)
-    if same:
-        ours, theirs = fresh.manifest["checksums"], recorded.manifest["checksums"]
-        equal = all(ours[step] == theirs[step] for step in ours.keys() & theirs.keys())
-        comparison = comparison._replace(ok=comparison.ok and equal)
-    return comparison, same, tolerance
+    if not isinstance(recipe, after.Recipe):
+        recipe = replace(recipe, steps=min(steps, recipe.steps))
+    return verification.judge(recorded, train(recipe, device="cpu", on_step=on_step))
+
+
+def outcome(record: records.Record) -> str:
+    """How a run ended, in words."""
+    name = "test_accuracy" if "test_accuracy" in record.curves else "loss"
+    steps, values = record.curve(name)
+    lost = record.manifest.get("diverged_at")
+    ended = f"diverged at step {lost:,}; " if lost else ""
+    return f"{record.name}: {ended}{name.replace('_', ' ')} {values[-1]:.4f} after {steps[-1]:,} steps"
 
 
 def _digest(recipe: Recipe) -> str:

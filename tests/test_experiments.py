@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bnkit import experiments, paths, records
+from bnkit import experiments, paths, records, workers
 from bnkit.__main__ import main
 from bnkit.tasks.mnist import MLPRecipe, Task
 
@@ -39,8 +39,6 @@ def test_every_control_changes_what_its_name_says_and_nothing_else():
 
 def test_every_recorded_run_is_one_of_today_s_recipes():
     for group, variant, seed in records.index():
-        if group == "after":
-            continue  # tests/test_after_runs.py
         recorded = records.load(group, variant, seed)
         if f"{group}/{variant}" in experiments.ENSEMBLES:
             assert recorded.recipe == experiments._of(f"{group}/{variant}"), recorded.name
@@ -166,6 +164,23 @@ def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):
     records.save(record)
     assert main(["verify", "digits/with-bn", "--steps", "150"]) == 1
     assert "NOT verified" in capsys.readouterr().out
+
+
+def test_runs_side_by_side_are_those_that_each_would_be_alone():
+    recipes = [replace(LIVE, seed=seed) for seed in range(3)]
+    assert sum(recipe.steps for recipe in recipes) > workers.WORTHWHILE
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = workers.several(recipes)
+    finally:
+        torch.set_num_threads(threads)
+    assert [run.seed for run in together] == [0, 1, 2]
+    for run, recipe in zip(together, recipes, strict=True):
+        with workers.one_thread():
+            alone = experiments.train(recipe)
+        assert run.curves == alone.curves
+        assert run.manifest["checksums"] == alone.manifest["checksums"]
 
 
 def test_a_run_of_another_length_does_not_replace_the_record(workshop):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import assert_close
 
-from bnkit import after_runs, crowd, records, reference, stack
+from bnkit import crowd, records, reference, stack
 from bnkit.renorm import BatchRenorm
 from bnkit.studies import decay, features, few_classes, linear, normfree, populations, shift, small_batches, smoothness
 
@@ -259,15 +259,6 @@ def test_depth_is_no_trouble_for_a_good_start(digits):
 
 
 # Records
-
-
-def test_every_record_is_there_and_of_today():
-    for group, variant, seed in records.index():
-        if group == "after":
-            recorded = records.load(group, variant, seed)
-            assert recorded.recipe == after_runs.replace(after_runs.RUNS[variant].recipe, seed=seed).as_dict()
-            assert recorded.manifest["dirty"] is False
-    assert after_runs.missing() == []
 
 
 def test_recorded_networks_as_arrays():

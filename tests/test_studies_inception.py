@@ -39,16 +39,16 @@ def recorded(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refuse(recipe):
+def refuse(recipes):
     raise AssertionError("nothing should be trained")
 
 
-def make(recipe):
-    return replace(run("inception", speed=100, **recipe), experiment="live", variant="run")
+def make(recipes):
+    return [replace(run("inception", speed=100, **each), experiment="live", variant="run") for each in recipes]
 
 
-def choose(source="recorded", steps=4000, seeds=3, train=refuse):
-    return study.choose(RECIPES, source, "digits", steps, seeds, train)
+def choose(source="recorded", steps=4000, seeds=3, train=refuse, live_seeds=1):
+    return study.choose(RECIPES, source, "digits", steps, seeds, live_seeds, train)
 
 
 def test_recorded_runs_of_the_very_recipes_are_shown(recorded):
@@ -65,15 +65,17 @@ def test_recorded_runs_of_the_very_recipes_are_shown(recorded):
 
 
 @pytest.mark.parametrize(
-    ("source", "steps", "seeds", "why"),
+    ("source", "steps", "seeds", "live_seeds", "why"),
     [
-        ("live", 4000, 2, 'with `source` set to "live"'),
-        ("recorded", 4000, 4, "there are only 3"),
-        ("recorded", 200, 1, "there are none"),
+        ("live", 4000, 3, 2, 'with `source` set to "live"'),
+        ("recorded", 4000, 4, 1, "there are only 3"),
+        ("recorded", 200, 1, 1, "there are none"),
     ],
 )
-def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so(recorded, source, steps, seeds, why):
-    shown = choose(source, steps, seeds, make)
+def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so(
+    recorded, source, steps, seeds, live_seeds, why
+):
+    shown = choose(source, steps, seeds, make, live_seeds)
     assert not shown.recorded
     assert not shown.full
     made = {
@@ -81,7 +83,7 @@ def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so
         for net, runs in shown.runs.items()
     }
     lengths = {"inception": steps, "bn-baseline": steps, "bn-x5": steps // 2}
-    assert made == {net: [(seed, length, "digits") for seed in range(seeds)] for net, length in lengths.items()}
+    assert made == {net: [(seed, length, "digits") for seed in range(live_seeds)] for net, length in lengths.items()}
     assert {one.variant for one in shown.runs["bn-x5"]} == {"bn-x5"}
     assert shown.title.startswith("digits, trained now, ")
     assert "trained just now, on the data set `digits`" in shown.says
@@ -89,8 +91,9 @@ def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so
 
 
 def test_a_run_that_diverged_is_named(recorded):
-    def diverge(recipe):
-        return replace(make(recipe), manifest={"diverged_at": 7 if recipe["norm"] is None else None})
+    def diverge(recipes):
+        ends = ({"diverged_at": 7 if recipe["norm"] is None else None} for recipe in recipes)
+        return [replace(one, manifest=end) for one, end in zip(make(recipes), ends, strict=True)]
 
     assert "Diverged, and ended there: live/inception/seed-0." in choose("live", 200, 1, diverge).says
 

@@ -114,14 +114,17 @@ def family() -> Family:
     return Family({net: [runs[seed] for seed in seeds] for net, runs in found.items()})
 
 
+Train = Callable[[list[dict]], list[Record]]  # trains the network of each recipe
+
+
 def choose(
-    recipes: Mapping[str, dict], source: str, dataset: str, steps: int, seeds: int, train: Callable[[dict], Record]
+    recipes: Mapping[str, dict], source: str, dataset: str, steps: int, seeds: int, live_seeds: int, train: Train
 ) -> Family:
     """The runs that a page with these parameters shows: recorded where they are asked for and exist, else new.
 
     `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other networks keep their
-    share of it. Recorded runs are taken for the very recipes only. New ones, of the networks of ``LIVE``, are made by
-    ``train(recipe)`` on `dataset`. ``Family.says`` tells which they are.
+    share of it. Recorded runs are taken for the very recipes only, `seeds` of each network. New ones, `live_seeds` of
+    each network of ``LIVE``, are made by ``train(recipes)`` on `dataset`. ``Family.says`` tells which they are.
     """
     share = steps / recipes["inception"]["steps"]
     wanted = {net: {**recipe, "steps": max(1, round(share * recipe["steps"]))} for net, recipe in recipes.items()}
@@ -134,18 +137,19 @@ def choose(
         why = f"Recorded runs were asked for, {seeds} of each network, but of these recipes there are {there}."
     else:
         why = 'They were asked for, with `source` set to "live".'
-    return live({net: wanted[net] for net in LIVE}, dataset, seeds, train, why)
+    return live({net: wanted[net] for net in LIVE}, dataset, live_seeds, train, why)
 
 
-def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Callable[[dict], Record], why: str) -> Family:
+def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, why: str) -> Family:
     """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for Algorithm 2."""
-    made = {
-        net: [
-            replace(train({**recipe, "dataset": dataset, "seed": seed, "population_batches": 3}), variant=net)
-            for seed in range(seeds)
-        ]
+    wanted = [
+        (net, {**recipe, "dataset": dataset, "seed": seed, "population_batches": 3})
         for net, recipe in recipes.items()
-    }
+        for seed in range(seeds)
+    ]
+    made: dict[str, list[Record]] = {net: [] for net in recipes}
+    for (net, _), record in zip(wanted, train([recipe for _, recipe in wanted]), strict=True):
+        made[net].append(replace(record, variant=net))
     return Family(made, recorded=False, why=why)
 
 

@@ -1,6 +1,6 @@
 """The 25-layer linear network of Santurkar et al. (2018): no nonlinearity and no mini-batches, but depth.
 
-Long enough to be recorded: ``bnkit.after_runs`` makes the records from ``train``.
+Long enough to be recorded: ``bnkit.tasks.after`` makes the records from ``train``.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """Chapter 10: normalisation when mini-batches are small, after Wu and He (2018), from recorded runs.
 
-``bnkit.after_runs`` makes them: a convolutional network with batch, group or layer norm, the learning rate in
+``bnkit.tasks.after`` makes them: a convolutional network with batch, group or layer norm, the learning rate in
 proportion to the size of the batch, every network one pass through the same images.
 """
 

@@ -26,6 +26,9 @@ def norm_of(recipe: Recipe, **options: object) -> Callable[[int], nn.Module] | N
 
 
 def population_indices(recipe: Recipe, n: int) -> Iterator[np.ndarray]:
-    """The mini-batches of Algorithm 2, as indices of `n` examples: from a stream of their own, always the same."""
+    """The mini-batches of Algorithm 2, as indices of `n` examples: from a stream of their own, always the same.
+
+    No example twice: a small data set has fewer of them than the recipe allows.
+    """
     order = datasets.batches(n, recipe.batch_size, seed=1_000_003 + recipe.seed)
-    return islice(order, recipe.population_batches)
+    return islice(order, min(recipe.population_batches, n // recipe.batch_size))

@@ -6,26 +6,32 @@ import pytest
 import torch
 
 from bnkit import __main__ as cli
-from bnkit import after_runs, convnet, datasets, records
+from bnkit import convnet, datasets, experiments, records
+from bnkit.tasks import after
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
 
-TINY = after_runs.SmallBatches(norm="batch", batch_size=8, dataset="digits", examples=480, channels=(8, 8))
+TINY = after.SmallBatches(norm="batch", batch_size=8, dataset="digits", examples=480, channels=(8, 8))
+RUNS = {
+    name.removeprefix("after/"): each
+    for name, each in experiments.EXPERIMENTS.items()
+    if isinstance(each.recipe, after.Recipe)
+}
 
 
 def test_the_rate_is_in_proportion_to_the_batch_and_every_run_sees_the_same_images():
-    runs = [each.recipe for each in after_runs.RUNS.values() if isinstance(each.recipe, after_runs.SmallBatches)]
+    runs = [each.recipe for each in RUNS.values() if isinstance(each.recipe, after.SmallBatches)]
     assert len(runs) == 15
     for recipe in runs:
         assert recipe.learning_rate / recipe.batch_size == pytest.approx(0.1 / 32)
         assert recipe.steps * recipe.batch_size == 60_000
         assert (recipe.rate(0), recipe.rate(recipe.steps)) == (recipe.learning_rate, 0)
         assert recipe.rate(recipe.steps // 5) == pytest.approx(0.8 * recipe.learning_rate)
-        assert replace(recipe, norm="batch", batch_size=2) == after_runs.RUNS["conv-batch-2"].recipe
+        assert replace(recipe, norm="batch", batch_size=2) == RUNS["conv-batch-2"].recipe
 
 
 def test_names_say_what_the_recipes_hold():
-    for name, each in after_runs.RUNS.items():
+    for name, each in RUNS.items():
         kind, *rest = name.split("-")
         if kind == "linear":
             assert each.recipe.norm == (rest[0] == "with")
@@ -34,56 +40,58 @@ def test_names_say_what_the_recipes_hold():
 
 
 def test_a_run_learns_and_can_be_repeated():
-    first, second = after_runs.train(TINY), after_runs.train(TINY)
+    first, second = after.train(TINY), after.train(TINY)
     assert first.curves == second.curves
     assert first.recipe == TINY.as_dict()
     steps, accuracy = first.curve("test_accuracy")
     assert steps.tolist() == [60]
     assert accuracy[-1] > 0.3
     assert 0.1 < first.curve("test_accuracy_batch")[1][-1] != accuracy[-1]
-    assert "test_accuracy_batch" not in after_runs.train(replace(TINY, norm="group")).curves, (
-        "it has no batch statistics"
+    assert "test_accuracy_batch" not in after.train(replace(TINY, norm="group")).curves, "it has no batch statistics"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """One small run of this family, and nothing else, in a folder of its own."""
+    monkeypatch.setattr(records.paths, "runs", lambda: tmp_path)
+    monkeypatch.setattr(records.paths, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(
+        experiments, "EXPERIMENTS", {"after/conv-batch-8": experiments.Experiment("after/conv-batch-8", TINY, 1, "-")}
     )
 
 
-def test_a_run_is_stored_and_then_not_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records.paths, "runs", lambda: tmp_path)
-    monkeypatch.setattr(after_runs.paths, "cache", lambda: tmp_path / "cache")
-    monkeypatch.setattr(after_runs, "RUNS", {"conv-batch-8": after_runs.Run("conv-batch-8", TINY, "a test", 2)})
-    assert after_runs.missing() == [("conv-batch-8", 0), ("conv-batch-8", 1)]
-    assert after_runs.main(["--only", "conv"]) == 0
-    assert after_runs.missing() == []
-    recorded = records.load("after", "conv-batch-8", 1)
-    assert recorded.recipe == replace(TINY, seed=1).as_dict()
-    assert after_runs.main(["--verify"]) == 0
-    assert "conv-batch-8: equal" in capsys.readouterr().out
-    assert after_runs.main(["--list"]) == 0
-    assert "2/2 recorded" in capsys.readouterr().out
-    changed = after_runs.Run("conv-batch-8", replace(TINY, momentum=0), "a test", 1)
-    monkeypatch.setitem(after_runs.RUNS, "conv-batch-8", changed)
-    assert after_runs.missing() == [("conv-batch-8", 0)], "another recipe is another run"
+def test_a_run_is_listed_stored_and_verified_like_any_other(tiny, monkeypatch, capsys):
+    assert experiments.missing() == [("after/conv-batch-8", 0)]
+    assert cli.main(["run", "after/conv-batch-8"]) == 0
+    assert "after/conv-batch-8/seed-0: test accuracy 0." in capsys.readouterr().out
+    assert experiments.missing() == []
+    assert records.load("after", "conv-batch-8", 0).recipe == TINY.as_dict()
+    assert cli.main(["list"]) == 0
+    assert "1/1 recorded" in capsys.readouterr().out
+    assert cli.main(["verify", "after/conv-batch-8", "--steps", "5"]) == 0
+    assert "verified: all of it is equal" in capsys.readouterr().out
+    changed = experiments.Experiment("after/conv-batch-8", replace(TINY, momentum=0), 1, "-")
+    monkeypatch.setitem(experiments.EXPERIMENTS, changed.name, changed)
+    assert experiments.missing() == [("after/conv-batch-8", 0)], "another recipe is another run"
 
 
-def test_the_command_that_an_error_names_makes_the_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(records.paths, "runs", lambda: tmp_path)
-    monkeypatch.setattr(after_runs, "RUNS", {"conv-batch-8": after_runs.Run("conv-batch-8", TINY, "a test", 2)})
+@pytest.mark.parametrize("options", [["--steps", "5"], ["--data", "somewhere"], ["--device", "cuda"]])
+def test_part_of_a_run_is_refused(tiny, options, capsys):
+    assert cli.main(["run", "after/conv-batch-8", *options]) == 1
+    assert "after/conv-batch-8 is made whole and on the CPU: leave out the options" in capsys.readouterr().err
+
+
+def test_the_command_that_an_error_names_makes_the_run(tiny):
     with pytest.raises(records.RecordError) as error:
         records.load("after", "conv-batch-8", 1)
     command = str(error.value).partition("python -m bnkit ")[2].split()
-    assert cli.main([*command, "--steps", "5"]) == 1
-    assert "made whole" in capsys.readouterr().err
     assert cli.main(command) == 0
     assert records.load("after", "conv-batch-8", 1).recipe["seed"] == 1
 
 
-def test_an_unknown_run_is_refused():
-    with pytest.raises(KeyError, match="no run 'conv-batch-3' in this chapter; there are: linear-with-bn"):
-        after_runs.run("conv-batch-3", 0)
-
-
 def test_pictures_are_standardised():
     data = datasets.load("digits")
-    x = after_runs.pictures(data.train_images, data)
+    x = after.pictures(data.train_images, data)
     assert x.shape == (1500, 1, 8, 8)
     assert abs(x.mean()) < 1e-5
     assert abs(x.std() - 1) < 1e-3

@@ -1,29 +1,25 @@
-"""``python -m bnkit.after_runs``: the recorded runs of the chapter on what came after the paper.
+"""The recorded runs of the chapter on what came after the paper, each made whole, on the CPU.
 
 Two experiments are too long for a page that trains while it is built: the 25-layer linear network of Santurkar et al.
 (2018), as they describe it, and normalisation with small batches in a convolutional network (Wu and He 2018).
 """
 
-import argparse
 import copy
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnkit import datasets, paths, probes, records
+from bnkit import datasets, probes, records
 from bnkit.convnet import convnet
 from bnkit.studies import linear
 from bnkit.tasks import population_indices
 from bnkit.training import Watch, fit
 
-GROUP = "after"
 POPULATION = 6_400  # training examples whose mini-batches Algorithm 2 averages, whatever their size
 IN_BATCHES = 2_000  # test examples that are tested in mini-batches, too
 
@@ -66,26 +62,9 @@ class SmallBatches:
 Recipe = linear.Recipe | SmallBatches
 
 
-@dataclass(frozen=True)
-class Run:
-    """A named run of this chapter: its recipe, how often it is repeated, and what for."""
-
-    name: str  # variant: the record is after/<name>/seed-<n>
-    recipe: Recipe
-    purpose: str
-    seeds: int = 3
-
-
-def _runs() -> Iterator[Run]:
-    for label, norm in (("with-bn", True), ("without-bn", False)):
-        yield Run(f"linear-{label}", linear.Recipe(norm=norm), "Santurkar et al. 2018: the 25-layer linear network")
-    for norm in ("batch", "group", "layer"):
-        for size in (2, 4, 8, 16, 32):
-            recipe = SmallBatches(norm=norm, batch_size=size)
-            yield Run(f"conv-{norm}-{size}", recipe, "Wu and He 2018: accuracy against the size of the batch")
-
-
-RUNS: dict[str, Run] = {run.name: run for run in _runs()}
+def load(recipe: Recipe) -> datasets.Dataset | None:
+    """The images of `recipe`; None for the linear network, whose data are random numbers."""
+    return datasets.load(recipe.dataset) if isinstance(recipe, SmallBatches) else None
 
 
 def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) -> records.Record:
@@ -109,7 +88,7 @@ def pictures(images: np.ndarray, data: datasets.Dataset) -> Tensor:
 
 
 def _train_conv(recipe: SmallBatches, on_step: Callable[[int], None]) -> tuple[dict[str, dict], str]:
-    data = datasets.load(recipe.dataset)
+    data = load(recipe)
     x, labels = pictures(data.train_images[: recipe.examples], data), torch.from_numpy(data.train_labels)
     x_test, labels_test = pictures(data.test_images, data), torch.from_numpy(data.test_labels)
     net = convnet(recipe.norm, recipe.channels, len(data.classes), torch.Generator().manual_seed(recipe.seed))
@@ -145,68 +124,3 @@ def _by_batch(model: torch.nn.Module, x: Tensor, labels: Tensor, size: int) -> f
     with torch.no_grad():
         parts = zip(x.split(size), labels.split(size), strict=True)
         return sum((model(part).argmax(1) == right).sum().item() for part, right in parts) / len(x)
-
-
-def run(name: str, seed: int, on_step: Callable[[int], None] = lambda step: None) -> tuple[records.Record, Path]:
-    """Make one recorded run and store it; return it and where it lies. KeyError for an unknown name."""
-    if name not in RUNS:
-        raise KeyError(f"no run {name!r} in this chapter; there are: {', '.join(RUNS)}")
-    record = train(replace(RUNS[name].recipe, seed=seed), on_step)
-    record = replace(record, experiment=GROUP, variant=name)
-    return record, records.save(record)
-
-
-def missing() -> list[tuple[str, int]]:
-    """Name and seed of every run that is not recorded, or recorded for another recipe."""
-    return [(name, seed) for name, each in RUNS.items() for seed in range(each.seeds) if not _recorded(each, seed)]
-
-
-def _recorded(each: Run, seed: int) -> bool:
-    try:
-        return records.load(GROUP, each.name, seed).recipe == replace(each.recipe, seed=seed).as_dict()
-    except records.RecordError:
-        return False
-
-
-def verify(name: str, seed: int) -> records.Comparison:
-    """Make a recorded run again, all of it, and compare; on the platform of the record every number must be equal."""
-    return records.compare(records.load(GROUP, name, seed), train(replace(RUNS[name].recipe, seed=seed)))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Make what is missing, one run after the other; safe to stop and to start again."""
-    from filelock import FileLock, Timeout
-    from tqdm import tqdm
-
-    parser = argparse.ArgumentParser(prog="python -m bnkit.after_runs", description=main.__doc__)
-    parser.add_argument("--only", default="", help="names that begin with this, as in data/runs/after/")
-    parser.add_argument("--list", action="store_true", help="say what there is and what is recorded, and stop")
-    parser.add_argument("--verify", action="store_true", help="make seed 0 of each again instead, and compare")
-    options = parser.parse_args(arguments)
-    todo = set(missing())
-    if options.list:
-        for each in RUNS.values():
-            recorded = sum((each.name, seed) not in todo for seed in range(each.seeds))
-            print(f"{each.name:18} {each.recipe.steps:>7,} steps  {recorded}/{each.seeds} recorded  {each.purpose}")
-        return 0
-    torch.set_num_threads(1)  # networks this small gain nothing from more, and one thread can be repeated
-    if options.verify:
-        found = {name: verify(name, 0) for name in RUNS if name.startswith(options.only)}
-        for name, each in found.items():
-            print(f"{name}: {'equal' if each.ok else f'differs by up to {max(each.largest_difference.values()):.3g}'}")
-        return 0 if all(each.ok for each in found.values()) else 1
-    for name, seed in sorted(todo, key=lambda each: each[::-1]):  # one seed of everything, then the next
-        lock = paths.cache() / "checkpoints" / f"{GROUP}-{name}-seed-{seed}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if name.startswith(options.only):
-                with FileLock(lock, timeout=0), tqdm(total=RUNS[name].recipe.steps, desc=name, disable=None) as bar:
-                    record, path = run(name, seed, lambda step, bar=bar: bar.update(step - bar.n))
-                    print(f"{record.name}: {record.manifest['wall_seconds']} s, stored as {path}", flush=True)
-        except Timeout:
-            print(f"{name} seed {seed}: another process is at it; left to that one")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
