@@ -14,9 +14,12 @@ on, one value in, one value out. No function changes its arguments.
 "The paper" is Ioffe and Szegedy (2015), arXiv 1502.03167v3.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+LONG = 4096  # values of a feature that are added one after the other; longer sums lose digits in float32
 
 
 class Cache(NamedTuple):
@@ -78,7 +81,7 @@ def backward(dy, cache):
     sum_dy, sum_dy_x_hat = 0, 0
     for dy_i, x_hat_i in _blocks(dy, x_hat):
         sum_dy = sum_dy + _sum(dy_i)
-        sum_dy_x_hat = sum_dy_x_hat + _sum_of_products(dy_i, x_hat_i)
+        sum_dy_x_hat = sum_dy_x_hat + _sum(dy_i, x_hat_i)
     dgamma = _finite(sum_dy_x_hat, dy)  #            ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
     dbeta = _finite(sum_dy, dy)  #                   ∂ℓ/∂β = Σ ∂ℓ/∂y_i
 
@@ -172,21 +175,23 @@ def _blocks(*arrays):
     And a sum over few examples loses few digits, also in float32; those of all blocks are then added in float64.
     """
     examples, size = len(arrays[0]), arrays[0].size
-    block = max(1, min(4096, 2**17 * examples // max(1, size)))
+    block = max(1, min(LONG, 2**17 * examples // max(1, size)))
     if examples <= block:
         return [arrays]
     return ([array[start : start + block] for array in arrays] for start in range(0, examples, block))
 
 
-def _sum(x):
-    """The sum over every axis but 1: float64, (d,)."""
-    return np.add.reduce(x, (0, *range(2, x.ndim))).astype(np.float64)
+def _sum(*factors):
+    """The sum over every axis but 1, of an array or of the products of two: float64, (d,). einsum needs no temporary.
 
-
-def _sum_of_products(x, y):
-    """The sum of the products over every axis but 1: float64, (d,). einsum needs no temporary."""
-    axes = "ncdhw"[: x.ndim]
-    return np.einsum(f"{axes},{axes}->c", x, y).astype(np.float64)
+    It adds one after the other in the arrays' own dtype: a large map is taken in pieces, so that no sum gets long.
+    """
+    shape = factors[0].shape
+    if math.prod(shape[2:]) > LONG:
+        rows = [each.reshape(*shape[:2], -1) for each in factors]
+        return sum(_sum(*(row[..., i : i + LONG] for row in rows)) for i in range(0, rows[0].shape[2], LONG))
+    axes = "ncdhw"[: len(shape)]
+    return np.einsum(f"{','.join([axes] * len(factors))}->c", *factors).astype(np.float64)
 
 
 def _moments(x):
@@ -204,7 +209,7 @@ def _moments(x):
     (late,) = _columns(x, left / m)
     for (x_mu_i,) in _blocks(x_mu):
         x_mu_i -= late
-        square = square + _sum_of_products(x_mu_i, x_mu_i)
+        square = square + _sum(x_mu_i, x_mu_i)
     mean = rounded.ravel() + left / m
     return mean, _finite(square, x) / m, x_mu  #                        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
 
