@@ -61,6 +61,8 @@ class Row(NamedTuple):
     """Name -> seconds: quartile, median, quartile over rounds. One of them is "ours"."""
     ratios: dict[str, list[float]]
     """Peer -> its time over that of ours, the same round's, likewise: above 1, ours is faster."""
+    memory: dict[str, float] | None = None
+    """Name -> MiB, the most that a process of its own held; where that was measured."""
 
     def __str__(self) -> str:
         against = "  ".join(
@@ -260,5 +262,6 @@ def save(found: list[Row], path: Path, rounds: int, device: str) -> Path:
     """Write the rows as one JSON file, a row a line, with when, where and with what they were measured."""
     name = "CPU, one thread" if device == "cpu" else torch.cuda.get_device_name()
     head = {"device": device, "rounds": rounds, "batch": BATCH, "manifest": records.manifest(device=name)}
-    lines = ",\n".join(json.dumps(each._asdict()) for each in found)
+    known = ({name: value for name, value in each._asdict().items() if value is not None} for each in found)
+    lines = ",\n".join(map(json.dumps, known))
     return paths.write_atomically(path, json.dumps(head)[:-1] + ',\n"rows": [\n' + lines + "\n]}\n")

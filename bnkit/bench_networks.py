@@ -4,7 +4,12 @@ The small network trains on the small data set ``digits``, which is always there
 work of a step does not depend on what the pictures show. For the whole network the pictures are random numbers.
 """
 
+import re
+import resource
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +46,29 @@ def small(rounds: int, device: str) -> Row:
     recipe = nets["bn-baseline"].recipe
     shape = [recipe.batch_size, 3, recipe.size, recipe.size]
     found = row(calls, rounds, device, what="small Inception", shape=shape, layout="", dtype="float32", path="")
-    return found._replace(times={name: [each / STEPS for each in times] for name, times in found.times.items()})
+    times = {name: [each / STEPS for each in times] for name, times in found.times.items()}
+    return found._replace(times=times, memory=memory() if device == "cpu" else None)
+
+
+def memory() -> dict[str, float]:
+    """The most memory, in MiB, that a process holds which builds the small network, and which then trains it."""
+    ways = ("built, not trained", "ours", "a plain torch loop")
+    found = {}
+    for way in ways:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # a peak cannot be forgotten
+            found[way] = round(pool.submit(_peak, way).result(), 1)
+    return found
+
+
+def _peak(way: str) -> float:
+    torch.set_num_threads(1)
+    task = _task("bn-baseline", "cpu")
+    if way != "built, not trained":
+        (_ours if way == "ours" else _by_hand)(task)()
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage remembers the process that started this one
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 
 def _task(net: str, device: str) -> Task:

@@ -69,7 +69,8 @@ def test_quartiles_are_those_of_the_rounds():
 
 @pytest.fixture
 def nothing_measured(monkeypatch):
-    """Every row as it would be, with a time of 1 for everything."""
+    """Every row as it would be, with a time of 1 and no memory for everything."""
+    monkeypatch.setattr(bench_networks, "memory", dict)
     monkeypatch.setattr(bench, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls})
 
 
@@ -107,6 +108,7 @@ def test_a_step_of_the_small_network_is_a_step():
     row = bench_networks.small(rounds=1, device="cpu")
     assert set(row.times) == {"ours", "inception", "bn-x5", "a plain torch loop", "its pictures"}
     assert row.times["its pictures"][1] < 0.5 * row.times["ours"][1] < 1
+    assert 50 < row.memory["built, not trained"] < min(row.memory["ours"], row.memory["a plain torch loop"]) < 5_000
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -117,6 +119,7 @@ def test_a_gpu_that_is_not_there_is_said(capsys):
 
 def test_the_committed_result_has_every_row(monkeypatch):
     """And nothing that cannot be: quartiles in order, ratios that fit the times."""
+    monkeypatch.setattr(bench_networks, "memory", dict)
     found = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text())
     monkeypatch.setattr(bench, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls})
     monkeypatch.setattr(bench, "can_compile", lambda device: True)
