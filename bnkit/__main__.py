@@ -186,8 +186,8 @@ def _bench(options: argparse.Namespace) -> int | None:
         for row in chain(*(each.rows(rounds, options.device, options.quick) for each in (bench, bench_networks))):
             found.append(row)
             print(row, flush=True)
-    if options.json:
-        print(f"stored as {bench.save(found, options.json, rounds, options.device)}")
+        if options.json:  # in here, so that the number of threads is stored as it was
+            print(f"stored as {bench.save(found, options.json, rounds, options.device)}")
     return None
 
 

@@ -14,8 +14,11 @@ and ``BNKIT_KERNELS=off`` leaves nothing else. The steps have the names and argu
 import torch
 from torch import Tensor
 
-SMALL = 2**21  # elements; up to here many operators, called from Python, cost more time than one that is less good
-BLOCK = 2**19  # elements; with a copy in float32 4 MiB, a share of the cache
+SMALL = (
+    2**21
+)  # elements, twice as many channels last; up to here many operators, called from Python, cost more than one
+SHORT = 2**15  # values of a channel; from here on one operator loses digits that matter
+BLOCK = 2**18  # elements; with a copy in float32 2 MiB, a share of the cache
 LONGEST = 2**13  # rows that are summed one after the other: in float32 that costs about ten units in the last place
 
 # Shapes: x, y, dy and dx (N, C, ...), contiguous or channels last; means and variances to be pooled (parts, C), counts
@@ -40,9 +43,14 @@ def batch_norm(
     return y.relu_() if relu else y
 
 
-def small(x: Tensor) -> bool:
-    """Whether one operator is the way for x. In 16 bits it is not: there it rounds more than once."""
-    return x.numel() <= SMALL and x.dtype.itemsize > 2
+def small(x: Tensor, training: bool) -> bool:
+    """Whether one operator is the way for x: its sums, in training, are short, and calls from Python would cost more.
+
+    In 16 bits it is not: there it rounds more than once.
+    """
+    if x.dtype.itemsize == 2 or (training and x.numel() // x.shape[1] > SHORT):
+        return False
+    return x.numel() <= (2 * SMALL if training and x.stride(1) == 1 else SMALL)
 
 
 def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

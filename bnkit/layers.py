@@ -201,7 +201,7 @@ def batch_norm(
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
     path, _ = _path(x)
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
-    if path is aten and group is None and aten.small(x):
+    if path is aten and group is None and aten.small(x, training):
         return aten.batch_norm(x, *rest)
     if torch.is_grad_enabled() and not _others_differentiate():
         return _BatchNormFunction.apply(path, group, x, *rest)

@@ -467,6 +467,42 @@ def test_what_backend_names_is_what_runs(path, used, size, monkeypatch):
     assert {module: names for module, names in called.items() if names} == used
 
 
+@pytest.mark.parametrize(
+    ("shape", "memory_format", "dtype", "training", "one_call"),
+    [
+        ((60, 100), torch.contiguous_format, torch.float32, True, True),
+        ((32, 64, 32, 32), torch.contiguous_format, torch.float32, True, True),  # both limits, just reached
+        ((32, 65, 32, 32), torch.contiguous_format, torch.float32, True, False),
+        ((32, 128, 32, 32), torch.channels_last, torch.float32, True, True),
+        ((32, 129, 32, 32), torch.channels_last, torch.float32, True, False),
+        ((33, 2, 32, 32), torch.channels_last, torch.float32, True, False),  # long sums
+        ((33, 2, 32, 32), torch.channels_last, torch.float32, False, True),  # none in evaluation
+        ((60, 100), torch.contiguous_format, torch.bfloat16, True, False),
+    ],
+)
+def test_one_call_is_for_short_sums_and_batches_that_are_not_large(shape, memory_format, dtype, training, one_call):
+    x = torch.empty(shape, dtype=dtype).contiguous(memory_format=memory_format)
+    assert aten.small(x, training) is one_call
+
+
+def test_long_sums_of_a_small_batch_keep_their_digits():
+    """Where torch.nn, channels last and on one thread, loses three."""
+    x = 30 + torch.randn(64, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    var = x.double().var((0, 2, 3), unbiased=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        errors = []
+        for kind in (BatchNorm, nn.BatchNorm2d):
+            layer = kind(2, momentum=1.0)
+            layer(x)
+            errors.append((layer.running_var / var - 1).abs().max().item())
+    finally:
+        torch.set_num_threads(threads)
+    assert errors[0] < 1e-5 < errors[1]
+
+
 # ---- The steps of ATen against the plain ones, and pooling -----------------------------------------------------------
 
 

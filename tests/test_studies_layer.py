@@ -16,12 +16,12 @@ def test_the_path_is_the_one_that_runs(name, monkeypatch):
     for module, function in ((layers, "moments"), (aten, "moments"), (aten, "batch_norm")):
         step = getattr(module, function)
         monkeypatch.setattr(module, function, lambda *a, s=step, n=(module, function): (called.add(n), s(*a))[1])
-    before = (aten.SMALL, aten.BLOCK)
+    before = (aten.SMALL, aten.SHORT, aten.BLOCK)
     with studies.path(name):
         layers.BatchNorm(3)(torch.ones(4, 3))
     wanted = dict(zip(studies.OURS, [(layers, "moments"), (aten, "batch_norm"), (aten, "moments")], strict=True))
     assert called == {wanted[name]}
-    assert before == (aten.SMALL, aten.BLOCK)
+    assert before == (aten.SMALL, aten.SHORT, aten.BLOCK)
 
 
 @pytest.mark.parametrize("layout", studies.LAYOUTS)

@@ -43,7 +43,7 @@ def path(name: str, block: int = 2**12) -> Iterator[None]:
     """
     environment = {"BNKIT_KERNELS": "off" if name == "plain torch" else "on"}
     small = 0 if name == "ATen, blocks" else 2**62
-    with patch.dict("os.environ", environment), patch.object(aten, "SMALL", small), patch.object(aten, "BLOCK", block):
+    with patch.dict("os.environ", environment), patch.multiple(aten, SMALL=small, SHORT=small, BLOCK=block):
         yield
 
 
