@@ -377,6 +377,12 @@ def timed() -> dict[str, dict[str, float]]:
     }
 
 
+def held() -> dict[str, float]:
+    """MiB that a process takes for steps of BN-Baseline, "ours" and "a plain torch loop", on top of what it had built."""
+    memory = next(row["memory"] for row in _bench() if row["what"] == "small Inception")
+    return {way: memory[way] - memory["built, not trained"] for way in ("ours", "a plain torch loop")}
+
+
 def timed_pictures() -> int:
     """The mini-batch with which the whole network was timed."""
     return next(row["shape"][0] for row in _bench() if row["what"] == "BN-Inception")
