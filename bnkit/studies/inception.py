@@ -378,7 +378,7 @@ def timed() -> dict[str, dict[str, float]]:
 
 
 def held() -> dict[str, float]:
-    """MiB that a process takes for steps of BN-Baseline, "ours" and "a plain torch loop", on top of what it had built."""
+    """MiB that a process takes for steps of BN-Baseline beyond what it had built: "ours", "a plain torch loop"."""
     memory = next(row["memory"] for row in _bench() if row["what"] == "small Inception")
     return {way: memory[way] - memory["built, not trained"] for way in ("ours", "a plain torch loop")}
 
