@@ -270,6 +270,46 @@ def test_the_chapter_asks_for_the_recorded_number_of_steps_and_seeds():
     assert f"seeds: int = {book.seeds} " in source
 
 
+def test_scales_stand_side_by_side(recorded):
+    for net in RECIPES:
+        for seed in range(2):
+            records.save(replace(run(net, seed, size=64), variant=f"{net}-64px"), recorded)
+    large = study.family("64px")
+    assert large.seeds == 2
+    assert {one.recipe["size"] for runs in large.runs.values() for one in runs} == {64}
+    text = study.scales({"small": study.family(), "large": large})
+    head, _, first, _, third, *_ = text.splitlines()
+    assert head.count("small") == head.count("large") == head.count("paper") == 2
+    assert first.startswith("| Inception | 1.0 | 1.0")
+    small, theirs = study.ratio(study.family(), "bn-x5"), 31.0 / 2.1
+    assert third.startswith(
+        f"| BN-x5 | {theirs:.1f} | {study.show(small)} | {study.show(study.ratio(large, 'bn-x5'))} |"
+    )
+    assert "| BN-x5-Sigmoid | never | " in text
+
+
+def test_controls_without_bn_are_compared_over_the_same_steps(recorded):
+    short = {"bn-x5-but-bn": 0.30, "bn-x5-but-bn-and-rate": 0.35, "inception-light": 0.40}
+    for name, accuracy in short.items():
+        for seed in range(3):
+            records.save(flat(name, seed, {0: 0.1, 1000: accuracy + 0.02 * seed}), recorded)
+    shown = study.family()
+    found = study.without_bn(shown)
+    assert list(found) == list(short)
+    noise = study.noise(shown, 1000)
+    for name, other in (("bn-x5-but-bn", "bn-x5"), ("inception-light", "inception")):
+        points, error, reached = found[name]
+        assert reached == pytest.approx(short[name] + 0.02 * np.arange(3))
+        assert points == pytest.approx(100 * (short[name] + 0.02 - study.best(shown.runs[other], 1000).mean()))
+        assert error == pytest.approx(noise * math.sqrt(2 / 3))
+
+
+def test_memory_is_what_training_adds():
+    held = study.held()
+    assert set(held) == {"ours", "a plain torch loop"}
+    assert all(10 < each < 2000 for each in held.values())
+
+
 def test_numbers_in_words():
     assert study.show([0.5, 0.7], 1, 100) == "60.0 ± 14.1"
     assert study.show([-2]) == "−2.0"

@@ -107,9 +107,13 @@ class Family:
 # Which runs
 
 
-def family() -> Family:
-    """The recorded runs of the five networks, for the seeds that all of them have. Raises RecordError without any."""
-    found = {net: {run.seed: run for run in records.load_all("inception", net)} for net in NETWORKS}
+def family(size: str = "") -> Family:
+    """The recorded runs of the five networks, for the seeds that all of them have. Raises RecordError without any.
+
+    `size` is "" for the pictures of most of the chapter, or "64px" for the larger ones.
+    """
+    ending = f"-{size}" if size else ""
+    found = {net: {run.seed: run for run in records.load_all("inception", net + ending)} for net in NETWORKS}
     seeds = sorted(set.intersection(*(set(runs) for runs in found.values())))
     return Family({net: [runs[seed] for seed in seeds] for net, runs in found.items()})
 
@@ -521,6 +525,20 @@ def figure_3(shown: Family) -> str:
     return table(("network", *(f"paper: {each}" for each in head), *(f"here: {each}" for each in head)), rows)
 
 
+def scales(families: Mapping[str, Family]) -> str:
+    """How many times fewer steps to Inception's best accuracy, and the best accuracies, printed and at each scale."""
+    printed = paper()["figure3"]
+    rows = []
+    for net in NETWORKS:
+        theirs = printed["inception"][1] / printed[net][1] if printed[net][1] else None
+        fewer = [show_reached(ratio(shown, net)) if ratio(shown, net).any() else "never" for shown in families.values()]
+        highest = [show(best(shown.runs[net]), 1, 100) for shown in families.values()]
+        rows.append((NETWORKS[net], f"{theirs:.1f}" if theirs else "never", *fewer, f"{printed[net][2]:.1f}", *highest))
+    columns = ("paper", *families)
+    head = (*(f"times fewer, {each}" for each in columns), *(f"best, %, {each}" for each in columns))
+    return table(("network", *head), rows)
+
+
 def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
     """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of the shorter runs."""
     x5 = shown.runs["bn-x5"]
@@ -537,6 +555,23 @@ def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> st
         rows.append((what, back, show(best(runs), 1, 100), points, show_reached(found.reach, 0)))
     head = ("taken back", "setting", "best, %", "the change is worth, points", "steps to Inception's best")
     return table(head, rows, text=2)
+
+
+def without_bn(shown: Family) -> dict[str, tuple[float, float, np.ndarray]]:
+    """What the other changes of Section 4.2.1 do without BN: gain in points, its standard error, accuracies reached.
+
+    Each is compared with the network that differs in these changes alone, over the same number of steps: Inception, or,
+    for BN itself, BN-x5.
+    """
+    against = {"bn-x5-but-bn": "bn-x5", "bn-x5-but-bn-and-rate": "inception", "inception-light": "inception"}
+    found = {}
+    for name, other in against.items():
+        runs = records.load_all("inception", name)
+        until = runs[0].recipe["steps"]
+        ours, theirs = best(runs, until), best(shown.runs[other], until)
+        error = noise(shown, until) * math.sqrt(1 / len(ours) + 1 / len(theirs))
+        found[name] = 100 * (ours.mean() - theirs.mean()), error, ours
+    return found
 
 
 def common_step(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> int:
