@@ -288,20 +288,19 @@ def test_scales_stand_side_by_side(recorded):
     assert "| BN-x5-Sigmoid | never | " in text
 
 
-def test_controls_without_bn_are_compared_over_the_same_steps(recorded):
-    short = {"bn-x5-but-bn": 0.30, "bn-x5-but-bn-and-rate": 0.35, "inception-light": 0.40}
+def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
+    short = {"bn-x5-but-bn": 0.30, "bn-x5-but-bn-and-rate": 0.35, "bn-x5-but-rate": 0.40}
     for name, accuracy in short.items():
         for seed in range(3):
             records.save(flat(name, seed, {0: 0.1, 1000: accuracy + 0.02 * seed}), recorded)
     shown = study.family()
-    found = study.without_bn(shown)
-    assert list(found) == list(short)
-    noise = study.noise(shown, 1000)
-    for name, other in (("bn-x5-but-bn", "bn-x5"), ("inception-light", "inception")):
-        points, error, reached = found[name]
-        assert reached == pytest.approx(short[name] + 0.02 * np.arange(3))
-        assert points == pytest.approx(100 * (short[name] + 0.02 - study.best(shown.runs[other], 1000).mean()))
-        assert error == pytest.approx(noise * math.sqrt(2 / 3))
+    first, six, seven = study.by_recipe(shown).values()
+    for found, expected in zip(first, ("inception", "bn-baseline"), strict=True):
+        assert found == pytest.approx(study.best(shown.runs[expected], 1000))
+    assert six[0] == pytest.approx([0.35, 0.37, 0.39])
+    assert six[1] == pytest.approx([0.40, 0.42, 0.44])
+    assert seven[0] == pytest.approx([0.30, 0.32, 0.34])
+    assert seven[1] == pytest.approx(study.best(shown.runs["bn-x5"], 1000))
 
 
 def test_memory_is_what_training_adds():
