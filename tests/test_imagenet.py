@@ -128,7 +128,7 @@ def test_the_parts_of_all_processes_are_the_joint_mini_batch(tree, place):
 
 
 def test_a_mini_batch_that_cannot_be_shared_is_refused(tree, place):
-    with pytest.raises(ValueError, match="6 pictures cannot be shared evenly by 4 processes"):
+    with pytest.raises(DataError, match="6 pictures cannot be shared evenly by 4 processes"):
         imagenet.Task(ImagenetRecipe(**TINY), torch.device("cpu"), tree, Processes(0, 4))
 
 

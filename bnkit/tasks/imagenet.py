@@ -79,7 +79,7 @@ class Task(inception.Task):
         if recipe.precision not in DTYPES:
             raise ValueError(f"precision {recipe.precision!r} is not one of {', '.join(DTYPES)}")
         if recipe.batch_size % processes.size:
-            raise ValueError(
+            raise DataError(
                 f"a mini-batch of {recipe.batch_size} pictures cannot be shared evenly by {processes.size} processes; "
                 "take a number of processes that divides it"
             )
