@@ -157,7 +157,8 @@ def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(publ
     scripts = re.findall(r'<script[^>]+src="([^"]+)"', page)
     assert "../_static/mathjax/tex-svg-full.js" in scripts
     assert (published.html / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 2_000_000
-    assert not [script for script in scripts if "//" in script]
+    assert not [script for script in scripts if "//" in script or "thebe" in script]
+    assert "THEBE_JS_URL" not in page  # twice would be an error in the browser
     assert "tex-svg" not in (published.html / "chapters" / "this-build.html").read_text()
     assert re.search(r'href="../_sources/chapters/01-good.ipynb" download', page)
 

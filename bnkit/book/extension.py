@@ -14,6 +14,7 @@ from bnkit.book import marks
 
 # The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are not there.
 MATHJAX = "mathjax/tex-svg-full.js"
+THEBE = re.compile(r"\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>", re.S)
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_sources/[^"]+")')
 
 
@@ -21,7 +22,7 @@ def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.connect("builder-inited", add_style)
     app.connect("build-finished", copy_mathjax)
-    app.connect("build-finished", mark_downloads)
+    app.connect("build-finished", mend_pages)
     marks.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -41,10 +42,14 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         shutil.copyfile(Path(package.submodule_search_locations[0], "static", MATHJAX), target)
 
 
-def mark_downloads(app: Sphinx, exception: Exception | None) -> None:
-    """Links to a page's notebook download it; without this a browser shows its JSON."""
+def mend_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Links to a page's notebook download it; without this a browser shows its JSON. And no loader of code in pages.
+
+    The theme brings that loader along, twice, which is an error in every browser's console, and would fetch it from
+    elsewhere.
+    """
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            if (marked := NOTEBOOK_LINK.sub(r"\1 download", text)) != text:
-                page.write_text(marked)
+            if (mended := THEBE.sub("", NOTEBOOK_LINK.sub(r"\1 download", text))) != text:
+                page.write_text(mended, encoding="utf-8")

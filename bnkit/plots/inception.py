@@ -90,7 +90,7 @@ def learning(runs: Runs, title: str) -> Drawing:
     drawing, axes = figure(width=WIDTH, height=3.4)
     _accuracies(axes, runs)
     axes.set_title(title)
-    axes.legend(loc="upper left", labelcolor="linecolor")
+    axes.legend(loc="best", labelcolor="linecolor")
     return drawing
 
 
