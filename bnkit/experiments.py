@@ -98,7 +98,7 @@ def _inception() -> Iterator[Experiment]:
         yield Experiment(f"inception/{label}", recipe, 3, purpose)
     large = replace(base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps)
     for label, (recipe, purpose) in networks(large).items():
-        yield Experiment(f"inception/{label}-{large.size}px", recipe, 1, f"{purpose}; larger pictures, longer")
+        yield Experiment(f"inception/{label}-{large.size}px", recipe, 2, f"{purpose}; larger pictures, longer")
     passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
     for label, change in passing.items():
         recipe = replace(base, **change, steps=base.steps // 2)
