@@ -139,9 +139,11 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from bnkit import experiments
+    from bnkit.tasks import after
 
-    experiments.experiment(options.name)
-    with tqdm(total=options.steps, unit="step", disable=None) as bar:
+    recipe = experiments.experiment(options.name).recipe
+    steps = recipe.steps if isinstance(recipe, after.Recipe) else min(options.steps, recipe.steps)
+    with tqdm(total=steps, unit="step", disable=None) as bar:
         found = experiments.verify(
             options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
         )

@@ -40,6 +40,7 @@ def test_every_control_changes_what_its_name_says_and_nothing_else():
 def test_every_recorded_run_is_one_of_today_s_recipes():
     for group, variant, seed in records.index():
         recorded = records.load(group, variant, seed)
+        assert recorded.manifest["dirty"] is False, recorded.name
         if f"{group}/{variant}" in experiments.ENSEMBLES:
             assert recorded.recipe == experiments._of(f"{group}/{variant}"), recorded.name
             continue
