@@ -98,11 +98,13 @@ def _inception() -> Iterator[Experiment]:
         yield Experiment(f"inception/{label}", recipe, 3, purpose)
     large = replace(base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps)
     for label, (recipe, purpose) in networks(large).items():
-        yield Experiment(f"inception/{label}-{large.size}px", recipe, 2, f"{purpose}; larger pictures, longer")
+        yield Experiment(f"inception/{label}-{large.size}px", recipe, 3, f"{purpose}; larger pictures, longer")
     passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
-    for label, change in passing.items():
-        recipe = replace(base, **change, steps=base.steps // 2)
-        yield Experiment(f"inception/inception-{label}", recipe, 3, "Section 4.2.2, in passing: without BN")
+    for scale, suffix, note in ((base, "", ""), (large, f"-{large.size}px", "; larger pictures, longer")):
+        for label, change in passing.items():
+            recipe = replace(scale, **change, steps=scale.steps // 2)
+            purpose = f"Section 4.2.2, in passing: without BN{note}"
+            yield Experiment(f"inception/inception-{label}{suffix}", recipe, 3, purpose)
     x5, _ = nets["bn-x5"]
     for label, change in changes(base).items():
         # the rate falls with the step, not with the length, so BN-x5 passes here too
