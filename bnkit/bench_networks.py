@@ -36,11 +36,13 @@ def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]
 def small(rounds: int, device: str) -> Row:
     """A step of BN-Baseline as ``bnkit.experiments`` makes it, pictures included.
 
-    Its peers: the same step by hand, channels first; only the making of its pictures; and steps of the other networks.
+    Its peers: the same step by hand, channels first; only its convolutions, there and back; only the making of its
+    pictures; and steps of the other networks.
     """
     nets = {net: _task(net, device) for net in ("bn-baseline", "inception", "bn-x5")}
     calls = {"ours" if net == "bn-baseline" else net: _ours(task) for net, task in nets.items()}
     calls["a plain torch loop"] = _by_hand(nets["bn-baseline"])
+    calls["its convolutions"] = _convolutions(nets["bn-baseline"])
     pictures = nets["bn-baseline"].batches()
     calls["its pictures"] = lambda: [next(pictures) for _ in range(STEPS)]
     recipe = nets["bn-baseline"].recipe
@@ -96,6 +98,32 @@ def _by_hand(task: Task) -> Callable[[], None]:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+
+    return run
+
+
+def _convolutions(task: Task) -> Callable[[], None]:
+    """Forward and backward passes of the network's convolutions alone, each on what it receives in a step."""
+    received: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(
+            # the pictures want no gradient, all later inputs do
+            lambda conv, inputs, maps: received.append(
+                (conv, inputs[0].detach().requires_grad_(inputs[0].requires_grad), torch.ones_like(maps))
+            )
+        )
+        for module in task.model.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    task.model(next(task.batches())[0])
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for _ in range(STEPS):
+            for conv, u, upstream in received:
+                wanted = [u, conv.weight] if u.requires_grad else [conv.weight]
+                torch.autograd.grad(conv(u), wanted + ([] if conv.bias is None else [conv.bias]), upstream)
 
     return run
 

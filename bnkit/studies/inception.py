@@ -370,8 +370,8 @@ def parameters(network: nn.Module) -> int:
 def timed() -> dict[str, dict[str, float]]:
     """Seconds of a step on one core, as ``python -m bnkit bench`` recorded them (data/bench/cpu.json): medians.
 
-    "small Inception", by variant, with "a plain torch loop" and "its pictures"; "BN-Inception" for a mini-batch of
-    ``timed_pictures()`` pictures, with "ours", "torch.nn" and "without BN".
+    "small Inception", by variant, with "a plain torch loop", "its convolutions" and "its pictures"; "BN-Inception" for
+    a mini-batch of ``timed_pictures()`` pictures, with "ours", "torch.nn" and "without BN".
     """
     found = {row["what"]: {name: middle for name, (_, middle, _) in row["times"].items()} for row in _bench()}
     small = found["small Inception"]

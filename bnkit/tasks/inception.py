@@ -137,31 +137,37 @@ class Task:
             return torch.cat(outputs).double().softmax(1)
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
-        """What Figure 2 shows, and the gradients and activations behind it."""
-        sparse = sparse_landmarks(self.recipe.steps)
+        """What Figure 2 shows, and the gradients and activations behind it: one inference network serves both."""
+        often, sparse = landmarks(self.recipe.steps), sparse_landmarks(self.recipe.steps)
 
-        def figure_2(step: int, model: nn.Module, _) -> dict:
-            with probes.inference(model, self.population()):
-                p = self.probabilities(model)
-            right = p[torch.arange(len(p)), self.test_labels]
-            return {
-                "test_accuracy": round((p.argmax(1) == self.test_labels).double().mean().item(), 6),
-                "test_loss": records.round_to(-right.clamp_min(1e-30).log().mean().cpu(), 5),
-            }
-
-        def inside(step: int, model: nn.Module, batch: tuple | None) -> dict:
-            checksums[str(step)] = probes.checksum(model)
+        def measure(step: int, model: nn.Module, batch: tuple | None) -> dict:
             found = {}
-            with probes.inference(model, self.population()), received(model) as inputs, torch.no_grad():
-                model(self._tensor(self.test[:PROBED]))
-            found["inputs"] = records.round_to(
-                torch.stack([probes.percentiles(each.flatten()[:, None])[0] for each in inputs]).cpu(), 3
-            )
-            if batch is not None:
-                found["gradient_norm"] = records.round_to(gradient_norms(model), 3)
+            if step in sparse:
+                checksums[str(step)] = probes.checksum(model)
+                if batch is not None:
+                    found["gradient_norm"] = records.round_to(gradient_norms(model), 3)
+            with probes.inference(model, self.population()):
+                if step in often:
+                    found |= self._figure_2(model)
+                if step in sparse:
+                    found["inputs"] = self._inputs(model)
             return found
 
-        return [Watch(landmarks(self.recipe.steps), figure_2), Watch(sparse, inside)]
+        return [Watch(often | sparse, measure)]
+
+    def _figure_2(self, model: nn.Module) -> dict:
+        p = self.probabilities(model)
+        right = p[torch.arange(len(p)), self.test_labels]
+        return {
+            "test_accuracy": round((p.argmax(1) == self.test_labels).double().mean().item(), 6),
+            "test_loss": records.round_to(-right.clamp_min(1e-30).log().mean().cpu(), 5),
+        }
+
+    def _inputs(self, model: nn.Module) -> object:
+        with received(model) as inputs, torch.no_grad():
+            model(self._tensor(self.test[:PROBED]))
+        spreads = [probes.percentiles(each.flatten()[:, None])[0] for each in inputs]
+        return records.round_to(torch.stack(spreads).cpu(), 3)
 
 
 @contextmanager
