@@ -3,7 +3,8 @@
 Absolute times depend on the machine and on what else it does; a ratio of two things measured alternately much less. So
 every row times ours, its peers and a plain copy of the same tensor, one after the other, round after round, and keeps
 the quartiles over the rounds. On a CPU it is one thread, and the processor time of that thread: time spent waiting for
-the processor is not counted. On a GPU it is the time until the device has finished.
+the processor is not counted. On a GPU it is the time until the device has finished, and where all cores of a CPU are at
+work, that by the clock on the wall.
 
 The limit is memory. A forward and a backward pass must at least read x and write y, then read x and dy and write dx:
 five times the tensor, where a copy moves it twice.
@@ -49,14 +50,14 @@ class Row(NamedTuple):
     """One thing measured beside its peers."""
 
     what: str
-    """What was timed: "layer", "layer with ReLU", "training", "reference"."""
+    """What was timed: "layer", "layer with ReLU", "training", "reference", ..."""
     shape: list[int]
     """Of the batch."""
     layout: str
     """"contiguous" or "channels last"."""
     dtype: str
     path: str
-    """What ``layers.backend`` said, for the layer; else empty."""
+    """What ``layers.backend`` said, for the layer; "2 cores", say, where it is not one; else empty."""
     times: dict[str, list[float]]
     """Name -> seconds: quartile, median, quartile over rounds. One of them is "ours"."""
     ratios: dict[str, list[float]]
@@ -77,7 +78,10 @@ class Row(NamedTuple):
 def measure(
     calls: dict[str, Callable], rounds: int, device: str = "cpu", seconds: float = 0.02
 ) -> dict[str, np.ndarray]:
-    """Seconds for each call, (rounds,): all in turns, each turn about `seconds` long."""
+    """Seconds for each call, (rounds,): all in turns, each turn about `seconds` long.
+
+    `device` says what counts: "cpu" this thread's time, "cuda" a GPU's, "cores" that on the wall.
+    """
     counts = {}
     for name, call in calls.items():
         call()  # what is built on the first call is not counted
@@ -92,11 +96,12 @@ def _time(call: Callable, count: int, device: str) -> float:
         for _ in range(count):
             call()
         return (time.thread_time() - began) / count
-    torch.cuda.synchronize()
+    finished = torch.cuda.synchronize if device == "cuda" else lambda: None  # other processes finish within the call
+    finished()
     began = time.perf_counter()
     for _ in range(count):
         call()
-    torch.cuda.synchronize()
+    finished()
     return (time.perf_counter() - began) / count
 
 

@@ -4,10 +4,13 @@ The small network trains on the small data set ``digits``, which is always there
 work of a step does not depend on what the pictures show. For the whole network the pictures are random numbers.
 """
 
+import os
 import re
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,12 +20,14 @@ from torch.nn.functional import cross_entropy
 
 from bnkit import experiments
 from bnkit.bench import Row, row
-from bnkit.inception import bn_inception, small_inception
+from bnkit.inception import Block, Inception, Style, Unit, bn_inception, small_inception
 from bnkit.layers import BatchNorm
+from bnkit.lrn import LocalResponseNorm
 from bnkit.tasks.inception import InceptionRecipe, Task
 from bnkit.training import fit
 
 STEPS = 4  # a turn of the small network
+TURNS = 8  # of each core, where all are at work
 WHOLE = (8, 3, 224, 224)  # a mini-batch of the whole network that fits into any memory
 
 
@@ -30,14 +35,16 @@ def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]
     """Steps of the small network, and, unless `quick`, of the whole one."""
     yield small(rounds, device)
     if not quick:
+        if device == "cpu":
+            yield small_on_all_cores(max(3, rounds // 3))
         yield whole(max(3, rounds // 3), device)
 
 
 def small(rounds: int, device: str) -> Row:
     """A step of BN-Baseline as ``bnkit.experiments`` makes it, pictures included.
 
-    Its peers: the same step by hand, channels first; only its convolutions, there and back; only the making of its
-    pictures; and steps of the other networks.
+    Its peers: the same step the plain way; only its convolutions, there and back; only the making of its pictures; and
+    steps of the other networks.
     """
     nets = {net: _task(net, device) for net in ("bn-baseline", "inception", "bn-x5")}
     calls = {"ours" if net == "bn-baseline" else net: _ours(task) for net, task in nets.items()}
@@ -50,6 +57,44 @@ def small(rounds: int, device: str) -> Row:
     found = row(calls, rounds, device, what="small Inception", shape=shape, layout="", dtype="float32", path="")
     times = {name: [each / STEPS for each in times] for name, times in found.times.items()}
     return found._replace(times=times, memory=memory() if device == "cpu" else None)
+
+
+def small_on_all_cores(rounds: int) -> Row:
+    """The same steps, on the clock on the wall, with every core at work.
+
+    Ours as ``python -m bnkit runs`` does it: a run of one thread for each core. The plain loop as torch does it: one
+    run, with a thread for each core.
+    """
+    cores = os.cpu_count() or 1
+    with ExitStack() as processes:
+        *each, alone = (
+            processes.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) for _ in range(cores + 1)
+        )
+
+        def ours() -> None:
+            for turn in [process.submit(_turns, "ours", 1, TURNS) for process in each]:
+                turn.result()
+
+        def by_hand() -> None:
+            alone.submit(_turns, "a plain torch loop", cores, TURNS * cores).result()
+
+        shape = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
+        about = {"what": "small Inception, all cores", "shape": shape, "layout": "", "dtype": "float32"}
+        calls = {"ours": ours, "a plain torch loop": by_hand}
+        found = row(calls, rounds, "cores", **about, path=f"{cores} cores")
+    steps = STEPS * TURNS * cores
+    return found._replace(times={name: [each / steps for each in times] for name, times in found.times.items()})
+
+
+def _turns(way: str, threads: int, turns: int) -> None:
+    for _ in range(turns):
+        _loop(way, threads)()
+
+
+@cache  # built once in every process
+def _loop(way: str, threads: int) -> Callable[[], object]:
+    torch.set_num_threads(threads)
+    return _way(way, _task("bn-baseline", "cpu"))
 
 
 def memory() -> dict[str, float]:
@@ -66,7 +111,7 @@ def _peak(way: str) -> float:
     torch.set_num_threads(1)
     task = _task("bn-baseline", "cpu")
     if way != "built, not trained":
-        (_ours if way == "ours" else _by_hand)(task)()
+        _way(way, task)()
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage remembers the process that started this one
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
@@ -78,6 +123,10 @@ def _task(net: str, device: str) -> Task:
     return Task(InceptionRecipe(**{**recipe, "dataset": "digits", "steps": STEPS}), torch.device(device))
 
 
+def _way(way: str, task: Task) -> Callable[[], object]:
+    return _ours(task) if way == "ours" else _by_hand(task)
+
+
 def _ours(task: Task) -> Callable[[], object]:
     batches = task.batches()
     return lambda: fit(task.trained, batches, task.recipe, loss_of=task.loss)
@@ -85,7 +134,7 @@ def _ours(task: Task) -> Callable[[], object]:
 
 def _by_hand(task: Task) -> Callable[[], None]:
     recipe = task.recipe
-    model = small_inception(10, norm=nn.BatchNorm2d, lrn=recipe.lrn, dropout=recipe.dropout).to(task.device)
+    model = as_drawn(small_inception(10, norm=nn.BatchNorm2d, lrn=recipe.lrn, dropout=recipe.dropout)).to(task.device)
     optimiser = torch.optim.SGD(
         model.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -94,12 +143,41 @@ def _by_hand(task: Task) -> Callable[[], None]:
     def run() -> None:
         for _ in range(STEPS):
             x, labels = next(batches)
-            loss = cross_entropy(model(x.contiguous()), labels)
+            loss = cross_entropy(model(x.contiguous()), labels)  # channels first
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
 
     return run
+
+
+def as_drawn(network: Inception) -> Inception:
+    """`network` of ``torch.nn.BatchNorm2d`` the plain way: each branch for itself, torch's LRN. The same function."""
+    for name, block in network.blocks.items():
+        network.blocks[name] = _AsDrawn(block)
+    for place, module in enumerate(network.stem):
+        if isinstance(module, LocalResponseNorm):
+            network.stem[place] = nn.LocalResponseNorm(module.size, module.alpha, module.beta, module.k)
+    return network
+
+
+class _AsDrawn(nn.Module):
+    """A module of Inception with four branches side by side, as in its drawing."""
+
+    def __init__(self, block: Block):
+        super().__init__()
+        joint = block.reduce.conv
+        maps = [each for each in block.parts if each]
+        self.thin = nn.ModuleList(
+            Unit(joint.in_channels, each, 1, Style(nn.BatchNorm2d, conv_bias=False)) for each in maps
+        )
+        for unit, weight in zip(self.thin, joint.weight.detach().split(maps), strict=True):
+            unit.conv.weight = nn.Parameter(weight.clone())
+        self.three, self.pair, self.pool = block.three, block.pair, block.pool
+
+    def forward(self, u: Tensor) -> Tensor:
+        *one, reduced, pair_reduced = (unit(u) for unit in self.thin)
+        return torch.cat([*one, self.three(reduced), self.pair(pair_reduced), self.pool(u)], dim=1)
 
 
 def _convolutions(task: Task) -> Callable[[], None]:

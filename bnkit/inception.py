@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bnkit.lrn import LocalResponseNorm
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),  # what it overwrites, BN's or a convolution's output, nobody needs again
     "sigmoid": nn.Sigmoid,
@@ -178,7 +180,7 @@ def bn_inception(
     if separable:
         depthwise = nn.Conv2d(3, 24, 7, stride=2, padding=3, groups=3, bias=False)
         first = nn.Sequential(depthwise, nn.Conv2d(24, 64, 1, bias=conv_bias or norm is None))
-    response = nn.LocalResponseNorm(5) if lrn else nn.Identity()
+    response = LocalResponseNorm(5) if lrn else nn.Identity()
     stem = nn.Sequential(
         Unit(3, 64, 7, style, stride=2, conv=first),  # 112 x 112 x 64
         nn.MaxPool2d(3, 2, padding=1),  # 56 x 56 x 64
@@ -218,7 +220,7 @@ def small_inception(
     The arguments are those of ``bn_inception``.
     """
     style = _style(norm, activation, conv_bias=False)
-    response = nn.LocalResponseNorm(5) if lrn else nn.Identity()
+    response = LocalResponseNorm(5) if lrn else nn.Identity()
     stem = nn.Sequential(
         Unit(3, 24, 3, style, stride=2),  # 24 x 24 x 24, of a picture of 48 x 48 pixels
         nn.MaxPool2d(3, 2, padding=1),  # 12 x 12 x 24

@@ -1,15 +1,20 @@
 """The benchmark: what is measured, how a ratio is taken, and that the committed results are complete."""
 
+import copy
 import json
+import os
 import time
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bnkit import bench, bench_networks, paths, workers
 from bnkit.__main__ import main
+from bnkit.inception import Block, small_inception
+from bnkit.lrn import LocalResponseNorm
 
 # The paper's Figure 5 row by row: map side, then the widths that are normalised at that side (those behind stride 2
 # are written at the next smaller one).
@@ -111,6 +116,33 @@ def test_a_step_of_the_small_network_is_a_step():
     assert set(row.times) == {"ours", "inception", "bn-x5", "a plain torch loop", *parts}
     assert sum(row.times[part][1] for part in parts) < row.times["ours"][1] < 1
     assert 50 < row.memory["built, not trained"] < min(row.memory["ours"], row.memory["a plain torch loop"]) < 5_000
+
+
+def test_the_plain_way_is_the_same_network():
+    """Same outputs, same number of parameters, same gradients; and of ours nothing is left but the convolutions."""
+    ours = small_inception(norm=nn.BatchNorm2d, lrn=True).double()
+    plain = bench_networks.as_drawn(copy.deepcopy(ours)).double()
+    x = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(plain(x), ours(x), equal_nan=False)
+    for network in (ours, plain):
+        network(x).pow(2).sum().backward()
+    torch.testing.assert_close(plain.stem[0].conv.weight.grad, ours.stem[0].conv.weight.grad, equal_nan=False)
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (ours, plain)]
+    assert counts[0] == counts[1]
+    kinds = {type(module) for module in plain.modules()}
+    assert nn.LocalResponseNorm in kinds
+    assert not kinds & {LocalResponseNorm, Block}
+
+
+def test_all_cores_take_their_turns(monkeypatch):
+    """For real, with one turn: both ways are timed by the wall, and made of the same number of steps."""
+    monkeypatch.setattr(bench_networks, "TURNS", 1)
+    row = bench_networks.small_on_all_cores(rounds=1)
+    assert row.path == f"{os.cpu_count()} cores"
+    assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
+    assert row.ratios["a plain torch loop"][1] == pytest.approx(
+        row.times["a plain torch loop"][1] / row.times["ours"][1], rel=1e-2
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -8,6 +8,7 @@ from torch import nn
 
 from bnkit.inception import Block, Style, Widths, bn_inception, small_inception
 from bnkit.layers import BatchNorm
+from bnkit.lrn import LocalResponseNorm
 
 # Appendix of the paper (v3, Figure 5): what comes out of each row, maps x height x width, for 224 x 224 pixels. Where
 # print and arithmetic disagree (4c, 4d, 4e; the grids of the rows with stride 2), arithmetic: see bn_inception.
@@ -155,10 +156,10 @@ def test_lrn_dropout_and_activation_are_arguments():
     network = small_inception(activation="sigmoid", lrn=True, dropout=0.4)
     found = [type(module) for module in network.modules()]
     assert nn.Sigmoid in found
-    assert nn.LocalResponseNorm in found
+    assert LocalResponseNorm in found
     assert nn.ReLU not in found
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.4]
-    assert nn.LocalResponseNorm not in [type(module) for module in small_inception().modules()]
+    assert LocalResponseNorm not in [type(module) for module in small_inception().modules()]
 
 
 def test_an_unknown_activation_is_refused():
