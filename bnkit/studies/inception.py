@@ -381,6 +381,12 @@ def timed() -> dict[str, dict[str, float]]:
     }
 
 
+def on_all_cores() -> tuple[str, dict[str, float]]:
+    """How many cores ("2 cores"), and seconds of a step by the wall with all at work: "ours", "a plain torch loop"."""
+    row = next(row for row in _bench() if row["what"] == "small Inception, all cores")
+    return row["path"], {name: middle for name, (_, middle, _) in row["times"].items()}
+
+
 def held() -> dict[str, float]:
     """MiB that a process takes for steps of BN-Baseline beyond what it had built: "ours", "a plain torch loop"."""
     memory = next(row["memory"] for row in _bench() if row["what"] == "small Inception")
