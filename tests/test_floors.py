@@ -14,7 +14,7 @@ PACKAGE = paths.root() / "bnkit"
 # Lowest first; a name with a dot is a package whose modules all stand on that floor.
 FLOORS = [
     ["paths"],
-    ["kernels", "aten"],
+    ["kernels", "aten", "lrn"],
     [
         "reference",
         "whitening",
