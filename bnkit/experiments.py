@@ -99,6 +99,10 @@ def _inception() -> Iterator[Experiment]:
     large = replace(base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps)
     for label, (recipe, purpose) in networks(large).items():
         yield Experiment(f"inception/{label}-{large.size}px", recipe, 3, f"{purpose}; larger pictures, longer")
+    for rate in (BASE_RATE * 0.3, BASE_RATE * 3):
+        recipe = replace(large, learning_rate=rate, steps=3000)
+        purpose = "whether the base rate is fair for larger pictures, too"
+        yield Experiment(f"inception/inception-{large.size}px-lr-{rate:g}", recipe, 3, purpose)
     passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
     for scale, suffix, note in ((base, "", ""), (large, f"-{large.size}px", "; larger pictures, longer")):
         for label, change in passing.items():

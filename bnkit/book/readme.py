@@ -20,6 +20,7 @@ from matplotlib import style
 from bnkit import paths, records
 from bnkit.plots import mnist
 from bnkit.records import Record, RecordError
+from bnkit.studies import inception
 
 BEGIN = "<!-- results: begin (written by `python -m bnkit.book.readme`, not by hand) -->"
 END = "<!-- results: end -->"
@@ -80,7 +81,30 @@ def rows() -> list[Row]:
             _versus(*(_percent(runs) for runs in small)),
             _seeds(*small),
         ),
+        *_inception(),
     ]
+
+
+def _inception() -> list[Row]:
+    """What Figure 3 shows, at both sizes of pictures."""
+    printed, chapter = inception.paper()["figure3"], "[9](chapters/09-inception.ipynb)"
+    families = inception.family(), inception.family("64px")
+    wanted = {
+        "bn-baseline": "steps to the best accuracy that Inception reaches without BN: with BN (Figure 3)",
+        "bn-x5": "the same, with BN and the recipe that it makes possible (BN-x5)",
+    }
+    rows = []
+    for net, claim in wanted.items():
+        theirs = f"{printed['inception'][1] / printed[net][1]:.1f} times fewer"
+        ours = (inception.show_reached(inception.ratio(family, net)) for family in families)
+        seeds = min(len(family.runs[net]) for family in families)
+        rows.append(Row(claim, theirs, "{} times fewer, {} on larger pictures".format(*ours), seeds, chapter))
+    without = records.load_all("inception", "inception-sigmoid-64px")
+    with_bn = families[1].runs["bn-x5-sigmoid"]
+    best = (f"{inception.show(inception.best(runs), 1, 100)} %" for runs in (with_bn, without))
+    theirs = _versus(f"{printed['bn-x5-sigmoid'][2]:.1f} %", "chance (0.1 %)")
+    claim = "Inception with sigmoids trains: best accuracy (Section 4.2.2), on larger pictures"
+    return [*rows, Row(claim, theirs, f"{_versus(*best)}, where chance is 10 %", _seeds(with_bn, without), chapter)]
 
 
 def table() -> str:
