@@ -122,7 +122,7 @@ def test_the_plain_way_is_the_same_network():
     """Same outputs, same number of parameters, same gradients; and of ours nothing is left but the convolutions."""
     ours = small_inception(norm=nn.BatchNorm2d, lrn=True).double()
     plain = bench_networks.as_drawn(copy.deepcopy(ours)).double()
-    x = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    x = torch.randn(3, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(plain(x), ours(x), equal_nan=False)
     for network in (ours, plain):
         network(x).pow(2).sum().backward()
@@ -134,15 +134,15 @@ def test_the_plain_way_is_the_same_network():
     assert not kinds & {LocalResponseNorm, Block}
 
 
-def test_all_cores_take_their_turns(monkeypatch):
-    """For real, with one turn: both ways are timed by the wall, and made of the same number of steps."""
+def test_cores_take_their_turns(monkeypatch):
+    """For real, with one core and one turn: both ways make as many steps. (More threads would wait for other tests.)"""
     monkeypatch.setattr(bench_networks, "TURNS", 1)
-    row = bench_networks.small_on_all_cores(rounds=1)
-    assert row.path == f"{os.cpu_count()} cores"
-    assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
-    assert row.ratios["a plain torch loop"][1] == pytest.approx(
-        row.times["a plain torch loop"][1] / row.times["ours"][1], rel=1e-2
-    )
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    row = bench_networks.small_on_several_cores(rounds=1)
+    assert row.path == "1 core"
+    assert all(0 < seconds < 5 for each in row.times.values() for seconds in each)
+    plain, ours = (row.times[way][1] for way in ("a plain torch loop", "ours"))
+    assert row.ratios["a plain torch loop"][1] == pytest.approx(plain / ours, rel=1e-2)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
