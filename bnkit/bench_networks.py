@@ -201,8 +201,8 @@ def _convolutions(task: Task) -> Callable[[], None]:
     def run() -> None:
         for _ in range(STEPS):
             for conv, u, upstream in received:
-                wanted = [u, conv.weight] if u.requires_grad else [conv.weight]
-                torch.autograd.grad(conv(u), wanted + ([] if conv.bias is None else [conv.bias]), upstream)
+                wanted = [conv.weight, u] if u.requires_grad else [conv.weight]  # beside BN there are no biases
+                torch.autograd.grad(conv(u), wanted, upstream)
 
     return run
 

@@ -94,21 +94,20 @@ def _inception() -> Iterator[Experiment]:
     """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what explains them."""
     base = InceptionRecipe(learning_rate=BASE_RATE)
     nets = networks(base)
-    for label, (recipe, purpose) in nets.items():
-        yield Experiment(f"inception/{label}", recipe, 3, purpose)
     large = replace(base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps)
-    for label, (recipe, purpose) in networks(large).items():
-        yield Experiment(f"inception/{label}-{large.size}px", recipe, 3, f"{purpose}; larger pictures, longer")
-    for rate in (BASE_RATE * 0.3, BASE_RATE * 3):
-        recipe = replace(large, learning_rate=rate, steps=3000)
-        purpose = "whether the base rate is fair for larger pictures, too"
-        yield Experiment(f"inception/inception-{large.size}px-lr-{rate:g}", recipe, 3, purpose)
     passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
-    for scale, suffix, note in ((base, "", ""), (large, f"-{large.size}px", "; larger pictures, longer")):
+    ending = f"-{large.size}px"
+    for scale, suffix, note in ((base, "", ""), (large, ending, "; larger pictures, longer")):
+        for label, (recipe, purpose) in networks(scale).items():
+            yield Experiment(f"inception/{label}{suffix}", recipe, 3, purpose + note)
         for label, change in passing.items():
             recipe = replace(scale, **change, steps=scale.steps // 2)
             purpose = f"Section 4.2.2, in passing: without BN{note}"
             yield Experiment(f"inception/inception-{label}{suffix}", recipe, 3, purpose)
+    for rate in (BASE_RATE * 0.3, BASE_RATE * 3):
+        recipe = replace(large, learning_rate=rate, steps=3000)
+        purpose = "whether the base rate is fair for larger pictures, too"
+        yield Experiment(f"inception/inception{ending}-lr-{rate:g}", recipe, 3, purpose)
     x5, _ = nets["bn-x5"]
     for label, change in changes(base).items():
         # the rate falls with the step, not with the length, so BN-x5 passes here too

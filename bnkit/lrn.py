@@ -1,7 +1,7 @@
 """Local Response Normalization in the time it deserves: torch's, value for value, without its 3-D pooling.
 
 Section 4.2.1 takes it out of Inception, so the networks before that need it. ``torch.nn.LocalResponseNorm`` averages
-neighbouring maps by ``avg_pool3d``, which took a seventh of a whole training step of the small network.
+neighbouring maps by ``avg_pool3d``, so slowly that whole training steps of the small network feel it.
 """
 
 import torch

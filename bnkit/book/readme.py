@@ -97,14 +97,14 @@ def _inception() -> list[Row]:
     for net, claim in wanted.items():
         theirs = f"{printed['inception'][1] / printed[net][1]:.1f} times fewer"
         ours = (inception.show_reached(inception.ratio(family, net)) for family in families)
-        seeds = min(len(family.runs[net]) for family in families)
+        seeds = _seeds(*(family.runs[net] for family in families))
         rows.append(Row(claim, theirs, "{} times fewer, {} on larger pictures".format(*ours), seeds, chapter))
     without = records.load_all("inception", "inception-sigmoid-64px")
     with_bn = families[1].runs["bn-x5-sigmoid"]
     best = (f"{inception.show(inception.best(runs), 1, 100)} %" for runs in (with_bn, without))
-    theirs = _versus(f"{printed['bn-x5-sigmoid'][2]:.1f} %", "chance (0.1 %)")
+    theirs = _versus(f"{printed['bn-x5-sigmoid'][2]:.1f} %", "chance")
     claim = "Inception with sigmoids trains: best accuracy (Section 4.2.2), on larger pictures"
-    return [*rows, Row(claim, theirs, f"{_versus(*best)}, where chance is 10 %", _seeds(with_bn, without), chapter)]
+    return [*rows, Row(claim, theirs, _versus(*best), _seeds(with_bn, without), chapter)]
 
 
 def table() -> str:
