@@ -1,4 +1,6 @@
-"""``python -m bnkit``: list the experiments, run them, verify recorded ones, fetch data, measure speed."""
+"""``python -m bnkit``: list the experiments, run them, verify recorded ones, fetch data, measure
+speed.
+"""
 
 import argparse
 import os
@@ -10,7 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bnkit import datasets, pictures, records, verification
+from bnkit import datasets
+from bnkit.datasets import pictures
+from bnkit.runs import records, verification
 
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
@@ -19,27 +23,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bnkit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("list", help="the experiments of the book, and which of their runs are recorded")
+    command = commands.add_parser(
+        "list", help="the experiments of the book, and which of their runs are recorded"
+    )
     command.set_defaults(do=_list)
 
     command = commands.add_parser("run", help="make one run and store it")
     command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
     command.add_argument("--seed", type=_whole, default=0)
-    command.add_argument("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
+    command.add_argument(
+        "--steps", type=_positive, help="another number of steps; such a run goes to the cache"
+    )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    command.add_argument("--data", help="imagenet/...: a folder, .zip or .tgz with train/<class>/* and val/<class>/*")
+    command.add_argument(
+        "--data", help="imagenet/...: a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
+    )
     command.set_defaults(do=_run)
 
-    command = commands.add_parser("runs", help="make every run that is missing; safe to stop and to start again")
-    command.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
+    command = commands.add_parser(
+        "runs", help="make every run that is missing; safe to stop and to start again"
+    )
+    command.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each"
+    )
     command.add_argument("--only", default="", help="names that begin with this")
     command.set_defaults(do=_runs)
 
-    command = commands.add_parser("ensemble", help="record what averaged answers of trained networks are worth")
+    command = commands.add_parser(
+        "ensemble", help="record what averaged answers of trained networks are worth"
+    )
     command.add_argument("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
     command.set_defaults(do=_ensemble)
 
-    command = commands.add_parser("verify", help="train the first steps of a recorded run again and compare")
+    command = commands.add_parser(
+        "verify", help="train the first steps of a recorded run again and compare"
+    )
     command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
     command.add_argument("--seed", type=_whole, default=0)
     command.add_argument("--steps", type=_positive, default=500)
@@ -50,9 +68,15 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(do=_data)
 
     command = commands.add_parser("bench", help="time ours beside its peers, as ratios")
-    command.add_argument("--quick", action="store_true", help="few rounds, three shapes: a first impression")
-    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="the CPU, one thread, or a GPU")
-    command.add_argument("--json", type=Path, metavar="FILE", help="keep the result there, as in data/bench/cpu.json")
+    command.add_argument(
+        "--quick", action="store_true", help="few rounds, three shapes: a first impression"
+    )
+    command.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="the CPU, one thread, or a GPU"
+    )
+    command.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the result there, as in data/bench/cpu.json"
+    )
     command.set_defaults(do=_bench)
 
     options = parser.parse_args(arguments)
@@ -79,20 +103,22 @@ def _positive(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from bnkit import experiments
+    from bnkit.runs import experiments
 
     missing = set(experiments.missing())
     for one in experiments.EXPERIMENTS.values():
         recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
-        print(f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}")
+        print(
+            f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}"
+        )
 
 
 def _run(options: argparse.Namespace) -> None:
-    from bnkit import experiments, processes, workers
+    from bnkit.runs import distributed, experiments, pool
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
-    first = processes.first()
-    with workers.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
+    first = distributed.first()
+    with pool.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
         record, path = experiments.run(
             options.name,
             options.seed,
@@ -108,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from bnkit import experiments, workers
+    from bnkit.runs import experiments, pool
 
     todo = [(name, seed) for name, seed in experiments.missing() if name.startswith(options.only)]
     if not todo:
@@ -118,8 +144,10 @@ def _runs(options: argparse.Namespace) -> int:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = 0
     jobs = min(options.jobs, len(todo))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(workers.one_run, name, seed): f"{name} seed {seed}" for name, seed in todo}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+        futures = {
+            executor.submit(pool.one_run, name, seed): f"{name} seed {seed}" for name, seed in todo
+        }
         with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
             for future in bar:
                 problem = future.exception()
@@ -129,7 +157,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from bnkit import experiments
+    from bnkit.runs import experiments
 
     record, path = experiments.ensemble(options.name)
     for members, accuracy in zip(*record.curve("test_accuracy"), strict=True):
@@ -138,19 +166,29 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from bnkit import experiments
-    from bnkit.tasks import after
+    from bnkit.runs import experiments
+    from bnkit.runs.tasks import small_batches
 
     recipe = experiments.experiment(options.name).recipe
-    steps = recipe.steps if isinstance(recipe, after.Recipe) else min(options.steps, recipe.steps)
+    steps = (
+        recipe.steps
+        if isinstance(recipe, small_batches.Recipe)
+        else min(options.steps, recipe.steps)
+    )
     with tqdm(total=steps, unit="step", disable=None) as bar:
         found = experiments.verify(
             options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
         )
-    where = "the platform of the record" if found.same_platform else "another platform than the record's"
+    where = (
+        "the platform of the record"
+        if found.same_platform
+        else "another platform than the record's"
+    )
     print(f"{options.name} seed {options.seed}: {found.steps} steps compared, on {where}")
     for name, (at_start, over_all) in found.differences.items():
-        start = "" if found.same_platform or at_start != at_start else f", at the start {at_start:.3g}"
+        start = (
+            "" if found.same_platform or at_start != at_start else f", at the start {at_start:.3g}"
+        )
         print(f"  {name:14} largest difference {over_all:.3g}{start}")
     print(_meaning(found))
     return 0 if found.ok else 1
@@ -158,7 +196,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _meaning(found: verification.Verdict) -> str:
     if not found.ok:
-        return "NOT verified: the record and this run differ" + ("" if found.same_weights else ", in their weights too")
+        return "NOT verified: the record and this run differ" + (
+            "" if found.same_weights else ", in their weights too"
+        )
     if found.same_platform:
         return "verified: all of it is equal"
     return "verified: the start is the same, and the rest differs no more than another processor's rounding makes it"
@@ -176,20 +216,30 @@ def _data(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int | None:
     import torch
 
-    from bnkit import bench, bench_networks, workers
+    from bnkit.bench import layer, networks
+    from bnkit.runs import pool
 
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: torch sees no GPU here; leave out --device, or install a CUDA build of torch", file=sys.stderr)
+        print(
+            "error: torch sees no GPU here; leave out --device, or install a CUDA build of torch",
+            file=sys.stderr,
+        )
         return 1
-    print("time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster")
-    print("the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most about 1")
+    print(
+        "time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster"
+    )
+    print(
+        "the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most about 1"
+    )
     rounds, found = 5 if options.quick else 15, []
-    with workers.one_thread():
-        for row in chain(*(each.rows(rounds, options.device, options.quick) for each in (bench, bench_networks))):
+    with pool.one_thread():
+        for row in chain(
+            *(each.rows(rounds, options.device, options.quick) for each in (layer, networks))
+        ):
             found.append(row)
             print(row, flush=True)
         if options.json:  # in here, so that the number of threads is stored as it was
-            print(f"stored as {bench.save(found, options.json, rounds, options.device)}")
+            print(f"stored as {layer.save(found, options.json, rounds, options.device)}")
     return None
 
 

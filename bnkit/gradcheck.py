@@ -1,22 +1,24 @@
 """Witnesses for gradients that need no chain rule: central differences, and the complex step.
 
-Everything is evaluated in float64, where the difference (f(x + h) − f(x − h)) / 2h is good to about nine digits: it
-leaves out h²/6 of the third derivative and rounds at about 1e-16 · f / h, and the default h balances the two. A step
-into the imaginary, f(x + ih) = f(x) + ih f'(x) − …, subtracts nothing: its imaginary part over h is the derivative to
-rounding (Squire and Trapp 1998), for any f that is written in operations complex numbers have.
+Everything is evaluated in float64, where the difference (f(x + h) − f(x − h)) / 2h is good to about
+nine digits: it leaves out h²/6 of the third derivative and rounds at about 1e-16 · f / h, and the
+default h balances the two. A step into the imaginary, f(x + ih) = f(x) + ih f'(x) − …, subtracts
+nothing: its imaginary part over h is the derivative to rounding (Squire and Trapp 1998), for any f
+that is written in operations complex numbers have.
 """
 
 import numpy as np
 
 
 def numerical_gradient(f, x, step=6e-6):
-    """The gradient of the scalar function f at x, element by element. Returns a float64 array with the shape of x.
+    """The gradient of the scalar function f at x, element by element. Returns a float64 array with
+    the shape of x.
 
-    Each element is moved by h = step · max(1, abs(element)) both ways, so f is called twice per element: for small
-    arrays. f gets its own float64 copy of x each time, and x stays as it is.
+    Each element is moved by h = step · max(1, abs(element)) both ways, so f is called twice per
+    element: for small arrays. f gets its own float64 copy of x each time, and x stays as it is.
 
-    Raises ValueError for a step that is not positive and finite, and where f returns NaN, infinity or more than one
-    number; TypeError where x is complex or no numbers.
+    Raises ValueError for a step that is not positive and finite, and where f returns NaN, infinity
+    or more than one number; TypeError where x is complex or no numbers.
     """
     given = np.asarray(x)
     if given.dtype.kind not in "fiu":
@@ -36,14 +38,15 @@ def numerical_gradient(f, x, step=6e-6):
 
 
 def complex_step(f, x, step=1e-30):
-    """The gradient of the scalar function f at x, element by element, exact to rounding. A float64 array as x.
+    """The gradient of the scalar function f at x, element by element, exact to rounding. A float64
+    array as x.
 
-    f gets x as complex128, one element moved by ``step`` times i, and is called once per element. It must be analytic:
-    built of + − · / and powers, exp, sums and means, without ``abs``, comparisons, ``np.var`` or anything else that
-    takes real parts or conjugates.
+    f gets x as complex128, one element moved by ``step`` times i, and is called once per element.
+    It must be analytic: built of + − · / and powers, exp, sums and means, without ``abs``,
+    comparisons, ``np.var`` or anything else that takes real parts or conjugates.
 
-    Raises TypeError where x is complex or no numbers, or f returns a real number, as it does when it drops the
-    imaginary part; ValueError where f returns NaN, infinity or more than one number.
+    Raises TypeError where x is complex or no numbers, or f returns a real number, as it does when
+    it drops the imaginary part; ValueError where f returns NaN, infinity or more than one number.
     """
     given = np.asarray(x)
     if given.dtype.kind not in "fiu":
@@ -55,7 +58,9 @@ def complex_step(f, x, step=1e-30):
         moved[index] += step * 1j
         value = np.asarray(f(moved))
         if value.dtype.kind != "c":
-            raise TypeError(f"f returned {value.dtype}; it dropped the imaginary part, which carries the derivative.")
+            raise TypeError(
+                f"f returned {value.dtype}; it dropped the imaginary part, which carries the derivative."
+            )
         if value.size != 1 or not np.isfinite(value).all():
             raise ValueError(f"f returned {value!r}; it must return one finite number.")
         gradient[index] = value.reshape(()).imag / step
@@ -63,15 +68,20 @@ def complex_step(f, x, step=1e-30):
 
 
 def relative_error(a, b):
-    """How far two arrays are apart: the largest difference over the largest magnitude; 0.0 where both are zero.
+    """How far two arrays are apart: the largest difference over the largest magnitude; 0.0 where
+    both are zero.
 
-    Relative to the arrays and not to each element: a gradient's tiny elements carry the rounding of its large ones.
+    Relative to the arrays and not to each element: a gradient's tiny elements carry the rounding of
+    its large ones.
 
-    Raises ValueError for different shapes, empty arrays, NaN or infinity, which no comparison may let pass.
+    Raises ValueError for different shapes, empty arrays, NaN or infinity, which no comparison may
+    let pass.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not a.size:
-        raise ValueError(f"the arrays have shapes {a.shape} and {b.shape}; they must be equal and not empty.")
+        raise ValueError(
+            f"the arrays have shapes {a.shape} and {b.shape}; they must be equal and not empty."
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("the arrays hold NaN or infinity, so there is no error to measure.")
     scale = max(np.abs(a).max(), np.abs(b).max())

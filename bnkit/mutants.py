@@ -1,8 +1,9 @@
 """Batch Normalization done wrong, one mistake at a time.
 
-``Textbook`` is right: the six equations of Sec. 3 as printed, in plain float64 NumPy, each step a method. Each mutant
-overrides one step. ``rejected_by`` names the check that must turn red, and ``passes`` one that stays green although it
-looks as if it guarded the same thing: do not rely on it.
+``Textbook`` is right: the six equations of Sec. 3 as printed, in plain float64 NumPy, each step a
+method. Each mutant overrides one step. ``rejected_by`` names the check that must turn red, and
+``passes`` one that stays green although it looks as if it guarded the same thing: do not rely on
+it.
 """
 
 import numpy as np
@@ -41,7 +42,11 @@ class Textbook:
         return dx, self.d_gamma(dy, x_hat, x - mean).sum(axis=everywhere), dy.sum(axis=everywhere)
 
     def d_variance(self, dx_hat, x_mu, var_eps):
-        return np.sum(dx_hat * x_mu, axis=self.axes(x_mu), keepdims=True) * (-1 / 2) * var_eps ** (-3 / 2)
+        return (
+            np.sum(dx_hat * x_mu, axis=self.axes(x_mu), keepdims=True)
+            * (-1 / 2)
+            * var_eps ** (-3 / 2)
+        )
 
     def d_mean(self, dx_hat, x_mu, var_eps, dvar):
         first = np.sum(dx_hat * -1 / np.sqrt(var_eps), axis=self.axes(x_mu), keepdims=True)
@@ -71,7 +76,9 @@ class Textbook:
 
     def infer(self, x, gamma, beta, population, eps=1e-5):
         mean, var = self.at_inference(x, population)
-        return column(gamma, x) * (x - column(mean, x)) / np.sqrt(column(var, x) + eps) + column(beta, x)
+        return column(gamma, x) * (x - column(mean, x)) / np.sqrt(column(var, x) + eps) + column(
+            beta, x
+        )
 
     def at_inference(self, x, population):
         return population.mean, population.var
@@ -79,7 +86,9 @@ class Textbook:
     def fold(self, weight, bias, gamma, beta, population, eps=1e-5):
         scale = gamma / np.sqrt(population.var + eps)
         bias = 0.0 if bias is None else bias
-        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), self.folded_bias(bias, beta, scale, population)
+        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), self.folded_bias(
+            bias, beta, scale, population
+        )
 
     def folded_bias(self, bias, beta, scale, population):
         return beta + scale * (bias - population.mean)
@@ -89,7 +98,7 @@ def column(vector, x):
     return np.reshape(vector, (-1, *[1] * (x.ndim - 2)))
 
 
-# ---- Wrong statistics -----------------------------------------------------------------------------------------------
+# ---- Wrong statistics ----------------------------------------------------------------------------
 
 
 class UnbiasedVarianceToNormalise(Textbook):
@@ -107,18 +116,24 @@ class UnbiasedVarianceToNormalise(Textbook):
 
 
 class MeanOfSquaresLessSquareOfMean(Textbook):
-    """E[x²] − E[x]² in the data's own dtype: right on paper, cancelled to nothing in float32 at a large mean."""
+    """E[x²] − E[x]² in the data's own dtype: right on paper, cancelled to nothing in float32 at a
+    large mean.
+    """
 
     rejected_by = "large_mean_in_float32_keeps_the_variance"
     passes = "output_equals_torch"
 
     def variance(self, x):
         square_of_mean = x.mean(axis=self.axes(x), keepdims=True) ** 2
-        return np.maximum((x * x).mean(axis=self.axes(x), keepdims=True) - square_of_mean, np.finfo(x.dtype).tiny)
+        return np.maximum(
+            (x * x).mean(axis=self.axes(x), keepdims=True) - square_of_mean, np.finfo(x.dtype).tiny
+        )
 
 
 class StatisticsPerPlace(Textbook):
-    """A map normalised over the examples only, each place for itself: not the convolutional BN of Sec. 3.2."""
+    """A map normalised over the examples only, each place for itself: not the convolutional BN of
+    Sec. 3.2.
+    """
 
     rejected_by = "maps_equal_their_unfolding"
     passes = "output_equals_torch"
@@ -140,7 +155,7 @@ class StatisticsOverFeatures(Textbook):
         return Textbook().observe(population, x, new_weight)
 
 
-# ---- Wrong division -------------------------------------------------------------------------------------------------
+# ---- Wrong division ------------------------------------------------------------------------------
 
 
 class EpsOutsideTheRoot(Textbook):
@@ -163,7 +178,7 @@ class DividedByTheVariance(Textbook):
         return var + eps
 
 
-# ---- Wrong gradients ------------------------------------------------------------------------------------------------
+# ---- Wrong gradients -----------------------------------------------------------------------------
 
 
 class NoMeanTerm(Textbook):
@@ -187,7 +202,9 @@ class DetachedVariance(Textbook):
 
 
 class DetachedStatistics(Textbook):
-    """Mean and variance both taken for constants: the normalisation outside the gradient step that Sec. 2 warns of."""
+    """Mean and variance both taken for constants: the normalisation outside the gradient step that
+    Sec. 2 warns of.
+    """
 
     rejected_by = "input_gradient_equals_torch"
     passes = "parameter_gradients_equal_torch"
@@ -217,7 +234,7 @@ class InputGradientWithoutGamma(Textbook):
         return super().backward(dy, (*rest, np.ones_like(gamma), eps))
 
 
-# ---- Wrong population -----------------------------------------------------------------------------------------------
+# ---- Wrong population ----------------------------------------------------------------------------
 
 
 class BiasedVarianceStored(Textbook):
@@ -255,7 +272,7 @@ class DeviationsAveraged(Textbook):
         return Population(mean, var, batches)
 
 
-# ---- Wrong inference ------------------------------------------------------------------------------------------------
+# ---- Wrong inference -----------------------------------------------------------------------------
 
 
 class TrainingStatisticsAtInference(Textbook):
@@ -299,7 +316,9 @@ MUTANTS = [
 
 
 class HalfOfTheMeanGradient(Textbook):
-    """The second half of ∂ℓ/∂μ dropped. No mistake: Σ (x_i − μ) = 0 makes it zero, so no check may or can reject it."""
+    """The second half of ∂ℓ/∂μ dropped. No mistake: Σ (x_i − μ) = 0 makes it zero, so no check may
+    or can reject it.
+    """
 
     def d_mean(self, dx_hat, x_mu, var_eps, dvar):
         return np.sum(dx_hat * -1 / np.sqrt(var_eps), axis=self.axes(x_mu), keepdims=True)

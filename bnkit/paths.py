@@ -1,6 +1,7 @@
 """Where data, runs and style live. Never relative to the working directory.
 
-JupyterLab starts a chapter in ``chapters/``, papermill in the caller's folder: both must find the same files.
+JupyterLab starts a chapter in ``chapters/``, papermill in the caller's folder: both must find the
+same files.
 """
 
 import os
@@ -13,8 +14,8 @@ STYLE = Path(__file__).with_name("house.mplstyle")
 def root() -> Path:
     """The project folder: ``$BNKIT_ROOT``, else the folder that holds this package.
 
-    Raises FileNotFoundError where neither is a checkout of the book (``bnkit.reference`` and ``bnkit.layers`` work
-    without one; chapters, runs and data do not).
+    Raises FileNotFoundError where neither is a checkout of the book (``bnkit.reference`` and
+    ``bnkit.layers`` work without one; chapters, runs and data do not).
     """
     folder = Path(os.environ.get("BNKIT_ROOT") or Path(__file__).parent.parent).resolve()
     if not (folder / "chapters").is_dir():
@@ -27,7 +28,9 @@ def root() -> Path:
 
 def runs() -> Path:
     """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project."""
-    return Path(os.environ["BNKIT_RUNS"]) if os.environ.get("BNKIT_RUNS") else root() / "data" / "runs"
+    return (
+        Path(os.environ["BNKIT_RUNS"]) if os.environ.get("BNKIT_RUNS") else root() / "data" / "runs"
+    )
 
 
 def paper() -> Path:
@@ -41,13 +44,21 @@ def cache() -> Path:
 
 
 def data_folders(name: str) -> list[Path]:
-    """Folders in which the files of data set `name` are looked for, best first; they need not exist."""
-    given = [Path(os.environ["BNKIT_DATA"]).expanduser().resolve() / name] if os.environ.get("BNKIT_DATA") else []
+    """Folders in which the files of data set `name` are looked for, best first; they need not
+    exist.
+    """
+    given = (
+        [Path(os.environ["BNKIT_DATA"]).expanduser().resolve() / name]
+        if os.environ.get("BNKIT_DATA")
+        else []
+    )
     return [*given, cache() / name]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write so that a reader, or a kill at any moment, meets the old file or the new one and never half of one."""
+    """Write so that a reader, or a kill at any moment, meets the old file or the new one and never
+    half of one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content

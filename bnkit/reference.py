@@ -1,15 +1,17 @@
 """Batch Normalization as the paper writes it, in NumPy.
 
-Pure functions on arrays. The feature axis is 1, so that ``(m, d)``, ``(N, C, L)``, ``(N, C, H, W)`` and
-``(N, C, D, H, W)`` are one case: statistics are taken over all other axes.
+Pure functions on arrays. The feature axis is 1, so that ``(m, d)``, ``(N, C, L)``, ``(N, C, H, W)``
+and ``(N, C, D, H, W)`` are one case: statistics are taken over all other axes.
 
-Letters: d features; m values of each feature in the batch, which in a convolution is N·H·W (Sec. 3.2); N examples,
-C channels, D, H, W places. "As x" is the shape of x, any of the four; ``(d,)`` is one number per feature.
+Letters: d features; m values of each feature in the batch, which in a convolution is N·H·W (Sec.
+3.2); N examples, C channels, D, H, W places. "As x" is the shape of x, any of the four; ``(d,)`` is
+one number per feature.
 
-Numbers: float16, float32 and float64 come back as they came (float16 is computed in float32). Statistics are float64
-arrays; in float32 they are good to 1e-4 even where the mean is a million times the spread, or the sums are long. NaN or
-infinity in a training batch is refused, since one such value spoils its feature for every example; ``infer`` passes it
-on, one value in, one value out. No function changes its arguments.
+Numbers: float16, float32 and float64 come back as they came (float16 is computed in float32).
+Statistics are float64 arrays; in float32 they are good to 1e-4 even where the mean is a million
+times the spread, or the sums are long. NaN or infinity in a training batch is refused, since one
+such value spoils its feature for every example; ``infer`` passes it on, one value in, one value
+out. No function changes its arguments.
 
 "The paper" is Ioffe and Szegedy (2015), arXiv 1502.03167v3.
 """
@@ -38,7 +40,9 @@ class Cache(NamedTuple):
 
 
 class Population(NamedTuple):
-    """What inference uses in place of batch statistics. A value: observing a batch returns a new one."""
+    """What inference uses in place of batch statistics. A value: observing a batch returns a new
+    one.
+    """
 
     mean: np.ndarray
     """E[x], shape (d,), float64."""
@@ -51,10 +55,11 @@ class Population(NamedTuple):
 def forward(x, gamma, beta, eps=1e-5):
     """Normalise a mini-batch by its own statistics: Algorithm 1. Returns ``(y, cache)``.
 
-    Shapes: x is 2-D to 5-D with features on axis 1, y as x; gamma and beta ``(d,)``. `eps` is finite and at least 0.
+    Shapes: x is 2-D to 5-D with features on axis 1, y as x; gamma and beta ``(d,)``. `eps` is
+    finite and at least 0.
 
-    Raises TypeError for integers and other dtypes; ValueError for wrong shapes, one value per feature (it has no
-    variance), NaN or infinity, and a constant feature at ``eps=0`` (0/0).
+    Raises TypeError for integers and other dtypes; ValueError for wrong shapes, one value per
+    feature (it has no variance), NaN or infinity, and a constant feature at ``eps=0`` (0/0).
     """
     x, dtype = _batch(x, eps, gamma=gamma, beta=beta)
     mean, var, x_mu = _moments(x)  #                lines 1 and 2; x_mu holds x_i − μ_B
@@ -69,12 +74,14 @@ def forward(x, gamma, beta, eps=1e-5):
 
 
 def backward(dy, cache):
-    """The gradients of a loss through ``forward``: the equations of Sec. 3. Returns ``(dx, dgamma, dbeta)``.
+    """The gradients of a loss through ``forward``: the equations of Sec. 3. Returns ``(dx, dgamma,
+    dbeta)``.
 
-    Shapes: `dy` = ∂ℓ/∂y as y; dx likewise, in dy's dtype; dgamma and dbeta ``(d,)``, in gamma's dtype.
+    Shapes: `dy` = ∂ℓ/∂y as y; dx likewise, in dy's dtype; dgamma and dbeta ``(d,)``, in gamma's
+    dtype.
 
-    Raises TypeError for a dtype that is not floating or a cache that ``forward`` did not make; ValueError for a shape
-    that is not y's, and for NaN or infinity.
+    Raises TypeError for a dtype that is not floating or a cache that ``forward`` did not make;
+    ValueError for a shape that is not y's, and for NaN or infinity.
     """
     dy, dtype = _gradient(dy, cache)
     x_hat, inv_std, gamma, *_ = cache
@@ -85,12 +92,11 @@ def backward(dy, cache):
     dgamma = _finite(sum_dy_x_hat, dy)  #            ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
     dbeta = _finite(sum_dy, dy)  #                   ∂ℓ/∂β = Σ ∂ℓ/∂y_i
 
-    # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's
-    #     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
-    #     ∂ℓ/∂σ²_B = Σ ∂ℓ/∂x̂_i (x_i − μ_B) · (−1/2) s³                   = −γ s²/2 · ∂ℓ/∂γ
-    #     ∂ℓ/∂μ_B  = Σ ∂ℓ/∂x̂_i · (−s) + ∂ℓ/∂σ²_B · Σ −2 (x_i − μ_B) / m  = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
-    #     ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m
-    # gather into ∂ℓ/∂x_i = γ s · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
+    # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
+    # ∂ℓ/∂σ²_B = Σ ∂ℓ/∂x̂_i (x_i − μ_B) · (−1/2) s³                   = −γ s²/2 · ∂ℓ/∂γ     ∂ℓ/∂μ_B
+    # = Σ ∂ℓ/∂x̂_i · (−s) + ∂ℓ/∂σ²_B · Σ −2 (x_i − μ_B) / m  = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
+    # ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m gather into ∂ℓ/∂x_i = γ s
+    # · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
     m, dx = x_hat.size // len(gamma), np.empty_like(x_hat)
     a, b, c = _columns(x_hat, -dgamma / m, dbeta / m, gamma * inv_std)
     for dy_i, x_hat_i, dx_i in _blocks(dy, x_hat, dx):
@@ -102,20 +108,24 @@ def backward(dy, cache):
 
 
 def observe(population, x, new_weight=None):
-    """The population after one more training mini-batch: Algorithm 2, line 10. ``observe(None, x)`` starts one.
+    """The population after one more training mini-batch: Algorithm 2, line 10. ``observe(None, x)``
+    starts one.
 
-    ``new_weight=None`` is the algorithm's plain average: every mini-batch counts the same, E[x] = E_B[μ_B] and
-    Var[x] = m/(m − 1) · E_B[σ²_B]. A number in (0, 1] makes it the moving average of Sec. 3.1, and is the share of the
-    *new* batch in the running value: PyTorch calls this ``momentum``, flax calls one minus this ``momentum``; neither
-    is the optimiser's. The batch that starts a population stands alone, whatever its weight; to start as PyTorch does,
-    pass ``Population(np.zeros(d), np.ones(d), 0)``.
+    ``new_weight=None`` is the algorithm's plain average: every mini-batch counts the same, E[x] =
+    E_B[μ_B] and Var[x] = m/(m − 1) · E_B[σ²_B]. A number in (0, 1] makes it the moving average of
+    Sec. 3.1, and is the share of the *new* batch in the running value: PyTorch calls this
+    ``momentum``, flax calls one minus this ``momentum``; neither is the optimiser's. The batch that
+    starts a population stands alone, whatever its weight; to start as PyTorch does, pass
+    ``Population(np.zeros(d), np.ones(d), 0)``.
 
-    Shapes: x as in ``forward``. Raises what ``forward`` raises, TypeError for what is no population, and ValueError for
-    another number of features or a weight outside (0, 1].
+    Shapes: x as in ``forward``. Raises what ``forward`` raises, TypeError for what is no
+    population, and ValueError for another number of features or a weight outside (0, 1].
     """
     x, _ = _batch(x)
     if new_weight is not None and not 0 < _number("new_weight", new_weight) <= 1:
-        raise ValueError(f"new_weight is {new_weight}; it is the share of the new batch, above 0 and at most 1.")
+        raise ValueError(
+            f"new_weight is {new_weight}; it is the share of the new batch, above 0 and at most 1."
+        )
     m = x.size // x.shape[1]
     mean, var, _ = _moments(x)
     var *= m / (m - 1)
@@ -124,19 +134,22 @@ def observe(population, x, new_weight=None):
     old_mean, old_var = _statistics(population, x.shape[1])
     batches = population.batches + 1
     share = 1 / batches if new_weight is None else float(new_weight)
-    return Population((1 - share) * old_mean + share * mean, (1 - share) * old_var + share * var, batches)
+    return Population(
+        (1 - share) * old_mean + share * mean, (1 - share) * old_var + share * var, batches
+    )
 
 
 def infer(x, gamma, beta, population, eps=1e-5):
     """Normalise by the population, each example on its own: Algorithm 2, line 11. Returns y, as x.
 
-    Shapes: as in ``forward``, with any number of examples, also one or none. Raises TypeError and ValueError likewise.
+    Shapes: as in ``forward``, with any number of examples, also one or none. Raises TypeError and
+    ValueError likewise.
     """
     x, dtype = _batch(x, eps, least=0, gamma=gamma, beta=beta)
     mean, var = _statistics(population, x.shape[1])
     scale = gamma * _inverse_root(var, eps, x.dtype)  #     γ / √(Var[x] + ε)
-    # Line 11: y = scale · x + (β − scale · E[x]). Where E[x] is large these two cancel and float32 loses its digits, so
-    # x is measured from `origin`, the number of x's dtype nearest to E[x].
+    # Line 11: y = scale · x + (β − scale · E[x]). Where E[x] is large these two cancel and float32
+    # loses its digits, so x is measured from `origin`, the number of x's dtype nearest to E[x].
     origin = mean.astype(x.dtype)
     o, a, b = _columns(x, origin, scale, beta - scale * (mean - origin))
     y = x - o
@@ -146,17 +159,21 @@ def infer(x, gamma, beta, population, eps=1e-5):
 
 
 def fold(weight, bias, gamma, beta, population, eps=1e-5):
-    """Batch Normalization as part of the layer before it. Returns ``(weight, bias)`` of that layer, in weight's dtype.
+    """Batch Normalization as part of the layer before it. Returns ``(weight, bias)`` of that layer,
+    in weight's dtype.
 
-    At inference line 11 of Algorithm 2 is one affine map, and so is Wu + b. Together, with a = γ / √(Var[x] + ε), they
-    are (aW)u + (β + a(b − E[x])).
+    At inference line 11 of Algorithm 2 is one affine map, and so is Wu + b. Together, with a = γ /
+    √(Var[x] + ε), they are (aW)u + (β + a(b − E[x])).
 
-    Shapes: `weight` has its d outputs on axis 0, ``(out, in)`` for ``u @ weight.T``, ``(out, in, ...)`` for a
-    convolution; `bias` is ``(out,)``, or None for zero; gamma and beta ``(out,)``. Raises as ``infer``.
+    Shapes: `weight` has its d outputs on axis 0, ``(out, in)`` for ``u @ weight.T``, ``(out, in,
+    ...)`` for a convolution; `bias` is ``(out,)``, or None for zero; gamma and beta ``(out,)``.
+    Raises as ``infer``.
     """
     weight, dtype = _floats("weight", weight)
     if weight.ndim < 2:
-        raise ValueError(f"weight has shape {weight.shape}; it must be (out, in) or (out, in, ...).")
+        raise ValueError(
+            f"weight has shape {weight.shape}; it must be (out, in) or (out, in, ...)."
+        )
     _check_eps(eps)
     bias = np.zeros(len(weight)) if bias is None else bias
     _check_vectors(len(weight), gamma=gamma, beta=beta, bias=bias)
@@ -166,39 +183,50 @@ def fold(weight, bias, gamma, beta, population, eps=1e-5):
     return folded.astype(dtype), (beta + scale * (bias - mean)).astype(dtype)
 
 
-# ---- Sums that keep their digits, arrays that stay in the cache ------------------------------------------------------
+# ---- Sums that keep their digits, arrays that stay in the cache ----------------------------------
 
 
 def _blocks(*arrays):
-    """The same few examples of each array, then the next few: they stay in the cache while the lines are worked off.
+    """The same few examples of each array, then the next few: they stay in the cache while the
+    lines are worked off.
 
-    And a sum over few examples loses few digits, also in float32; those of all blocks are then added in float64.
+    And a sum over few examples loses few digits, also in float32; those of all blocks are then
+    added in float64.
     """
     examples, size = len(arrays[0]), arrays[0].size
     block = max(1, min(LONG, 2**17 * examples // max(1, size)))
     if examples <= block:
         return [arrays]
-    return ([array[start : start + block] for array in arrays] for start in range(0, examples, block))
+    return (
+        [array[start : start + block] for array in arrays] for start in range(0, examples, block)
+    )
 
 
 def _sum(*factors):
-    """The sum over every axis but 1, of an array or of the products of two: float64, (d,). einsum needs no temporary.
+    """The sum over every axis but 1, of an array or of the products of two: float64, (d,). einsum
+    needs no temporary.
 
-    It adds one after the other in the arrays' own dtype: a large map is taken in pieces, so that no sum gets long.
+    It adds one after the other in the arrays' own dtype: a large map is taken in pieces, so that no
+    sum gets long.
     """
     shape = factors[0].shape
     if math.prod(shape[2:]) > LONG:
         rows = [each.reshape(*shape[:2], -1) for each in factors]
-        return sum(_sum(*(row[..., i : i + LONG] for row in rows)) for i in range(0, rows[0].shape[2], LONG))
+        return sum(
+            _sum(*(row[..., i : i + LONG] for row in rows))
+            for i in range(0, rows[0].shape[2], LONG)
+        )
     axes = "ncdhw"[: len(shape)]
     return np.einsum(f"{','.join([axes] * len(factors))}->c", *factors).astype(np.float64)
 
 
 def _moments(x):
-    """Mean and variance of each feature, (d,), and x minus the mean, as x: Algorithm 1, lines 1 and 2.
+    """Mean and variance of each feature, (d,), and x minus the mean, as x: Algorithm 1, lines 1 and
+    2.
 
-    The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4, which matters where
-    the spread is 1e-2: the second step takes away what rounding the mean has left.
+    The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4,
+    which matters where the spread is 1e-2: the second step takes away what rounding the mean has
+    left.
     """
     m, x_mu, left, square = x.size // x.shape[1], np.empty_like(x), 0, 0
     mean = _finite(sum(_sum(x_i) for (x_i,) in _blocks(x)), x) / m  #   line 1:  μ_B ← 1/m Σ x_i
@@ -211,7 +239,11 @@ def _moments(x):
         x_mu_i -= late
         square = square + _sum(x_mu_i, x_mu_i)
     mean = rounded.ravel() + left / m
-    return mean, _finite(square, x) / m, x_mu  #                        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+    return (
+        mean,
+        _finite(square, x) / m,
+        x_mu,
+    )  #                        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
 
 
 def _finite(sums, x):
@@ -242,14 +274,16 @@ def _columns(x, *vectors):
     return [np.asarray(vector, x.dtype).reshape(shape) for vector in vectors]
 
 
-# ---- What is refused ------------------------------------------------------------------------------------------------
+# ---- What is refused -----------------------------------------------------------------------------
 
 
 def _batch(x, eps=0.0, least=2, **vectors):
     """x to compute with, and the dtype it came in; refuses fewer than `least` values per feature."""
     x, dtype = _floats("x", x)
     if not 2 <= x.ndim <= 5 or not x.shape[1]:
-        raise ValueError(f"x has shape {x.shape}; it must be 2-D to 5-D, with at least one feature on axis 1.")
+        raise ValueError(
+            f"x has shape {x.shape}; it must be 2-D to 5-D, with at least one feature on axis 1."
+        )
     if x.size // x.shape[1] < least:
         raise ValueError(
             f"x has shape {x.shape}: {x.size // x.shape[1]} value(s) per feature; a training batch needs at least two, "
@@ -285,23 +319,31 @@ def _check_eps(eps):
 def _check_vectors(features, **vectors):
     for name, vector in vectors.items():
         if _floats(name, vector)[0].shape != (features,):
-            raise ValueError(f"{name} has shape {np.shape(vector)}; {features} features need shape ({features},).")
+            raise ValueError(
+                f"{name} has shape {np.shape(vector)}; {features} features need shape ({features},)."
+            )
 
 
 def _gradient(dy, cache):
     """dy to compute with, and the dtype it came in; refuses one that does not belong to the cache."""
     if not isinstance(cache, Cache):
-        raise TypeError(f"cache is {type(cache).__name__}; pass the Cache that forward returned beside y.")
+        raise TypeError(
+            f"cache is {type(cache).__name__}; pass the Cache that forward returned beside y."
+        )
     dy, dtype = _floats("dy", dy)
     if dy.shape != cache.x_hat.shape:
-        raise ValueError(f"dy has shape {dy.shape}; it must have the shape of y, {cache.x_hat.shape}.")
+        raise ValueError(
+            f"dy has shape {dy.shape}; it must have the shape of y, {cache.x_hat.shape}."
+        )
     return dy, dtype
 
 
 def _statistics(population, features):
     """Mean and variance, float64, of a population of so many features."""
     if not isinstance(population, Population):
-        raise TypeError(f"population is {type(population).__name__}; make one with observe(None, x).")
+        raise TypeError(
+            f"population is {type(population).__name__}; make one with observe(None, x)."
+        )
     mean, var = np.asarray(population.mean, np.float64), np.asarray(population.var, np.float64)
     if mean.shape != (features,) or var.shape != (features,):
         raise ValueError(
@@ -309,5 +351,7 @@ def _statistics(population, features):
             f"({features},). Observe batches of the same layer."
         )
     if not (np.isfinite([mean, var]).all() and (var >= 0).all()):
-        raise ValueError("the population must have finite means, and finite variances that are not negative.")
+        raise ValueError(
+            "the population must have finite means, and finite variances that are not negative."
+        )
     return mean, var

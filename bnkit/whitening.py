@@ -1,15 +1,16 @@
-"""Standardising and whitening: four linear maps that centre a batch and give each feature unit variance; NumPy only.
+"""Standardising and whitening: four linear maps that centre a batch and give each feature unit
+variance; NumPy only.
 
-Section 2 of the paper calls inputs whitened when they have zero means, unit variances and are decorrelated.
-``standardise`` does the first two things, which is what Batch Normalization does; ``pca``, ``zca`` and, in the limit,
-``newton_schulz`` do all three. Each takes a batch and returns the map it found, a ``Whitening``, to be applied to that
-batch or to any other::
+Section 2 of the paper calls inputs whitened when they have zero means, unit variances and are
+decorrelated. ``standardise`` does the first two things, which is what Batch Normalization does;
+``pca``, ``zca`` and, in the limit, ``newton_schulz`` do all three. Each takes a batch and returns
+the map it found, a ``Whitening``, to be applied to that batch or to any other::
 
     whiten = whitening.zca(train)
     train, test = whiten(train), whiten(test)
 
-Shapes throughout: a batch x is (m, d), m examples in rows, d features in columns. Variances are the biased ones, 1/m,
-as in Algorithm 1.
+Shapes throughout: a batch x is (m, d), m examples in rows, d features in columns. Variances are the
+biased ones, 1/m, as in Algorithm 1.
 """
 
 from typing import NamedTuple
@@ -38,7 +39,8 @@ def covariance(x: np.ndarray) -> np.ndarray:
 
 
 def correlation(x: np.ndarray) -> np.ndarray:
-    """The correlation matrix of a batch; standardising leaves it as it is. Shapes: (m, d) -> (d, d).
+    """The correlation matrix of a batch; standardising leaves it as it is. Shapes: (m, d) -> (d,
+    d).
 
     Raises ValueError for a feature that never varies.
     """
@@ -48,11 +50,15 @@ def correlation(x: np.ndarray) -> np.ndarray:
 def rank(x: np.ndarray) -> int:
     """The rank of the covariance matrix of a batch, at most m - 1: centring uses up one dimension."""
     x = _batch(x)
-    return int(np.linalg.matrix_rank(x - x.mean(axis=0)))  # of the data, whose singular values are not squared
+    return int(
+        np.linalg.matrix_rank(x - x.mean(axis=0))
+    )  # of the data, whose singular values are not squared
 
 
 def condition_number(x: np.ndarray) -> float:
-    """Largest over smallest eigenvalue of the covariance matrix of a batch; infinite where it is singular."""
+    """Largest over smallest eigenvalue of the covariance matrix of a batch; infinite where it is
+    singular.
+    """
     if rank(x) < np.shape(x)[1]:
         return float("inf")
     return float(np.linalg.cond(_batch(x) - np.mean(x, axis=0)) ** 2)
@@ -64,7 +70,8 @@ def condition_number(x: np.ndarray) -> float:
 def standardise(x: np.ndarray, eps: float = 0.0) -> Whitening:
     """Divide each feature by its own standard deviation, sqrt(variance + eps); correlations stay.
 
-    This is x_hat of Algorithm 1, and not whitening. Raises ValueError for a feature that never varies, if eps is 0.
+    This is x_hat of Algorithm 1, and not whitening. Raises ValueError for a feature that never
+    varies, if eps is 0.
     """
     x = _batch(x)
     variance = x.var(axis=0) + eps
@@ -77,40 +84,51 @@ def standardise(x: np.ndarray, eps: float = 0.0) -> Whitening:
 
 
 def pca(x: np.ndarray, eps: float = 0.0) -> Whitening:
-    """Rotate into the principal axes, largest variance first, and divide each by its sqrt(eigenvalue + eps).
+    """Rotate into the principal axes, largest variance first, and divide each by its
+    sqrt(eigenvalue + eps).
 
-    The output features are the axes, no longer the input's. Raises ValueError for a singular covariance, if eps is 0.
+    The output features are the axes, no longer the input's. Raises ValueError for a singular
+    covariance, if eps is 0.
     """
     mean, eigenvalues, axes = _eigen(x, eps)
     return Whitening(mean, axes / np.sqrt(eigenvalues))
 
 
 def zca(x: np.ndarray, eps: float = 0.0) -> Whitening:
-    """Multiply by Cov[x]^(-1/2), as Section 2 writes whitening: ``pca`` and then the same rotation back.
+    """Multiply by Cov[x]^(-1/2), as Section 2 writes whitening: ``pca`` and then the same rotation
+    back.
 
-    Of all whitening maps it moves the data least. Raises ValueError for a singular covariance, if eps is 0.
+    Of all whitening maps it moves the data least. Raises ValueError for a singular covariance, if
+    eps is 0.
     """
     mean, eigenvalues, axes = _eigen(x, eps)
     return Whitening(mean, axes / np.sqrt(eigenvalues) @ axes.T)
 
 
 def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> Whitening:
-    """Approach ``zca`` with matrix products alone, as Iterative Normalization does (Huang et al. 2019).
+    """Approach ``zca`` with matrix products alone, as Iterative Normalization does (Huang et al.
+    2019).
 
-    Until an axis comes near 1, each iteration multiplies its variance by 9/4, from the share that it has in the total.
-    Few iterations thus whiten the large axes and leave the small ones small; a singular covariance is no error here.
+    Until an axis comes near 1, each iteration multiplies its variance by 9/4, from the share that
+    it has in the total. Few iterations thus whiten the large axes and leave the small ones small; a
+    singular covariance is no error here.
     """
     if iterations < 0:
-        raise ValueError(f"iterations={iterations}: it counts matrix updates and cannot be negative")
+        raise ValueError(
+            f"iterations={iterations}: it counts matrix updates and cannot be negative"
+        )
     x = _batch(x)
     identity = np.eye(x.shape[1], dtype=x.dtype)
     regularised = covariance(x) + eps * identity
-    total = np.trace(regularised)  # divided by it, all eigenvalues are at most 1 and the iteration converges
+    total = np.trace(
+        regularised
+    )  # divided by it, all eigenvalues are at most 1 and the iteration converges
     if total <= 0:
         raise ValueError(f"all {len(x)} examples are equal, so there is no variance to whiten")
     root, inverse_root = regularised / total, identity
     for _ in range(iterations):
-        # The coupled form of P <- (3P - P P P S) / 2: equal on paper, but there rounding errors grow.
+        # The coupled form of P <- (3P - P P P S) / 2: equal on paper, but there rounding errors
+        # grow.
         half_step = (3 * identity - inverse_root @ root) / 2
         root, inverse_root = root @ half_step, half_step @ inverse_root
     return Whitening(x.mean(axis=0), inverse_root / np.sqrt(total))
@@ -126,7 +144,8 @@ def _eigen(x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarra
         )
     eigenvalues, axes = np.linalg.eigh(covariance(x))
     eigenvalues, axes = eigenvalues[::-1], axes[:, ::-1]
-    # An axis and its opposite serve equally well. Which one comes out depends on the library, so choose.
+    # An axis and its opposite serve equally well. Which one comes out depends on the library, so
+    # choose.
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     # Rounding leaves the zeros of a singular matrix a little below zero; eps counts from zero.
     return x.mean(axis=0), np.maximum(eigenvalues, 0) + eps, axes * np.sign(largest)

@@ -1,9 +1,10 @@
 """What any Batch Normalization of the house must satisfy: named checks, in one place.
 
-Each takes an implementation ``bn`` with the face of ``bnkit.reference`` (the module itself, or a class with the same
-functions) and raises AssertionError where it is wrong. Inputs are chosen so that mistakes show: three to five examples
-(biased and unbiased variance differ), ε = 1e-3 (its place matters), random γ with a negative entry, random upstream
-gradients (``y.sum()`` has input gradient zero whatever the implementation).
+Each takes an implementation ``bn`` with the face of ``bnkit.reference`` (the module itself, or a
+class with the same functions) and raises AssertionError where it is wrong. Inputs are chosen so
+that mistakes show: three to five examples (biased and unbiased variance differ), ε = 1e-3 (its
+place matters), random γ with a negative entry, random upstream gradients (``y.sum()`` has input
+gradient zero whatever the implementation).
 """
 
 import numpy as np
@@ -41,12 +42,14 @@ def per_feature(x):
 def torch_step(x, gamma, beta, dy):
     """y, dx, dgamma, dbeta by torch's own batch_norm and autograd."""
     leaves = [torch.tensor(array, requires_grad=True) for array in (x, gamma, beta)]
-    y = torch.nn.functional.batch_norm(leaves[0], None, None, leaves[1], leaves[2], training=True, eps=EPS)
+    y = torch.nn.functional.batch_norm(
+        leaves[0], None, None, leaves[1], leaves[2], training=True, eps=EPS
+    )
     y.backward(torch.tensor(dy))
     return [y, *[leaf.grad for leaf in leaves]]
 
 
-# ---- Training -------------------------------------------------------------------------------------------------------
+# ---- Training ------------------------------------------------------------------------------------
 
 
 @check
@@ -72,7 +75,9 @@ def output_equals_torch(bn):
 @check
 def input_gradient_equals_torch(bn):
     x, gamma, beta, dy = example(4, 3)
-    assert_close(bn.backward(dy, bn.forward(x, gamma, beta, EPS)[1])[0], torch_step(x, gamma, beta, dy)[1])
+    assert_close(
+        bn.backward(dy, bn.forward(x, gamma, beta, EPS)[1])[0], torch_step(x, gamma, beta, dy)[1]
+    )
 
 
 @check
@@ -88,17 +93,25 @@ def parameter_gradients_equal_torch(bn):
 def input_gradient_equals_differences(bn):
     x, gamma, beta, dy = example(4, 3)
     dx = bn.backward(dy, bn.forward(x, gamma, beta, EPS)[1])[0]
-    expected = numerical_gradient(lambda moved: np.sum(dy * bn.forward(moved, gamma, beta, EPS)[0]), x)
-    assert_close(dx, expected, tolerance=1e-7)  # what central differences can do, see bnkit.gradcheck
+    expected = numerical_gradient(
+        lambda moved: np.sum(dy * bn.forward(moved, gamma, beta, EPS)[0]), x
+    )
+    assert_close(
+        dx, expected, tolerance=1e-7
+    )  # what central differences can do, see bnkit.gradcheck
 
 
 @check
 def parameter_gradients_equal_differences(bn):
     x, gamma, beta, dy = example(4, 3)
     _, dgamma, dbeta = bn.backward(dy, bn.forward(x, gamma, beta, EPS)[1])
-    expected = numerical_gradient(lambda moved: np.sum(dy * bn.forward(x, moved, beta, EPS)[0]), gamma)
+    expected = numerical_gradient(
+        lambda moved: np.sum(dy * bn.forward(x, moved, beta, EPS)[0]), gamma
+    )
     assert_close(dgamma, expected, tolerance=1e-7)  # central differences
-    expected = numerical_gradient(lambda moved: np.sum(dy * bn.forward(x, gamma, moved, EPS)[0]), beta)
+    expected = numerical_gradient(
+        lambda moved: np.sum(dy * bn.forward(x, gamma, moved, EPS)[0]), beta
+    )
     assert_close(dbeta, expected, tolerance=1e-7)  # central differences
 
 
@@ -127,13 +140,17 @@ def maps_equal_their_unfolding(bn):
 def maps_equal_torch(bn):
     x, gamma, beta, dy = example(3, 4, 2, 5)
     y, cache = bn.forward(x, gamma, beta, EPS)
-    for ours, theirs in zip([y, *bn.backward(dy, cache)], torch_step(x, gamma, beta, dy), strict=True):
+    for ours, theirs in zip(
+        [y, *bn.backward(dy, cache)], torch_step(x, gamma, beta, dy), strict=True
+    ):
         assert_close(ours, theirs)
 
 
 @check
 def weights_scale_out(bn):
-    """Sec. 3.3, at ε = 0: BN((aW)u) = BN(Wu) and ∂/∂(aW) = 1/a · ∂/∂W for a > 0; for a < 0, x̂ changes sign."""
+    """Sec. 3.3, at ε = 0: BN((aW)u) = BN(Wu) and ∂/∂(aW) = 1/a · ∂/∂W for a > 0; for a < 0, x̂
+    changes sign.
+    """
     _, gamma, beta, dy = example(5, 3)
     rng = np.random.default_rng(1)
     u, weight = rng.normal(size=(5, 6)), rng.normal(size=(3, 6))
@@ -155,7 +172,9 @@ def large_mean_in_float32_keeps_the_variance(bn):
     x = (1e4 + 1e-2 * np.random.default_rng(2).normal(size=(500, 3))).astype(np.float32)
     truth = x.astype(np.float64).var(axis=0)
     y, _ = bn.forward(x, np.ones(3), np.zeros(3), 0.0)
-    assert_close(y.astype(np.float64).var(axis=0), np.ones(3), tolerance=1e-3)  # the accuracy that is promised
+    assert_close(
+        y.astype(np.float64).var(axis=0), np.ones(3), tolerance=1e-3
+    )  # the accuracy that is promised
     assert_close(y.astype(np.float64).mean(axis=0), np.zeros(3), tolerance=1e-3)
     assert_close(bn.observe(None, x).var, truth * 500 / 499, tolerance=1e-3)
 
@@ -171,7 +190,7 @@ def hand_worked_batch(bn):
     assert_close(dbeta, HAND.dbeta)
 
 
-# ---- The population, and inference ----------------------------------------------------------------------------------
+# ---- The population, and inference ---------------------------------------------------------------
 
 
 def three_batches():
@@ -188,12 +207,20 @@ def stored_variance_is_unbiased(bn):
 
 @check
 def population_is_the_plain_average(bn):
-    """Algorithm 2, line 10: means of the batch means and of the batch variances, the latter times m/(m − 1)."""
+    """Algorithm 2, line 10: means of the batch means and of the batch variances, the latter times
+    m/(m − 1).
+    """
     population = None
     for x in three_batches():
         population = bn.observe(population, x)
-    assert_close(population.mean, np.mean([x.mean(axis=0) for x in three_batches()], axis=0), tolerance=1e-12)
-    assert_close(population.var, np.mean([x.var(axis=0, ddof=1) for x in three_batches()], axis=0), tolerance=1e-12)
+    assert_close(
+        population.mean, np.mean([x.mean(axis=0) for x in three_batches()], axis=0), tolerance=1e-12
+    )
+    assert_close(
+        population.var,
+        np.mean([x.var(axis=0, ddof=1) for x in three_batches()], axis=0),
+        tolerance=1e-12,
+    )
     assert population.batches == 3
 
 
@@ -220,12 +247,16 @@ def inference_equals_torch(bn):
 
 @check
 def inference_ignores_the_neighbours(bn):
-    """The same example, alone and among others, bit by bit; Sec. 3.1: the output depends on the input only."""
+    """The same example, alone and among others, bit by bit; Sec. 3.1: the output depends on the
+    input only.
+    """
     x, gamma, beta, _ = example(5, 3)
     population = Population(np.array([0.5, -1.0, 3.0]), np.array([0.01, 2.0, 0.5]), 7)
     together = bn.infer(x, gamma, beta, population, EPS)
     for i in range(5):
-        assert_close(bn.infer(x[i : i + 1], gamma, beta, population, EPS), together[i : i + 1], tolerance=0)
+        assert_close(
+            bn.infer(x[i : i + 1], gamma, beta, population, EPS), together[i : i + 1], tolerance=0
+        )
 
 
 @check
@@ -245,14 +276,19 @@ def hand_worked_inference(bn):
     population = bn.observe(None, HAND.x)
     assert_close(population.mean, HAND.mean)
     assert_close(population.var, HAND.unbiased)
-    assert_close(bn.infer(HAND.one, HAND.gamma, HAND.beta, population, HAND.inference_eps), HAND.one_y)
-    weight, bias = bn.fold(HAND.weight, HAND.bias, HAND.gamma, HAND.beta, population, HAND.inference_eps)
+    assert_close(
+        bn.infer(HAND.one, HAND.gamma, HAND.beta, population, HAND.inference_eps), HAND.one_y
+    )
+    weight, bias = bn.fold(
+        HAND.weight, HAND.bias, HAND.gamma, HAND.beta, population, HAND.inference_eps
+    )
     assert_close(weight, HAND.folded_weight)
     assert_close(bias, HAND.folded_bias)
 
 
 class HAND:
-    """Three examples of two features, small enough for paper: ε = 1/3 and 3 make every root a whole number.
+    """Three examples of two features, small enough for paper: ε = 1/3 and 3 make every root a whole
+    number.
 
     |              | feature 1              | feature 2                  |                    |
     | ------------ | ---------------------- | -------------------------- | ------------------ |

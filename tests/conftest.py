@@ -1,4 +1,6 @@
-"""What several files of tests share: how arrays are compared, what a cell shows, Triton's interpreter."""
+"""What several files of tests share: how arrays are compared, what a cell shows, Triton's
+interpreter.
+"""
 
 import importlib.util
 import os
@@ -12,22 +14,28 @@ from hypothesis import settings
 
 from bnkit import paths
 
-# The same examples in every run, as with every other seed of the house; no deadline, for a busy machine is no bug.
+# The same examples in every run, as with every other seed of the house; no deadline, for a busy
+# machine is no bug.
 settings.register_profile("house", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("house")
 
-# Relative to the largest magnitude of the expected array, since sums carry the rounding of their largest terms.
+# Relative to the largest magnitude of the expected array, since sums carry the rounding of their
+# largest terms.
 TOLERANCE = {
-    np.dtype(np.float64): 1e-10,  # 2e-16 per operation, sums of up to 1e5 terms, and division by small spreads
+    np.dtype(
+        np.float64
+    ): 1e-10,  # 2e-16 per operation, sums of up to 1e5 terms, and division by small spreads
     np.dtype(np.float32): 2e-5,  # 6e-8 per operation, the same sums
     np.dtype(np.float16): 2e-3,  # 5e-4: the result itself is rounded to 11 bits, twice
 }
 
 
 def assert_close(actual, expected, tolerance=None):
-    """Raise AssertionError unless both are finite, of one shape, and equal to within the coarser dtype's tolerance.
+    """Raise AssertionError unless both are finite, of one shape, and equal to within the coarser
+    dtype's tolerance.
 
-    NumPy arrays, numbers or torch tensors. `tolerance` replaces the dtype's: say why where it is given.
+    NumPy arrays, numbers or torch tensors. `tolerance` replaces the dtype's: say why where it is
+    given.
     """
     actual, expected = _array(actual), _array(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
@@ -35,13 +43,17 @@ def assert_close(actual, expected, tolerance=None):
     assert np.isfinite(actual).all(), "the result holds NaN or infinity"
     assert np.isfinite(expected).all(), "the expectation holds NaN or infinity"
     if tolerance is None:
-        tolerance = max(TOLERANCE.get(array.dtype, TOLERANCE[np.dtype(np.float64)]) for array in (actual, expected))
+        tolerance = max(
+            TOLERANCE.get(array.dtype, TOLERANCE[np.dtype(np.float64)])
+            for array in (actual, expected)
+        )
     expected = expected.astype(np.float64)
     np.testing.assert_allclose(
         actual.astype(np.float64),
         expected,
         rtol=0,
-        atol=tolerance * (np.abs(expected).max() or 1.0),  # zeros have no scale: they are compared with one
+        atol=tolerance
+        * (np.abs(expected).max() or 1.0),  # zeros have no scale: they are compared with one
         equal_nan=False,
     )
 
@@ -49,7 +61,9 @@ def assert_close(actual, expected, tolerance=None):
 def _array(value):
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
         value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no bfloat16
+        value = (
+            value.float() if str(value.dtype) == "torch.bfloat16" else value
+        )  # NumPy has no bfloat16
         value = value.numpy()
     return np.asarray(value)
 
@@ -60,26 +74,40 @@ def shown(monkeypatch):
     import nbformat  # not at the top: few tests need these
     from IPython.core.formatters import format_display_data
 
-    from bnkit import prose
+    from bnkit.page import prose
 
     outputs = []
 
     def display(thing, raw=False, metadata=None):
         data, own = (thing, {}) if raw else format_display_data(thing)
-        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {})))
+        outputs.append(
+            nbformat.v4.new_output("display_data", data=data, metadata=own | (metadata or {}))
+        )
 
     monkeypatch.setattr(prose, "display", display)
     return outputs
 
 
 def run_in_interpreter(file, what):
-    """Run a file of tests once more in a process of its own, on the CPU by Triton's interpreter; how many passed.
+    """Run a file of tests once more in a process of its own, on the CPU by Triton's interpreter;
+    how many passed.
 
     `what` goes untested where Triton is missing: the test is skipped, and says so.
     """
     if importlib.util.find_spec("triton") is None:
         pytest.skip(f"{what}: triton is not installed; on Linux: pip install -e '.[kernels]'")
-    command = [sys.executable, "-m", "pytest", file, "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        file,
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not gpu",
+    ]
     environment = os.environ | {"TRITON_INTERPRET": "1", "BNKIT_KERNELS": "on"}
     run = subprocess.run(command, cwd=paths.root(), env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]

@@ -1,8 +1,10 @@
-"""Runs of Inception networks that never were, small and of known numbers, for tests of what reads and draws them."""
+"""Runs of Inception networks that never were, small and of known numbers, for tests of what reads
+and draws them.
+"""
 
 import numpy as np
 
-from bnkit.records import Record
+from bnkit.runs.records import Record
 
 STEPS = [0, 50, 100, 500, 1000, 2000, 3000, 4000]
 PROBES = [0, 1, 50, 1000]
@@ -48,14 +50,25 @@ RECIPES = {
 SPEEDS = {"inception": 1000, "bn-baseline": 500, "bn-x5": 100, "bn-x30": 150, "bn-x5-sigmoid": 4000}
 
 
-def run(variant: str, seed: int = 0, *, speed: float | None = None, diverged_at: int | None = None, **recipe) -> Record:
-    """A run of accuracy 0.1 + 0.6 step / (step + speed), seed by seed 0.01 lower; spreads grow with the module."""
+def run(
+    variant: str,
+    seed: int = 0,
+    *,
+    speed: float | None = None,
+    diverged_at: int | None = None,
+    **recipe,
+) -> Record:
+    """A run of accuracy 0.1 + 0.6 step / (step + speed), seed by seed 0.01 lower; spreads grow with
+    the module.
+    """
     recipe = RECIPES.get(variant, RECIPE) | recipe | {"seed": seed}
     last = recipe["steps"] if diverged_at is None else diverged_at
     steps = np.array([step for step in STEPS if step < last] + [last])
     accuracy = 0.1 + (0.6 - 0.01 * seed) * steps / (steps + (speed or SPEEDS.get(variant, 500)))
     probed = np.array([step for step in PROBES if step < last] + [last])
-    half = np.linspace(1, 2, MODULES) * (1 + (0.1 if recipe["norm"] else 1) * probed[:, None] / 1000)
+    half = np.linspace(1, 2, MODULES) * (
+        1 + (0.1 if recipe["norm"] else 1) * probed[:, None] / 1000
+    )
     inputs = np.stack([-half, 0 * half, half], axis=-1)  # (t, modules, 3)
     norms = np.linspace(3, 1, MODULES + 1) * np.ones((len(probed) - 1, 1))
     curves = {
@@ -73,7 +86,9 @@ def run(variant: str, seed: int = 0, *, speed: float | None = None, diverged_at:
     return Record("inception", variant, seed, recipe, manifest, curves)
 
 
-def networks(seeds: int = 2, only: tuple[str, ...] = tuple(RECIPES), **options) -> dict[str, list[Record]]:
+def networks(
+    seeds: int = 2, only: tuple[str, ...] = tuple(RECIPES), **options
+) -> dict[str, list[Record]]:
     return {net: [run(net, seed, **options) for seed in range(seeds)] for net in only}
 
 

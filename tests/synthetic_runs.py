@@ -1,10 +1,12 @@
-"""Runs of a network that never was, small and of known numbers, for tests of what reads and draws records."""
+"""Runs of a network that never was, small and of known numbers, for tests of what reads and draws
+records.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from bnkit.records import Record
+from bnkit.runs.records import Record
 
 STEPS = [0, 100, 500, 1000, 4000, 5000, 10_000, 20_000, 50_000]
 UNITS = 7
@@ -17,8 +19,12 @@ class Pair:
     title: str = "made up, 2 seeds"
 
 
-def run(norm: str | None, seed: int, *, last: int = 50_000, variant: str = "made-up", **recipe) -> Record:
-    """A run as far as step `last`: accuracy 1 - 0.9 / (1 + step / k), gamma growing from 1, percentiles ±gamma."""
+def run(
+    norm: str | None, seed: int, *, last: int = 50_000, variant: str = "made-up", **recipe
+) -> Record:
+    """A run as far as step `last`: accuracy 1 - 0.9 / (1 + step / k), gamma growing from 1,
+    percentiles ±gamma.
+    """
     steps = np.array([step for step in STEPS if step < last] + [last])
     speed = 100 if norm else 1000
     accuracy = 1 - (0.9 - 0.001 * seed) / (1 + steps / speed) - 0.02
@@ -35,13 +41,23 @@ def run(norm: str | None, seed: int, *, last: int = 50_000, variant: str = "made
     } | recipe
     curves = {
         "test_accuracy": {"steps": steps, "values": accuracy},
-        "quantiles": {"steps": steps, "values": np.stack([middle - gamma, middle, middle + gamma], axis=-1)},
+        "quantiles": {
+            "steps": steps,
+            "values": np.stack([middle - gamma, middle, middle + gamma], axis=-1),
+        },
     }
     if norm:
         curves["gamma"] = {"steps": steps, "values": gamma}
-    manifest = {"versions": {"torch": "2.13.0"}, "platform": {"cpu": "Abacus"}, "device": "cpu", "diverged_at": None}
+    manifest = {
+        "versions": {"torch": "2.13.0"},
+        "platform": {"cpu": "Abacus"},
+        "device": "cpu",
+        "diverged_at": None,
+    }
     return Record("mnist", variant, seed, recipe, manifest, curves)
 
 
 def pair(seeds: int = 2, **options) -> Pair:
-    return Pair(*([run(norm, seed, **options) for seed in range(seeds)] for norm in ("batch", None)))
+    return Pair(
+        *([run(norm, seed, **options) for seed in range(seeds)] for norm in ("batch", None))
+    )

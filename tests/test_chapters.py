@@ -1,4 +1,6 @@
-"""The committed chapters: clean, checkable, in the reading order, and running from end to end in a small setting."""
+"""The committed chapters: clean, checkable, in the reading order, and running from end to end in a
+small setting.
+"""
 
 import copy
 import json
@@ -10,11 +12,11 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from bnkit import parameters
 from bnkit.book import evidence, gate, structure
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book
 from bnkit.book.strip import strip
+from bnkit.page import parameters
 
 ROOT = Path(__file__).parents[1]
 BOOK = Book(ROOT)
@@ -35,7 +37,7 @@ def test_stripping_would_change_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# --- every chapter runs ----------------------------------------------------------------------------------------------
+# --- every chapter runs ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +48,9 @@ def shop():
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
-    """From end to end by papermill, its assertions included; the gate lets pass what it shows and what it measured."""
+    """From end to end by papermill, its assertions included; the gate lets pass what it shows and
+    what it measured.
+    """
     clean, executed = ROOT / "chapters" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
     committed = json.loads(clean.read_bytes())
     small = committed["metadata"].get("bnkit", {}).get("small", {})
@@ -54,20 +58,36 @@ def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     problem = shop.run(clean, executed, small, seconds=300, live=False)
     assert problem is None, problem
     chapter = gate.Chapter(f"chapters/{name}", committed, json.loads(executed.read_bytes()))
-    rules = [rule for rule in gate.RULES if rule is not gate.sources]  # it runs with other parameters, on purpose
+    rules = [
+        rule for rule in gate.RULES if rule is not gate.sources
+    ]  # it runs with other parameters, on purpose
     assert [finding for rule in rules for finding in rule(chapter)] == []
-    assert [problem for _, problem in evidence.measured(chapter, CLAIMS, at_defaults=not small)] == []
+    assert [
+        problem for _, problem in evidence.measured(chapter, CLAIMS, at_defaults=not small)
+    ] == []
 
 
-NEVER = {"depth": 0, "batch": 1, "seeds": 0, "width": 0, "steps": 0}  # each parameter of this name needs more
+NEVER = {
+    "depth": 0,
+    "batch": 1,
+    "seeds": 0,
+    "width": 0,
+    "steps": 0,
+}  # each parameter of this name needs more
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_chapter_refuses_parameters_out_of_range_and_says_what_is_allowed(name):
     clean = ROOT / "chapters" / f"{name}.ipynb"
-    cells = [cell for cell in nbformat.read(clean, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [
+        cell
+        for cell in nbformat.read(clean, as_version=4).cells
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
     for declared in parameters.read_cell(cells[0].source):
-        bad = NEVER.get(declared.name, -1) if declared.type in ("int", "float") else "something else"
+        bad = (
+            NEVER.get(declared.name, -1) if declared.type in ("int", "float") else "something else"
+        )
         with pytest.raises(parameters.ParameterError) as refusal:
             parameters.dry_run(clean, {declared.name: bad})
         message = str(refusal.value)
@@ -75,20 +95,29 @@ def test_the_chapter_refuses_parameters_out_of_range_and_says_what_is_allowed(na
         assert "What is allowed:" in message
 
 
-# --- the rules can tell good from bad --------------------------------------------------------------------------------
+# --- the rules can tell good from bad -------------------------------------------------------------
 
 
 def model() -> NotebookNode:
     """A chapter as it should be."""
-    figure = {"figure": {"name": "fig-a", "caption": "A finding."}, "image": {"alt": "What is to be seen in it."}}
+    figure = {
+        "figure": {"name": "fig-a", "caption": "A finding."},
+        "image": {"alt": "What is to be seen in it."},
+    }
     cells = [
-        new_markdown_cell("# A title\n\nA lead.\n\n## A section\n\n```python\n# no heading\n```", id="title"),
-        new_code_cell("seed: int = 0  # a seed", id="parameters", metadata={"tags": ["parameters"]}),
+        new_markdown_cell(
+            "# A title\n\nA lead.\n\n## A section\n\n```python\n# no heading\n```", id="title"
+        ),
+        new_code_cell(
+            "seed: int = 0  # a seed", id="parameters", metadata={"tags": ["parameters"]}
+        ),
         new_code_cell("p = parameters.check(globals(), seed=parameters.integer(0, 1))", id="check"),
         new_code_cell("draw(p.seed / 2)", id="figure-a", metadata={"mystnb": figure}),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+    return new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
 
 
 def found(notebook: NotebookNode) -> list[str]:
@@ -110,19 +139,40 @@ def write(text: str):
 
 MUTANTS = {
     "an output": (lambda nb: nb.cells[1].update(execution_count=1), "holds outputs of a run"),
-    "a trace of papermill": (lambda nb: nb.cells[1].metadata.update(papermill={}), "metadata of a run: papermill"),
-    "a trace of widgets": (lambda nb: nb.metadata.update(widgets={}), "belong to one machine or run: widgets"),
+    "a trace of papermill": (
+        lambda nb: nb.cells[1].metadata.update(papermill={}),
+        "metadata of a run: papermill",
+    ),
+    "a trace of widgets": (
+        lambda nb: nb.metadata.update(widgets={}),
+        "belong to one machine or run: widgets",
+    ),
     "another kernel": (lambda nb: nb.metadata.kernelspec.update(name="mine"), "the kernel python3"),
-    "a version of Python": (lambda nb: nb.metadata.language_info.update(version="3.11"), "language_info"),
+    "a version of Python": (
+        lambda nb: nb.metadata.language_info.update(version="3.11"),
+        "language_info",
+    ),
     "an old format": (lambda nb: nb.update(nbformat_minor=4), "cells have ids from 4.5 on"),
     "an id twice": (lambda nb: nb.cells[3].update(id="check"), "the id of another cell"),
     "a random id": (lambda nb: nb.cells[3].update(id="1f3a9c0e"), "an id that says what it is"),
     "no title": (lambda nb: nb.cells.pop(0), "must open the chapter with a title"),
-    "no lead": (lambda nb: nb.cells[0].update(source="# A title"), "must open the chapter with a title"),
+    "no lead": (
+        lambda nb: nb.cells[0].update(source="# A title"),
+        "must open the chapter with a title",
+    ),
     "no parameters": (lambda nb: nb.cells[1].metadata.clear(), "one cell tagged 'parameters'"),
-    "a second parameter cell": (lambda nb: nb.cells[3].metadata.update(tags=["parameters"]), "one cell tagged"),
-    "a computed parameter": (lambda nb: nb.cells[1].update(source="seed: int = 1 + x  # s"), "only lines like"),
-    "a parameter without meaning": (lambda nb: nb.cells[1].update(source="seed: int = 1"), "what seed means"),
+    "a second parameter cell": (
+        lambda nb: nb.cells[3].metadata.update(tags=["parameters"]),
+        "one cell tagged",
+    ),
+    "a computed parameter": (
+        lambda nb: nb.cells[1].update(source="seed: int = 1 + x  # s"),
+        "only lines like",
+    ),
+    "a parameter without meaning": (
+        lambda nb: nb.cells[1].update(source="seed: int = 1"),
+        "what seed means",
+    ),
     "no check": (lambda nb: nb.cells[2].update(source="p = 1"), "must check the parameters"),
     "an empty cell": (add(" \n"), "is empty"),
     "a shell line": (add("!ls"), "not plain Python: !ls"),
@@ -134,7 +184,9 @@ MUTANTS = {
     "no figure name": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("name"), "a figure name"),
     "no caption": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("caption"), "needs a caption"),
     "a figure name twice": (
-        lambda nb: nb.cells.append(new_code_cell("1", id="b", metadata=copy.deepcopy(nb.cells[3].metadata))),
+        lambda nb: nb.cells.append(
+            new_code_cell("1", id="b", metadata=copy.deepcopy(nb.cells[3].metadata))
+        ),
         "has the figure name 'fig-a' of another cell",
     ),
     "a second title": (write("# Another"), "a second title"),

@@ -13,7 +13,11 @@ def test_gradients_known_by_heart():
         numerical_gradient(lambda x: np.sum(x**3), x), 3 * x**2, tolerance=1e-9
     )  # h²/6 of the third derivative
     assert_close(numerical_gradient(lambda x: np.sum(np.sin(x)), x), np.cos(x), tolerance=1e-9)
-    assert_close(numerical_gradient(lambda x: np.prod(x), np.array([2.0, 3.0, 4.0])), np.array([12.0, 8.0, 6.0]), 1e-9)
+    assert_close(
+        numerical_gradient(lambda x: np.prod(x), np.array([2.0, 3.0, 4.0])),
+        np.array([12.0, 8.0, 6.0]),
+        1e-9,
+    )
 
 
 def test_a_quadratic_has_no_third_derivative_and_large_steps_are_exact():
@@ -23,8 +27,12 @@ def test_a_quadratic_has_no_third_derivative_and_large_steps_are_exact():
 
 
 def test_the_step_grows_with_the_element():
-    """At 1e6 a step of 6e-6 would be lost in rounding: f = x² has 1e12 there, with a spacing of 1e-4."""
-    assert_close(numerical_gradient(lambda x: np.sum(x**2), np.array([1e6])), np.array([2e6]), tolerance=1e-9)
+    """At 1e6 a step of 6e-6 would be lost in rounding: f = x² has 1e12 there, with a spacing of
+    1e-4.
+    """
+    assert_close(
+        numerical_gradient(lambda x: np.sum(x**2), np.array([1e6])), np.array([2e6]), tolerance=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
@@ -76,7 +84,7 @@ def test_relative_error_is_of_the_largest_magnitude():
     assert relative_error([1e-300], [-1e-300]) == 2.0
 
 
-# ---- The comparison of the tests is a test subject too ---------------------------------------------------------------
+# ---- The comparison of the tests is a test subject too -------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,9 @@ def test_the_comparison_raises(actual, expected):
 
 
 def test_the_complex_step_is_exact_where_differences_are_not():
-    """d/dx exp(x)/sqrt(sin³x + cos³x) at 1.5, the example of Squire and Trapp, here against the derivative by hand."""
+    """d/dx exp(x)/sqrt(sin³x + cos³x) at 1.5, the example of Squire and Trapp, here against the
+    derivative by hand.
+    """
     x = 1.5
     f = lambda x: np.exp(x) / np.sqrt(np.sin(x) ** 3 + np.cos(x) ** 3)  # noqa: E731
     s, c = np.sin(x), np.cos(x)
@@ -112,7 +122,10 @@ def test_the_complex_step_is_exact_where_differences_are_not():
 
 def test_the_complex_step_moves_one_element_at_a_time():
     x = np.array([[1.0, 2.0], [3.0, -4.0]])
-    assert complex_step(lambda x: np.sum(x**3) + x[0, 0] * x[1, 1], x).tolist() == [[3 - 4, 12], [27, 48 + 1]]
+    assert complex_step(lambda x: np.sum(x**3) + x[0, 0] * x[1, 1], x).tolist() == [
+        [3 - 4, 12],
+        [27, 48 + 1],
+    ]
     assert x.tolist() == [[1.0, 2.0], [3.0, -4.0]]
 
 

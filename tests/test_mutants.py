@@ -11,7 +11,9 @@ from bnkit import mutants
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("right", [mutants.Textbook, mutants.HalfOfTheMeanGradient])
 def test_right_variants_pass_every_check(right, name):
-    """The printed equations, and the equivalent mutant: dropping a term that is always zero is no mistake."""
+    """The printed equations, and the equivalent mutant: dropping a term that is always zero is no
+    mistake.
+    """
     CHECKS[name](right())
 
 
@@ -28,7 +30,9 @@ def test_a_mutant_passes_the_check_that_proves_nothing_about_it(mutant):
 
 def test_every_mutant_is_in_the_list():
     variants = {
-        thing for thing in vars(mutants).values() if inspect.isclass(thing) and thing.__base__ is mutants.Textbook
+        thing
+        for thing in vars(mutants).values()
+        if inspect.isclass(thing) and thing.__base__ is mutants.Textbook
     }
     assert variants == {*mutants.MUTANTS, mutants.HalfOfTheMeanGradient}
 

@@ -16,7 +16,12 @@ from hypothesis.extra import numpy as hnp
 from bnkit import reference
 from bnkit.reference import Population, backward, fold, forward, infer, observe
 
-LAYOUTS = {"vectors": (4,), "sequences": (4, 6), "images": (4, 3, 2), "volumes": (4, 2, 3, 2)}  # without the batch axis
+LAYOUTS = {
+    "vectors": (4,),
+    "sequences": (4, 6),
+    "images": (4, 3, 2),
+    "volumes": (4, 2, 3, 2),
+}  # without the batch axis
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -24,7 +29,7 @@ def test_named_checks(name):
     CHECKS[name](reference)
 
 
-# ---- Hand-worked: the intermediates of the table in checks.HAND ------------------------------------------------------
+# ---- Hand-worked: the intermediates of the table in checks.HAND ----------------------------------
 
 
 def test_cache_holds_the_intermediates_of_the_hand_worked_batch():
@@ -36,7 +41,7 @@ def test_cache_holds_the_intermediates_of_the_hand_worked_batch():
     assert_close(cache.gamma, HAND.gamma)
 
 
-# ---- Oracle: torch, over whole steps ---------------------------------------------------------------------------------
+# ---- Oracle: torch, over whole steps -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
@@ -50,9 +55,15 @@ def test_cache_holds_the_intermediates_of_the_hand_worked_batch():
     ],
 )
 def test_two_steps_of_sgd_end_in_the_weights_of_torch(layer, places, momentum):
-    """u → Wu → BN → loss: outputs, weights, γ, β and running statistics after each of two steps, then inference."""
+    """u → Wu → BN → loss: outputs, weights, γ, β and running statistics after each of two steps,
+    then inference.
+    """
     rng = np.random.default_rng([1, len(places)])
-    weight, gamma, beta = rng.normal(size=(4, 6)), np.array([1.5, -0.7, 0.3, -2.0]), rng.normal(size=4)
+    weight, gamma, beta = (
+        rng.normal(size=(4, 6)),
+        np.array([1.5, -0.7, 0.3, -2.0]),
+        rng.normal(size=4),
+    )
     population = Population(np.zeros(4), np.ones(4), 0)  # as torch starts
 
     linear = torch.tensor(weight, requires_grad=True)
@@ -88,13 +99,15 @@ def test_two_steps_of_sgd_end_in_the_weights_of_torch(layer, places, momentum):
     assert_close(infer(x, gamma, beta, population, eps=1e-3), norm.eval()(torch.tensor(x)))
 
 
-# ---- Grid: layout × dtype × batch size -------------------------------------------------------------------------------
+# ---- Grid: layout × dtype × batch size -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "batch_size", [2, 3, 5, 64]
 )  # 2: x̂ is ±1; 3 and 5: biased differs from unbiased; 64: long sums
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])  # accuracy, and that the dtype comes back
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64]
+)  # accuracy, and that the dtype comes back
 @pytest.mark.parametrize("layout", LAYOUTS)  # each has its own einsum recipe and broadcast
 def test_every_shape_and_dtype_equals_the_plain_formula_in_float64(layout, dtype, batch_size):
     x, gamma, beta, dy = (array.astype(dtype) for array in example(batch_size, *LAYOUTS[layout]))
@@ -105,7 +118,8 @@ def test_every_shape_and_dtype_equals_the_plain_formula_in_float64(layout, dtype
     assert {array.dtype for array in (y, dx, dgamma, dbeta, inferred)} == {np.dtype(dtype)}
     assert y.shape == dx.shape == inferred.shape == x.shape
 
-    # The same rounded numbers, unfolded, in float64, by the formulas as they are written; dx by their compact form.
+    # The same rounded numbers, unfolded, in float64, by the formulas as they are written; dx by
+    # their compact form.
     x, dy = per_feature(x).astype(np.float64), per_feature(dy).astype(np.float64)
     gamma, beta, m = gamma.astype(np.float64), beta.astype(np.float64), len(x)
     root = np.sqrt(x.var(axis=0) + 1e-3)
@@ -174,11 +188,13 @@ def test_a_training_step_in_place_does_not_reach_into_the_cache():
         assert_close(ours, expected, tolerance=0)
 
 
-# ---- Accuracy --------------------------------------------------------------------------------------------------------
+# ---- Accuracy ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(100_000, 2), (3, 2, 200, 150), (1, 2, 2000, 2000)])  # blocks; long sums inside one
+@pytest.mark.parametrize(
+    "shape", [(100_000, 2), (3, 2, 200, 150), (1, 2, 2000, 2000)]
+)  # blocks; long sums inside one
 def test_long_sums_keep_their_digits(shape, dtype):
     """±0.1 around 0.3: every square is alike, so rounding errors add up instead of cancelling."""
     x = (0.3 + 0.1 * np.random.default_rng(0).choice([-1, 1], size=shape)).astype(dtype)
@@ -197,7 +213,9 @@ def test_a_plain_float32_sum_would_lose_them():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_large_mean_leaves_inference_its_digits(dtype):
-    """Mean 1e4, spread 1e-2, where scale·x + shift would cancel: 1e6 − 1e6 in float32 is good to 0.06."""
+    """Mean 1e4, spread 1e-2, where scale·x + shift would cancel: 1e6 − 1e6 in float32 is good to
+    0.06.
+    """
     x = (1e4 + 1e-2 * np.random.default_rng(1).normal(size=(50, 3))).astype(dtype)
     population = observe(None, x)
     expected = (x.astype(np.float64) - population.mean) / np.sqrt(population.var + 1e-12)
@@ -210,23 +228,34 @@ def test_an_outlier_does_not_spoil_the_variance():
     assert_close(observe(None, x).var, x.astype(np.float64).var(axis=0, ddof=1), tolerance=1e-4)
 
 
-# ---- Properties ------------------------------------------------------------------------------------------------------
+# ---- Properties ----------------------------------------------------------------------------------
 
-batches = hnp.array_shapes(min_dims=2, max_dims=5, min_side=1, max_side=4).filter(lambda s: np.prod(s) // s[1] > 1)
+batches = hnp.array_shapes(min_dims=2, max_dims=5, min_side=1, max_side=4).filter(
+    lambda s: np.prod(s) // s[1] > 1
+)
 numbers = st.floats(-100, 100, width=32)
 
 
 @st.composite
 def problems(draw, shapes=batches):
-    """A batch of any shape, ties and constant features included; γ of either sign or zero; an upstream gradient."""
+    """A batch of any shape, ties and constant features included; γ of either sign or zero; an
+    upstream gradient.
+    """
     shape = draw(shapes)
-    x, dy = draw(hnp.arrays(np.float64, shape, elements=numbers)), draw(hnp.arrays(np.float64, shape, elements=numbers))
-    gamma, beta = (draw(hnp.arrays(np.float64, shape[1], elements=st.floats(-3, 3, width=32))) for _ in "γβ")
+    x, dy = (
+        draw(hnp.arrays(np.float64, shape, elements=numbers)),
+        draw(hnp.arrays(np.float64, shape, elements=numbers)),
+    )
+    gamma, beta = (
+        draw(hnp.arrays(np.float64, shape[1], elements=st.floats(-3, 3, width=32))) for _ in "γβ"
+    )
     return x, gamma, beta, dy
 
 
 def terms_of(dy, cache):
-    """Size of the terms that dx is the difference of, one number per feature: its rounding is relative to them."""
+    """Size of the terms that dx is the difference of, one number per feature: its rounding is
+    relative to them.
+    """
     return np.abs(cache.gamma * cache.inv_std) * np.abs(per_feature(dy)).sum(axis=0) + 1
 
 
@@ -234,7 +263,9 @@ def terms_of(dy, cache):
 def test_output_has_mean_beta_and_variance_gamma_squared_less_the_part_of_eps(problem):
     x, gamma, beta, _ = problem
     y, var = per_feature(forward(x, gamma, beta, eps=1e-3)[0]), per_feature(x).var(axis=0)
-    assert_close(y.mean(axis=0), beta, tolerance=1e-9)  # sums of up to a hundred, against a β of any size
+    assert_close(
+        y.mean(axis=0), beta, tolerance=1e-9
+    )  # sums of up to a hundred, against a β of any size
     assert_close(y.var(axis=0), gamma**2 * var / (var + 1e-3), tolerance=1e-9)
 
 
@@ -308,7 +339,11 @@ def test_scaled_weights_change_nothing_but_divide_their_gradient(seed, a, places
     assert_close(y_scaled, y, tolerance=1e-9)  # five examples may lie close together
     assert_close(gradient_scaled, gradient / a, tolerance=1e-9)
     assert_close(step(-a * weight)[1], -x_hat, tolerance=1e-9)  # a negative factor turns x̂ over
-    assert_close(np.sum(weight * gradient, axis=1) / np.abs(weight * gradient).sum(), np.zeros(3), tolerance=1e-9)
+    assert_close(
+        np.sum(weight * gradient, axis=1) / np.abs(weight * gradient).sum(),
+        np.zeros(3),
+        tolerance=1e-9,
+    )
 
 
 def test_scale_invariance_ends_where_eps_weighs_as_much_as_the_variance():
@@ -324,7 +359,8 @@ def test_the_bias_before_is_cancelled_and_gets_no_gradient(problem, seed):
     x, gamma, beta, dy = problem
     bias = np.random.default_rng(seed).normal(size=len(gamma)).reshape(-1, *[1] * (x.ndim - 2))
     y, cache = forward(x + bias, gamma, beta, eps=1e-3)
-    # x + b is rounded before it arrives, so a tiny x is lost in it: what counts is the error on the scale of gamma
+    # x + b is rounded before it arrives, so a tiny x is lost in it: what counts is the error on the
+    # scale of gamma
     unbiased = forward(x, gamma, beta, eps=1e-3)[0]
     assert np.abs(y - unbiased).max() <= 1e-8 * max(1, np.abs(gamma).max(), np.abs(unbiased).max())
     scale = np.abs(per_feature(dy)).sum(axis=0) * np.abs(gamma * cache.inv_std) + 1
@@ -347,23 +383,33 @@ def test_a_folded_layer_infers_as_the_two(problem, inputs, has_bias):
     population = observe(None, x)
     folded_weight, folded_bias = fold(weight, bias, gamma, beta, population, eps=1e-3)
     expected = infer(u @ weight.T + (bias if has_bias else 0.0), gamma, beta, population, eps=1e-3)
-    assert_close(u @ folded_weight.T + folded_bias, expected, tolerance=1e-9)  # a(b − E) is rounded once more
+    assert_close(
+        u @ folded_weight.T + folded_bias, expected, tolerance=1e-9
+    )  # a(b − E) is rounded once more
 
 
 def test_a_folded_convolution_equals_convolution_and_inference():
     rng = np.random.default_rng(4)
-    images, weight, bias = rng.normal(size=(2, 3, 6, 5)), rng.normal(size=(4, 3, 3, 3)), rng.normal(size=4)
+    images, weight, bias = (
+        rng.normal(size=(2, 3, 6, 5)),
+        rng.normal(size=(4, 3, 3, 3)),
+        rng.normal(size=4),
+    )
     _, gamma, beta, _ = example(5, 4)
 
     def convolve(weight, bias):
-        return torch.nn.functional.conv2d(*map(torch.tensor, (images, weight, bias)), padding=1).numpy()
+        return torch.nn.functional.conv2d(
+            *map(torch.tensor, (images, weight, bias)), padding=1
+        ).numpy()
 
     x = convolve(weight, bias)
     population = observe(None, x)
-    assert_close(convolve(*fold(weight, bias, gamma, beta, population)), infer(x, gamma, beta, population))
+    assert_close(
+        convolve(*fold(weight, bias, gamma, beta, population)), infer(x, gamma, beta, population)
+    )
 
 
-# ---- The population --------------------------------------------------------------------------------------------------
+# ---- The population ------------------------------------------------------------------------------
 
 
 def test_the_first_batch_stands_alone_whatever_its_weight():
@@ -392,8 +438,12 @@ def test_thousand_batches_average_exactly():
     population = None
     for x in batches:
         population = observe(population, x)
-    assert_close(population.mean, np.mean([x.mean(axis=0) for x in batches], axis=0), tolerance=1e-12)
-    assert_close(population.var, np.mean([x.var(axis=0, ddof=1) for x in batches], axis=0), tolerance=1e-12)
+    assert_close(
+        population.mean, np.mean([x.mean(axis=0) for x in batches], axis=0), tolerance=1e-12
+    )
+    assert_close(
+        population.var, np.mean([x.var(axis=0, ddof=1) for x in batches], axis=0), tolerance=1e-12
+    )
 
 
 def test_inference_takes_one_example_or_none():
@@ -403,7 +453,7 @@ def test_inference_takes_one_example_or_none():
     assert infer(x[:0], gamma, beta, population).shape == (0, 4, 3, 2)
 
 
-# ---- What is refused, and what the message says ----------------------------------------------------------------------
+# ---- What is refused, and what the message says --------------------------------------------------
 
 X, GAMMA, BETA, DY = example(4, 3)
 POPULATION = observe(None, X)
@@ -421,40 +471,120 @@ REFUSALS = {
     "booleans": (lambda: forward(X > 0, GAMMA, BETA), TypeError, "x is bool"),
     "complex": (lambda: forward(X + 0j, GAMMA, BETA), TypeError, "x is complex128"),
     "no numbers": (lambda: forward([["a", "b"]], GAMMA, BETA), TypeError, "x is <U1"),
-    "long doubles": (lambda: forward(X.astype(np.longdouble), GAMMA, BETA), TypeError, "x is (long|float|double)"),
+    "long doubles": (
+        lambda: forward(X.astype(np.longdouble), GAMMA, BETA),
+        TypeError,
+        "x is (long|float|double)",
+    ),
     "a vector": (lambda: forward(X[0], GAMMA, BETA), ValueError, r"x has shape \(3,\).*2-D to 5-D"),
-    "six axes": (lambda: forward(X.reshape(4, 3, 1, 1, 1, 1), GAMMA, BETA), ValueError, "2-D to 5-D"),
-    "no feature": (lambda: forward(X[:, :0], GAMMA[:0], BETA[:0]), ValueError, "at least one feature"),
-    "a batch of one": (lambda: forward(X[:1], GAMMA, BETA), ValueError, "1 value.* per feature.*at least two.*infer"),
+    "six axes": (
+        lambda: forward(X.reshape(4, 3, 1, 1, 1, 1), GAMMA, BETA),
+        ValueError,
+        "2-D to 5-D",
+    ),
+    "no feature": (
+        lambda: forward(X[:, :0], GAMMA[:0], BETA[:0]),
+        ValueError,
+        "at least one feature",
+    ),
+    "a batch of one": (
+        lambda: forward(X[:1], GAMMA, BETA),
+        ValueError,
+        "1 value.* per feature.*at least two.*infer",
+    ),
     "an empty batch": (lambda: forward(X[:0], GAMMA, BETA), ValueError, "0 value.* per feature"),
-    "one image of one place": (lambda: forward(X[:1, :, None, None], GAMMA, BETA), ValueError, "1 value"),
-    "gamma too short": (lambda: forward(X, GAMMA[:2], BETA), ValueError, r"gamma has shape \(2,\); 3 features"),
-    "beta a scalar": (lambda: forward(X, GAMMA, 0.0), ValueError, r"beta has shape \(\); 3 features"),
-    "gamma a column": (lambda: forward(X, GAMMA[:, None], BETA), ValueError, r"gamma has shape \(3, 1\)"),
+    "one image of one place": (
+        lambda: forward(X[:1, :, None, None], GAMMA, BETA),
+        ValueError,
+        "1 value",
+    ),
+    "gamma too short": (
+        lambda: forward(X, GAMMA[:2], BETA),
+        ValueError,
+        r"gamma has shape \(2,\); 3 features",
+    ),
+    "beta a scalar": (
+        lambda: forward(X, GAMMA, 0.0),
+        ValueError,
+        r"beta has shape \(\); 3 features",
+    ),
+    "gamma a column": (
+        lambda: forward(X, GAMMA[:, None], BETA),
+        ValueError,
+        r"gamma has shape \(3, 1\)",
+    ),
     "gamma of integers": (lambda: forward(X, np.ones(3, int), BETA), TypeError, "gamma is int64"),
-    "eps negative": (lambda: forward(X, GAMMA, BETA, eps=-1e-5), ValueError, "eps is -1e-05.*at least 0"),
+    "eps negative": (
+        lambda: forward(X, GAMMA, BETA, eps=-1e-5),
+        ValueError,
+        "eps is -1e-05.*at least 0",
+    ),
     "eps infinite": (lambda: forward(X, GAMMA, BETA, eps=np.inf), ValueError, "eps is inf"),
     "eps NaN": (lambda: forward(X, GAMMA, BETA, eps=np.nan), ValueError, "eps is nan"),
-    "eps a string": (lambda: forward(X, GAMMA, BETA, eps="1e-5"), TypeError, "eps is '1e-5'.*number"),
+    "eps a string": (
+        lambda: forward(X, GAMMA, BETA, eps="1e-5"),
+        TypeError,
+        "eps is '1e-5'.*number",
+    ),
     "eps a truth": (lambda: forward(X, GAMMA, BETA, eps=True), TypeError, "eps is True"),
     "NaN": (lambda: forward(NAN, GAMMA, BETA), ValueError, r"feature\(s\) \[1\].*NaN"),
-    "infinity": (lambda: forward(INFINITE, GAMMA, BETA), ValueError, r"feature\(s\) \[2\].*infinity"),
-    "too large": (lambda: forward(np.float32(1e30) * X.astype("f4"), GAMMA, BETA), ValueError, "square in float32"),
-    "0/0": (lambda: forward(CONSTANT, GAMMA, BETA, eps=0), ValueError, r"feature\(s\) \[0\].*no variance.*eps = 0"),
-    "dy of another shape": (lambda: backward(DY[:3], CACHE), ValueError, r"dy has shape \(3, 3\).*\(4, 3\)"),
+    "infinity": (
+        lambda: forward(INFINITE, GAMMA, BETA),
+        ValueError,
+        r"feature\(s\) \[2\].*infinity",
+    ),
+    "too large": (
+        lambda: forward(np.float32(1e30) * X.astype("f4"), GAMMA, BETA),
+        ValueError,
+        "square in float32",
+    ),
+    "0/0": (
+        lambda: forward(CONSTANT, GAMMA, BETA, eps=0),
+        ValueError,
+        r"feature\(s\) \[0\].*no variance.*eps = 0",
+    ),
+    "dy of another shape": (
+        lambda: backward(DY[:3], CACHE),
+        ValueError,
+        r"dy has shape \(3, 3\).*\(4, 3\)",
+    ),
     "dy of integers": (lambda: backward(np.ones((4, 3), int), CACHE), TypeError, "dy is int64"),
-    "dy with NaN": (lambda: backward(np.where(np.isnan(NAN), NAN, DY), CACHE), ValueError, r"\[1\].*NaN"),
+    "dy with NaN": (
+        lambda: backward(np.where(np.isnan(NAN), NAN, DY), CACHE),
+        ValueError,
+        r"\[1\].*NaN",
+    ),
     "no cache": (lambda: backward(DY, (X, GAMMA)), TypeError, "cache is tuple.*forward returned"),
     "observing one": (lambda: observe(None, X[:1]), ValueError, "at least two"),
     "observing NaN": (lambda: observe(POPULATION, NAN), ValueError, "NaN"),
-    "observing others": (lambda: observe(POPULATION, X[:, :2]), ValueError, r"shape \(3,\).*2 features"),
+    "observing others": (
+        lambda: observe(POPULATION, X[:, :2]),
+        ValueError,
+        r"shape \(3,\).*2 features",
+    ),
     "observing integers": (lambda: observe(None, np.ones((4, 3), int)), TypeError, "x is int64"),
-    "weight 0": (lambda: observe(POPULATION, X, new_weight=0), ValueError, "new_weight is 0.*share of the new batch"),
-    "weight above 1": (lambda: observe(POPULATION, X, new_weight=1.1), ValueError, "new_weight is 1.1"),
+    "weight 0": (
+        lambda: observe(POPULATION, X, new_weight=0),
+        ValueError,
+        "new_weight is 0.*share of the new batch",
+    ),
+    "weight above 1": (
+        lambda: observe(POPULATION, X, new_weight=1.1),
+        ValueError,
+        "new_weight is 1.1",
+    ),
     "weight NaN": (lambda: observe(None, X, new_weight=np.nan), ValueError, "new_weight is nan"),
     "weight a truth": (lambda: observe(None, X, new_weight=True), TypeError, "new_weight is True"),
-    "no population": (lambda: infer(X, GAMMA, BETA, None), TypeError, "population is NoneType.*observe"),
-    "inferring others": (lambda: infer(X[:, :2], GAMMA[:2], BETA[:2], POPULATION), ValueError, r"mean of shape \(3,\)"),
+    "no population": (
+        lambda: infer(X, GAMMA, BETA, None),
+        TypeError,
+        "population is NoneType.*observe",
+    ),
+    "inferring others": (
+        lambda: infer(X[:, :2], GAMMA[:2], BETA[:2], POPULATION),
+        ValueError,
+        r"mean of shape \(3,\)",
+    ),
     "negative variance": (
         lambda: infer(X, GAMMA, BETA, POPULATION._replace(var=-POPULATION.var)),
         ValueError,
@@ -470,9 +600,21 @@ REFUSALS = {
         ValueError,
         r"\[0, 1, 2\].*no variance",
     ),
-    "inferring integers": (lambda: infer(np.ones((4, 3), int), GAMMA, BETA, POPULATION), TypeError, "x is int64"),
-    "folding a vector": (lambda: fold(GAMMA, None, GAMMA, BETA, POPULATION), ValueError, r"weight has shape \(3,\)"),
-    "folding the wrong axis": (lambda: fold(X, None, GAMMA, BETA, POPULATION), ValueError, "4 features need shape"),
+    "inferring integers": (
+        lambda: infer(np.ones((4, 3), int), GAMMA, BETA, POPULATION),
+        TypeError,
+        "x is int64",
+    ),
+    "folding a vector": (
+        lambda: fold(GAMMA, None, GAMMA, BETA, POPULATION),
+        ValueError,
+        r"weight has shape \(3,\)",
+    ),
+    "folding the wrong axis": (
+        lambda: fold(X, None, GAMMA, BETA, POPULATION),
+        ValueError,
+        "4 features need shape",
+    ),
     "folding integers": (
         lambda: fold(np.ones((3, 2), int), None, GAMMA, BETA, POPULATION),
         TypeError,
@@ -483,7 +625,11 @@ REFUSALS = {
         ValueError,
         r"bias has shape \(2,\)",
     ),
-    "folding with eps NaN": (lambda: fold(X.T, None, GAMMA, BETA, POPULATION, np.nan), ValueError, "eps is nan"),
+    "folding with eps NaN": (
+        lambda: fold(X.T, None, GAMMA, BETA, POPULATION, np.nan),
+        ValueError,
+        "eps is nan",
+    ),
 }
 
 
@@ -498,7 +644,10 @@ def test_a_constant_feature_is_beta_with_eps_and_refused_without():
     for constant in (0.1, -7e5, 1e-30):
         for dtype in (np.float32, np.float64):
             x = np.full((10, 2), constant, dtype)
-            assert_close(forward(x, np.ones(2), np.array([3.0, -1.0]))[0], np.tile(np.array([3, -1], dtype), (10, 1)))
+            assert_close(
+                forward(x, np.ones(2), np.array([3.0, -1.0]))[0],
+                np.tile(np.array([3, -1], dtype), (10, 1)),
+            )
             with pytest.raises(ValueError, match="no variance"):
                 forward(x, np.ones(2), np.zeros(2), eps=0.0)
 
@@ -509,28 +658,39 @@ def test_nan_at_inference_stays_where_it_is():
     assert_close(y[:, [0, 2]], infer(X, GAMMA, BETA, POPULATION)[:, [0, 2]], tolerance=0)
 
 
-# ---- The face --------------------------------------------------------------------------------------------------------
+# ---- The face ------------------------------------------------------------------------------------
 
 
 def test_public_names_and_signatures_are_those_of_the_design():
     ours = {
-        name: thing for name, thing in vars(reference).items() if getattr(thing, "__module__", "") == "bnkit.reference"
+        name: thing
+        for name, thing in vars(reference).items()
+        if getattr(thing, "__module__", "") == "bnkit.reference"
     }
     public = {name: thing for name, thing in ours.items() if name[0] != "_"}
-    assert {name: str(inspect.signature(thing)) for name, thing in public.items() if inspect.isfunction(thing)} == {
+    assert {
+        name: str(inspect.signature(thing))
+        for name, thing in public.items()
+        if inspect.isfunction(thing)
+    } == {
         "forward": "(x, gamma, beta, eps=1e-05)",
         "backward": "(dy, cache)",
         "observe": "(population, x, new_weight=None)",
         "infer": "(x, gamma, beta, population, eps=1e-05)",
         "fold": "(weight, bias, gamma, beta, population, eps=1e-05)",
     }
-    assert {name for name, thing in public.items() if inspect.isclass(thing)} == {"Cache", "Population"}
+    assert {name for name, thing in public.items() if inspect.isclass(thing)} == {
+        "Cache",
+        "Population",
+    }
     assert Population._fields == ("mean", "var", "batches")
     assert reference.Cache._fields == ("x_hat", "inv_std", "gamma", "mean", "var")
 
 
 def test_importing_the_reference_imports_numpy_and_nothing_heavy():
     code = "import sys, bnkit.reference, bnkit.gradcheck; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "numpy" in loaded
     assert not {"torch", "matplotlib", "pandas", "scipy", "sklearn", "IPython"} & set(loaded)

@@ -1,4 +1,6 @@
-"""The four maps: by hand, against scikit-learn and SciPy, by their properties, and on input that has no answer."""
+"""The four maps: by hand, against scikit-learn and SciPy, by their properties, and on input that
+has no answer.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from sklearn.decomposition import PCA
 
 from bnkit import whitening
 
-# Four examples, mean (1, 2), covariance [[2.5, 1.5], [1.5, 2.5]]: eigenvalues 4 along (1, 1) and 1 along (1, -1).
+# Four examples, mean (1, 2), covariance [[2.5, 1.5], [1.5, 2.5]]: eigenvalues 4 along (1, 1) and 1
+# along (1, -1).
 BY_HAND = np.array([[3.0, 4.0], [-1.0, 0.0], [2.0, 1.0], [0.0, 3.0]])
 S = np.sqrt(0.5)
 MAPS = (whitening.standardise, whitening.pca, whitening.zca, whitening.newton_schulz)
@@ -33,7 +36,8 @@ def test_by_hand():
     close(whitening.correlation(BY_HAND), [[1, 0.6], [0.6, 1]])
     assert whitening.condition_number(BY_HAND) == pytest.approx(4)
     close(whitening.standardise(BY_HAND)(BY_HAND), (BY_HAND - (1, 2)) / np.sqrt(2.5))
-    # centred: (2, 2), (-2, -2), (1, -1), (-1, 1); along the axes: 2 sqrt(2) and sqrt(2), divided by 2 and by 1
+    # centred: (2, 2), (-2, -2), (1, -1), (-1, 1); along the axes: 2 sqrt(2) and sqrt(2), divided by
+    # 2 and by 1
     pca = whitening.pca(BY_HAND)
     close(np.abs(pca(BY_HAND)), np.abs([[2 * S, 0], [-2 * S, 0], [0, 2 * S], [0, -2 * S]]))
     close(np.abs(pca.matrix), [[S / 2, S], [S / 2, S]])
@@ -43,7 +47,8 @@ def test_by_hand():
 
 
 def test_newton_schulz_by_hand():
-    # eigenvalues 4 and 1 have the shares 0.8 and 0.2; p <- (3 p - p^3 share) / 2 from 1: 1.1 and 1.4; over sqrt(5)
+    # eigenvalues 4 and 1 have the shares 0.8 and 0.2; p <- (3 p - p^3 share) / 2 from 1: 1.1 and
+    # 1.4; over sqrt(5)
     matrix = whitening.newton_schulz(BY_HAND, iterations=1).matrix
     eigenvalues = np.linalg.eigvalsh(matrix)
     close(eigenvalues, np.array([1.1, 1.4]) / np.sqrt(5))
@@ -55,7 +60,9 @@ def test_newton_schulz_by_hand():
 
 def test_pca_is_scikit_learn_s_with_another_count():
     x = batch()
-    theirs = PCA(whiten=True, svd_solver="full").fit_transform(x) * np.sqrt(40 / 39)  # theirs divides by m - 1
+    theirs = PCA(whiten=True, svd_solver="full").fit_transform(x) * np.sqrt(
+        40 / 39
+    )  # theirs divides by m - 1
     close(np.abs(whitening.pca(x)(x)), np.abs(theirs))
 
 
@@ -87,7 +94,11 @@ def test_what_each_map_promises(seed, d):
     for fit in MAPS:
         close(fit(x)(x).mean(axis=0), 0, tolerance)
     close(whitening.standardise(x)(x).var(axis=0), 1, tolerance)
-    close(whitening.correlation(whitening.standardise(x)(x)), np.corrcoef(x.T).reshape(d, d), tolerance)
+    close(
+        whitening.correlation(whitening.standardise(x)(x)),
+        np.corrcoef(x.T).reshape(d, d),
+        tolerance,
+    )
     for fit in (whitening.pca, whitening.zca, lambda x: whitening.newton_schulz(x, iterations=80)):
         close(whitening.covariance(fit(x)(x)), np.eye(d), tolerance)
 
@@ -111,7 +122,9 @@ def test_precision_and_whole_numbers(fit):
 def test_the_axes_come_in_order_and_with_a_fixed_sign():
     x = batch()
     axes = whitening.pca(x).matrix
-    assert (np.diff(((x - x.mean(0)) @ (axes / np.linalg.norm(axes, axis=0))).var(axis=0)) < 0).all()
+    assert (
+        np.diff(((x - x.mean(0)) @ (axes / np.linalg.norm(axes, axis=0))).var(axis=0)) < 0
+    ).all()
     assert (axes[np.abs(axes).argmax(axis=0), range(5)] > 0).all()
     close(whitening.pca(-x).matrix, axes)  # the covariance is the same
 
@@ -135,7 +148,9 @@ def test_few_examples():
 # Input without an answer
 
 
-@pytest.mark.parametrize("fit", [*MAPS, whitening.covariance, whitening.rank, whitening.condition_number])
+@pytest.mark.parametrize(
+    "fit", [*MAPS, whitening.covariance, whitening.rank, whitening.condition_number]
+)
 @pytest.mark.parametrize(
     ("x", "message"),
     [

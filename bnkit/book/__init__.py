@@ -1,4 +1,5 @@
-"""The press: executes the chapters, checks them, and builds the static book. ``python -m bnkit.book --help``.
+"""The press: executes the chapters, checks them, and builds the static book. ``python -m bnkit.book
+--help``.
 
 From clean notebook to page, one module per step::
 

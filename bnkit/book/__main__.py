@@ -13,31 +13,45 @@ from bnkit.book.layout import Book, PressError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bnkit.book", description="The press: from chapters to the book.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bnkit.book", description="The press: from chapters to the book."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("build", help="execute what changed, check it, build the site")
     command.set_defaults(do=_build)
 
-    command = commands.add_parser("check", help="the committed notebooks, the reading order, the lock")
+    command = commands.add_parser(
+        "check", help="the committed notebooks, the reading order, the lock"
+    )
     command.set_defaults(do=_check)
 
-    command = commands.add_parser("rerun", help="one chapter again with other parameters, as notebook and page")
+    command = commands.add_parser(
+        "rerun", help="one chapter again with other parameters, as notebook and page"
+    )
     command.add_argument("chapter", help="its name, as 08-mnist")
-    command.add_argument("parameters", nargs="?", default="", help='as one text: "steps=5000 seeds=3"')
+    command.add_argument(
+        "parameters", nargs="?", default="", help='as one text: "steps=5000 seeds=3"'
+    )
     command.set_defaults(do=_rerun)
 
     command = commands.add_parser("serve", help="show the built book on localhost")
     command.add_argument("--port", type=int, default=8000)
     command.set_defaults(do=_serve)
 
-    command = commands.add_parser("measure", help="how much prose leads how much code, chapter by chapter")
+    command = commands.add_parser(
+        "measure", help="how much prose leads how much code, chapter by chapter"
+    )
     command.set_defaults(do=_measure)
 
-    command = commands.add_parser("strip", help="remove outputs and traces of runs from notebooks, in place")
+    command = commands.add_parser(
+        "strip", help="remove outputs and traces of runs from notebooks, in place"
+    )
     command.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
     command.add_argument(
-        "--verify", action="store_true", help="change nothing; fail where there is something to remove"
+        "--verify",
+        action="store_true",
+        help="change nothing; fail where there is something to remove",
     )
     command.set_defaults(do=_strip)
 
@@ -49,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"\n{error.filename or 'the build folder'} cannot be used: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"\n{error.filename or 'the build folder'} cannot be used: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -83,10 +100,16 @@ def _build(book: Book, _: argparse.Namespace) -> int:
 def _check(book: Book, _: argparse.Namespace) -> int:
     from bnkit.book import evidence, pins, structure
 
-    findings = [*structure.check(book), *evidence.committed(book, evidence.ledger(book)), *pins.check(book.lock)]
+    findings = [
+        *structure.check(book),
+        *evidence.committed(book, evidence.ledger(book)),
+        *pins.check(book.lock),
+    ]
     for finding in findings:
         print(finding, file=sys.stderr)
-    return _verify_stripped(sorted((book.root / "chapters").glob("*.ipynb")), verify=True) or bool(findings)
+    return _verify_stripped(sorted((book.root / "chapters").glob("*.ipynb")), verify=True) or bool(
+        findings
+    )
 
 
 def _rerun(book: Book, options: argparse.Namespace) -> None:

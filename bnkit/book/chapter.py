@@ -24,7 +24,8 @@ class Workshop:
         self._running: set[subprocess.Popen] = set()
         self._environment = {
             **os.environ,
-            # One thread each: the bytes of a result must not depend on how many chapters run beside it.
+            # One thread each: the bytes of a result must not depend on how many chapters run beside
+            # it.
             **dict.fromkeys(THREADS, "1"),
             "BNKIT_ROOT": str(book.root),
             "PYTHONHASHSEED": "0",
@@ -34,16 +35,28 @@ class Workshop:
             "JUPYTER_CONFIG_DIR": str(scratch / "jupyter"),
             "JUPYTER_RUNTIME_DIR": str(scratch),
         }
-        # matplotlib looks for fonts when it is first imported, and says so on stderr if that takes long: do it now.
+        # matplotlib looks for fonts when it is first imported, and says so on stderr if that takes
+        # long: do it now.
         self._start("import matplotlib.font_manager").communicate()
 
-    def run(self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool) -> str | None:
-        """Execute `clean` into `executed` with parameters `given`; return None, or the cell and the error in words.
+    def run(
+        self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool
+    ) -> str | None:
+        """Execute `clean` into `executed` with parameters `given`; return None, or the cell and the
+        error in words.
 
-        No cell may take longer than `seconds`. With `live`, progress and what cells print go to the terminal.
+        No cell may take longer than `seconds`. With `live`, progress and what cells print go to the
+        terminal.
         """
         worker = "from bnkit.book import worker; sys.exit(worker.main())"
-        arguments = [str(clean), str(executed), "--seconds", str(seconds), "--parameters", json.dumps(dict(given))]
+        arguments = [
+            str(clean),
+            str(executed),
+            "--seconds",
+            str(seconds),
+            "--parameters",
+            json.dumps(dict(given)),
+        ]
         process = self._start(worker, *arguments, *(["--live"] if live else []), live=live)
         complaints = process.communicate()[1]
         return None if process.returncode == 0 else explain(executed, complaints or "")
@@ -72,10 +85,14 @@ class Workshop:
 
 @contextmanager
 def workshop(book: Book) -> Iterator[Workshop]:
-    """A workshop with a short-lived folder of a short name: kernels' sockets lie in it, whose paths must be short."""
+    """A workshop with a short-lived folder of a short name: kernels' sockets lie in it, whose paths
+    must be short.
+    """
     short = "/tmp" if os.access("/tmp", os.W_OK) else None
     (book.build / "cache").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="bnkit-", dir=short, ignore_cleanup_errors=True
+    ) as scratch:
         open_workshop = Workshop(book, Path(scratch))
         try:
             yield open_workshop
@@ -92,11 +109,21 @@ def explain(executed: Path, complaints: str) -> str:
     for cell in cells:
         errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
         if errors or cell["metadata"].get("papermill", {}).get("status") == "running":
-            told = "\n".join([line for error in errors for line in error["traceback"]] + [complaints])
+            told = "\n".join(
+                [line for error in errors for line in error["traceback"]] + [complaints]
+            )
             told = re.sub(r"\x1b\[[0-9;]*m", "", told)
-            claims = [tag.removeprefix(CLAIM) for tag in cell["metadata"].get("tags", []) if tag.startswith(CLAIM)]
-            where = f"cell {cell['id']!r}" + (f", which bears out {', '.join(claims)}" if claims else "")
-            return f"{where}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
+            claims = [
+                tag.removeprefix(CLAIM)
+                for tag in cell["metadata"].get("tags", [])
+                if tag.startswith(CLAIM)
+            ]
+            where = f"cell {cell['id']!r}" + (
+                f", which bears out {', '.join(claims)}" if claims else ""
+            )
+            return (
+                f"{where}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
+            )
     return _indented(complaints.strip() or "it could not be started", "  ")
 
 

@@ -1,6 +1,8 @@
-"""Composes the source of the site: settings, pages and executed chapters under the names they have in the checkout.
+"""Composes the source of the site: settings, pages and executed chapters under the names they have
+in the checkout.
 
-The same names, so that one ``_toc.yml`` serves both and launch buttons open the committed notebooks.
+The same names, so that one ``_toc.yml`` serves both and launch buttons open the committed
+notebooks.
 """
 
 import json
@@ -18,7 +20,8 @@ from bnkit.book.normalise import normalise
 
 
 def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
-    """Fill the folder `target`, which is emptied first, with everything Jupyter Book needs for the whole book.
+    """Fill the folder `target`, which is emptied first, with everything Jupyter Book needs for the
+    whole book.
 
     `executed` maps the document of each chapter to its executed notebook.
     """
@@ -26,7 +29,11 @@ def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
     shutil.copy(book.root / "_toc.yml", target)
     for path in sorted((book.root / "chapters").rglob("*")):
         inside = path.relative_to(book.root)
-        if path.is_file() and path.suffix != ".ipynb" and not any(part.startswith(".") for part in inside.parts):
+        if (
+            path.is_file()
+            and path.suffix != ".ipynb"
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
             _copy(path, target / inside)
     for document, notebook in executed.items():
         _write_notebook(notebook, target / f"{document}.ipynb")
@@ -51,8 +58,8 @@ def compose_one(book: Book, target: Path, document: str, executed: Path) -> None
 def settings(book: Book) -> dict:
     """The settings in ``_config.yml``, with the addresses that only the environment knows.
 
-    Buttons that lead to the repository stand on the pages if ``$BNKIT_REPOSITORY_URL`` says where it is; pages name
-    their canonical address if ``$BNKIT_BASE_URL`` says where they are published.
+    Buttons that lead to the repository stand on the pages if ``$BNKIT_REPOSITORY_URL`` says where
+    it is; pages name their canonical address if ``$BNKIT_BASE_URL`` says where they are published.
     """
     try:
         config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
@@ -61,7 +68,9 @@ def settings(book: Book) -> dict:
     html = config.setdefault("html", {})
     repository = _address("BNKIT_REPOSITORY_URL").removesuffix(".git").rstrip("/")
     if repository and urlsplit(repository).path.count("/") < 2:
-        raise PressError(f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: .../OWNER/NAME")
+        raise PressError(
+            f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: .../OWNER/NAME"
+        )
     if repository:
         config.setdefault("repository", {})["url"] = repository
         html |= {"use_repository_button": True, "use_issues_button": True}
@@ -72,7 +81,9 @@ def settings(book: Book) -> dict:
         config.pop("launch_buttons", None)
     if repository and host not in ("github.com", "gitlab.com", "bitbucket.org"):
         theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
-        theme["repository_provider"] = "github"  # how it builds its addresses; the theme knows public hosts only
+        theme["repository_provider"] = (
+            "github"  # how it builds its addresses; the theme knows public hosts only
+        )
     if base := _address("BNKIT_BASE_URL"):
         html["baseurl"] = f"{base.rstrip('/')}/"
     return config
@@ -88,7 +99,9 @@ def _address(name: str) -> str:
 def _start(book: Book, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    (target / "_config.yml").write_text(yaml.safe_dump(settings(book), sort_keys=False, allow_unicode=True))
+    (target / "_config.yml").write_text(
+        yaml.safe_dump(settings(book), sort_keys=False, allow_unicode=True)
+    )
     for path in sorted(book.package.rglob("*.py")):  # pages may quote the source
         _copy(path, target / "bnkit" / path.relative_to(book.package))
 

@@ -1,7 +1,8 @@
-"""The ledger of claims against the chapters: its links lead somewhere, its verdicts stand on what was measured.
+"""The ledger of claims against the chapters: its links lead somewhere, its verdicts stand on what
+was measured.
 
-``committed`` looks at what is written, cells, tags, badges and tests; ``measured`` at what an executed chapter stored.
-Every finding names the claim.
+``committed`` looks at what is written, cells, tags, badges and tests; ``measured`` at what an
+executed chapter stored. Every finding names the claim.
 """
 
 import ast
@@ -13,7 +14,7 @@ from pathlib import Path
 from bnkit.book.gate import Chapter, Finding
 from bnkit.book.layout import Book, PressError
 from bnkit.book.normalise import CLAIM
-from bnkit.ledger import Claim, LedgerError, read
+from bnkit.claims.ledger import Claim, LedgerError, read
 
 LEDGER = "data/claims.yml"
 BADGE = re.compile(r"\[(C\d+) · ([^\]]*)\]\(([^)]*)\)")
@@ -22,7 +23,9 @@ Ledger = Mapping[str, Claim]
 
 
 def ledger(book: Book) -> Ledger:
-    """The book's ledger, empty if it has none. Raises PressError with everything that is wrong with it."""
+    """The book's ledger, empty if it has none. Raises PressError with everything that is wrong with
+    it.
+    """
     path = book.root / LEDGER
     try:
         return read(path) if path.is_file() else {}
@@ -32,7 +35,10 @@ def ledger(book: Book) -> Ledger:
 
 def committed(book: Book, claims: Ledger) -> list[Finding]:
     """What does not fit between the ledger, the committed chapters and pages, and the tests."""
-    cells = {document: json.loads(book.file(document).read_bytes())["cells"] for document in book.notebooks()}
+    cells = {
+        document: json.loads(book.file(document).read_bytes())["cells"]
+        for document in book.notebooks()
+    }
     pages = [document for document in book.written() if document not in cells]
     texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages} | {
         document: "\n\n".join(_source(cell) for cell in here if cell["cell_type"] == "markdown")
@@ -43,14 +49,23 @@ def committed(book: Book, claims: Ledger) -> list[Finding]:
         for claim in claims.values()
         for problem in (*_claim(claim, cells, texts), *_test(claim, book.root))
     ]
-    found += [Finding(document, *what) for document, here in cells.items() for what in _tags(here, claims)]
-    return found + [Finding(document, "", what) for document, text in texts.items() for what in _badges(text, claims)]
+    found += [
+        Finding(document, *what) for document, here in cells.items() for what in _tags(here, claims)
+    ]
+    return found + [
+        Finding(document, "", what)
+        for document, text in texts.items()
+        for what in _badges(text, claims)
+    ]
 
 
-def measured(chapter: Chapter, claims: Ledger, at_defaults: bool = True) -> Iterator[tuple[str, str]]:
+def measured(
+    chapter: Chapter, claims: Ledger, at_defaults: bool = True
+) -> Iterator[tuple[str, str]]:
     """What an executed chapter did not store for its claims, or stored and should not have.
 
-    Relations that hold for the chapter's own parameters only are left out unless it ran `at_defaults`.
+    Relations that hold for the chapter's own parameters only are left out unless it ran
+    `at_defaults`.
     """
     cells = {cell["id"]: cell for cell in chapter.executed["cells"]}
     for claim in claims.values():
@@ -64,7 +79,9 @@ def measured(chapter: Chapter, claims: Ledger, at_defaults: bool = True) -> Iter
             yield from ((claim.cell, problem) for problem in claim.broken(values))
 
 
-def _claim(claim: Claim, cells: Mapping[str, list[dict]], texts: Mapping[str, str]) -> Iterator[str]:
+def _claim(
+    claim: Claim, cells: Mapping[str, list[dict]], texts: Mapping[str, str]
+) -> Iterator[str]:
     document = f"chapters/{claim.chapter}"
     if claim.evidence == "pending":
         if document in cells:
@@ -76,7 +93,9 @@ def _claim(claim: Claim, cells: Mapping[str, list[dict]], texts: Mapping[str, st
     cell = next((each for each in cells[document] if each["id"] == claim.cell), None)
     if cell is None:
         yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which has no such cell"
-    elif cell["cell_type"] != "code" or f"{CLAIM}{claim.id}" not in cell["metadata"].get("tags", []):
+    elif cell["cell_type"] != "code" or f"{CLAIM}{claim.id}" not in cell["metadata"].get(
+        "tags", []
+    ):
         yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which is not tagged {CLAIM}{claim.id}"
     if claim.badge not in texts[document]:
         yield f"is {claim.verdict!r}, but {claim.chapter} does not say so beside the sentence: {claim.badge}"
@@ -106,7 +125,11 @@ def _badges(text: str, claims: Ledger) -> Iterator[str]:
 
 
 def _functions(file: Path) -> set[str]:
-    return {node.name for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def _stored(cell: dict) -> dict[str, float]:

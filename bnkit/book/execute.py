@@ -1,4 +1,6 @@
-"""Executes the chapters that are out of date: always from the clean source, in parallel on the cores there are."""
+"""Executes the chapters that are out of date: always from the clean source, in parallel on the
+cores there are.
+"""
 
 import hashlib
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnkit import paths
-from bnkit.book import keys
+from bnkit.book import stale
 from bnkit.book.chapter import Workshop, workshop
 from bnkit.book.layout import Book
 
@@ -26,20 +28,24 @@ class Failure(NamedTuple):
     text: str  # the cell and the error, for the terminal
 
 
-def stale(book: Book) -> list[str]:
+def out_of_date(book: Book) -> list[str]:
     """The chapters that have no executed notebook made from what lies there now."""
     return [document for document in book.notebooks() if result(book, document) is None]
 
 
 def result(book: Book, document: str) -> str | None:
-    """The digest of a chapter's executed notebook, if it was made from what lies there now and is untouched."""
+    """The digest of a chapter's executed notebook, if it was made from what lies there now and is
+    untouched.
+    """
     notebook, stamp = _result_files(book, document)
     try:
         made = json.loads(stamp.read_bytes())
         digest = hashlib.sha256(notebook.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return None
-    return digest if made == {"key": keys.execution_key(book, document), "sha256": digest} else None
+    return (
+        digest if made == {"key": stale.execution_key(book, document), "sha256": digest} else None
+    )
 
 
 def execute(book: Book, documents: list[str], say: Callable[[str], None] = print) -> list[Failure]:
@@ -66,7 +72,12 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
                     )
                     failures += [Failure(document, problem)] if problem else []
                 running = list(since.items())
-                _say_live(", ".join(f"{document} {time.monotonic() - start:.0f} s" for document, start in running))
+                _say_live(
+                    ", ".join(
+                        f"{document} {time.monotonic() - start:.0f} s"
+                        for document, start in running
+                    )
+                )
         finally:
             shop.close()  # first, or the pool would wait for what runs
             pool.shutdown(cancel_futures=True)
@@ -77,7 +88,9 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
 
 def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | None:
     """Execute one chapter; the old result is replaced by a whole new one, or stays."""
-    key = keys.execution_key(book, document)  # before it starts: a source saved meanwhile makes it stale again
+    key = stale.execution_key(
+        book, document
+    )  # before it starts: a source saved meanwhile makes it stale again
     fresh = work / f"{document}.ipynb"
     fresh.parent.mkdir(parents=True, exist_ok=True)
     problem = shop.run(book.file(document), fresh, {}, SECONDS, live=False)
@@ -92,7 +105,9 @@ def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | Non
     notebook, stamp = _result_files(book, document)
     content = fresh.read_bytes()
     paths.write_atomically(notebook, content)
-    paths.write_atomically(stamp, json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest()}))
+    paths.write_atomically(
+        stamp, json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest()})
+    )
     return None
 
 

@@ -1,4 +1,5 @@
-"""What Sphinx has to be taught for this book: local mathematics, our style sheet, downloads that download.
+"""What Sphinx has to be taught for this book: local mathematics, our style sheet, downloads that
+download.
 
 What the ledger of claims adds to the pages is in ``marks``.
 """
@@ -12,9 +13,13 @@ from sphinx.application import Sphinx
 
 from bnkit.book import marks
 
-# The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are not there.
+# The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are
+# not there.
 MATHJAX = "mathjax/tex-svg-full.js"
-THEBE = re.compile(r"\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>", re.S)
+THEBE = re.compile(
+    r"\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>",
+    re.S,
+)
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_sources/[^"]+")')
 
 
@@ -36,17 +41,20 @@ def add_style(app: Sphinx) -> None:
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     """Copy the one script that formulas need from the package that carries it: 2 MB of its 24."""
     if exception is None:
-        package = find_spec("sphinx-mathjax-offline")  # its name has hyphens: no import statement reaches it
+        package = find_spec(
+            "sphinx-mathjax-offline"
+        )  # its name has hyphens: no import statement reaches it
         target = Path(app.outdir, "_static", MATHJAX)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(package.submodule_search_locations[0], "static", MATHJAX), target)
 
 
 def mend_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Links to a page's notebook download it; without this a browser shows its JSON. And no loader of code in pages.
+    """Links to a page's notebook download it; without this a browser shows its JSON. And no loader
+    of code in pages.
 
-    The theme brings that loader along, twice, which is an error in every browser's console, and would fetch it from
-    elsewhere.
+    The theme brings that loader along, twice, which is an error in every browser's console, and
+    would fetch it from elsewhere.
     """
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):

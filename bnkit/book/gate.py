@@ -1,7 +1,9 @@
-"""Which executed chapters may be published. Each rule is a small function that yields what it found.
+"""Which executed chapters may be published. Each rule is a small function that yields what it
+found.
 
-``errors`` and ``order`` say that the notebook ran; ``sources`` that it is the committed one; the others keep out of a
-page what readers could not see, what differs from build to build, and what does not belong to the public.
+``errors`` and ``order`` say that the notebook ran; ``sources`` that it is the committed one; the
+others keep out of a page what readers could not see, what differs from build to build, and what
+does not belong to the public.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnkit.book.normalise import is_injected
-from bnkit.prose import SITE
+from bnkit.page.prose import SITE
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
@@ -20,9 +22,12 @@ PRIVATE = re.compile(
     r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*|\b[A-Z]:\\\w+|(?<!\S)~/\w+"""
 )
 MEMORY = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
-ADDRESS = re.compile(r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*""")
+ADDRESS = re.compile(
+    r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*"""
+)
 GLUE = re.compile(
-    r"(?:\{glue(?::\w+)?\}`|^\s*:{3,}\{glue(?::\w+)?\}\s+|^\s*`{3,}\{glue(?::\w+)?\}\s+)([^`\n]+)", re.MULTILINE
+    r"(?:\{glue(?::\w+)?\}`|^\s*:{3,}\{glue(?::\w+)?\}\s+|^\s*`{3,}\{glue(?::\w+)?\}\s+)([^`\n]+)",
+    re.MULTILINE,
 )
 
 
@@ -49,8 +54,12 @@ Rule = Callable[[Chapter], Iterator[tuple[str, str]]]  # yields (cell id, proble
 
 
 def check(chapters: list[Chapter], pages: Mapping[str, str]) -> list[Finding]:
-    """Every finding in executed chapters, and in the text of the Markdown `pages` (by document) that quote them."""
-    found = [Finding(each.document, *what) for each in chapters for rule in RULES for what in rule(each)]
+    """Every finding in executed chapters, and in the text of the Markdown `pages` (by document)
+    that quote them.
+    """
+    found = [
+        Finding(each.document, *what) for each in chapters for rule in RULES for what in rule(each)
+    ]
     return found + list(_figure_names(chapters)) + list(_quoted(chapters, pages))
 
 
@@ -97,7 +106,9 @@ def stderr(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 
 def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
-    """A cell that shows an image says its name, its caption, and what is to be seen for those who cannot."""
+    """A cell that shows an image says its name, its caption, and what is to be seen for those who
+    cannot.
+    """
     for cell, output in _outputs(chapter):
         if any(kind in output.get("data", {}) for kind in IMAGES):
             about = cell["metadata"].get("mystnb", {})
@@ -111,7 +122,9 @@ def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 
 def private(chapter: Chapter) -> Iterator[tuple[str, str]]:
-    """No output tells where or for whom it was made, points into the network, or shows an address in memory."""
+    """No output tells where or for whom it was made, points into the network, or shows an address
+    in memory.
+    """
     for cell, output in _outputs(chapter):
         for text in _texts(output):
             for pattern, what in (
@@ -127,7 +140,9 @@ def size(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """Outputs are of a size that a phone loads."""
     total = 0
     for cell in _code(chapter):
-        here = sum(len(text) for output in cell["outputs"] for text in _texts(output, everything=True))
+        here = sum(
+            len(text) for output in cell["outputs"] for text in _texts(output, everything=True)
+        )
         total += here
         if here > CELL_BYTES:
             yield cell["id"], f"has outputs of {here / 1e6:.1f} MB; at most {CELL_BYTES / 1e6:.0f}"
@@ -152,7 +167,17 @@ def glued_once(chapter: Chapter) -> Iterator[tuple[str, str]]:
             yield "", f"glues {name!r} {count} times"
 
 
-RULES: tuple[Rule, ...] = (errors, order, sources, stderr, figures, private, size, widgets, glued_once)
+RULES: tuple[Rule, ...] = (
+    errors,
+    order,
+    sources,
+    stderr,
+    figures,
+    private,
+    size,
+    widgets,
+    glued_once,
+)
 
 
 # The whole book
@@ -165,19 +190,31 @@ def _figure_names(chapters: list[Chapter]) -> Iterator[Finding]:
         for cell in _cells(chapter):
             if name := cell["metadata"].get("mystnb", {}).get("figure", {}).get("name"):
                 if name in seen:
-                    yield Finding(chapter.document, cell["id"], f"names its figure {name!r} as {seen[name]} does")
+                    yield Finding(
+                        chapter.document,
+                        cell["id"],
+                        f"names its figure {name!r} as {seen[name]} does",
+                    )
                 seen[name] = chapter.document
 
 
 def _quoted(chapters: list[Chapter], pages: Mapping[str, str]) -> Iterator[Finding]:
     """Every number that text quotes exists, under a name that is found from every page."""
-    known = {f"/{chapter.document}.ipynb::{name}" for chapter in chapters for name in _glued(chapter)}
-    quoting = [(each.document, text) for each in chapters for text in (_prose(each), *_reports(each))]
+    known = {
+        f"/{chapter.document}.ipynb::{name}" for chapter in chapters for name in _glued(chapter)
+    }
+    quoting = [
+        (each.document, text) for each in chapters for text in (_prose(each), *_reports(each))
+    ]
     for document, text in [*pages.items(), *quoting]:
         for key in GLUE.findall(text):
             path, _, name = key.strip().partition("::")
             if not path.startswith("/") or not name:
-                yield Finding(document, "", f"quotes {key!r}; write it from the root, /chapters/NAME.ipynb::{key}")
+                yield Finding(
+                    document,
+                    "",
+                    f"quotes {key!r}; write it from the root, /chapters/NAME.ipynb::{key}",
+                )
             elif f"{path}::{name.split(':')[0]}" not in known:
                 yield Finding(document, "", f"quotes {key!r}, which no chapter glues")
 
@@ -198,16 +235,25 @@ def _outputs(chapter: Chapter) -> Iterator[tuple[dict, dict]]:
 
 
 def _glued(chapter: Chapter) -> list[str]:
-    stored = (output.get("metadata", {}).get("scrapbook", {}).get("name") for _, output in _outputs(chapter))
+    stored = (
+        output.get("metadata", {}).get("scrapbook", {}).get("name")
+        for _, output in _outputs(chapter)
+    )
     return [name for name in stored if name]
 
 
 def _reports(chapter: Chapter) -> Iterator[str]:
-    return (_text(output["data"][SITE]) for _, output in _outputs(chapter) if SITE in output.get("data", {}))
+    return (
+        _text(output["data"][SITE])
+        for _, output in _outputs(chapter)
+        if SITE in output.get("data", {})
+    )
 
 
 def _prose(chapter: Chapter) -> str:
-    return "\n\n".join(_source(cell) for cell in chapter.executed["cells"] if cell["cell_type"] == "markdown")
+    return "\n\n".join(
+        _source(cell) for cell in chapter.executed["cells"] if cell["cell_type"] == "markdown"
+    )
 
 
 def _texts(output: dict, everything: bool = False) -> Iterable[str]:

@@ -1,4 +1,6 @@
-"""Where a book lies: its documents in reading order, its settings, and the folders that the press fills."""
+"""Where a book lies: its documents in reading order, its settings, and the folders that the press
+fills.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,9 @@ class Book:
     """One checkout of the book."""
 
     root: Path
-    package: Path = Path(__file__).resolve().parents[1]  # bnkit, whose sources the chapters depend on
+    package: Path = (
+        Path(__file__).resolve().parents[1]
+    )  # bnkit, whose sources the chapters depend on
 
     @property
     def build(self) -> Path:
@@ -62,7 +66,9 @@ class Book:
         for suffix in (".ipynb", ".md"):
             if (path := self.root / f"{document}{suffix}").is_file():
                 return path
-        raise PressError(f"_toc.yml lists {document}, but there is neither {document}.ipynb nor {document}.md")
+        raise PressError(
+            f"_toc.yml lists {document}, but there is neither {document}.ipynb nor {document}.md"
+        )
 
     def written(self) -> list[str]:
         """The documents that somebody wrote, in reading order: all but what the press itself adds."""
@@ -73,11 +79,17 @@ class Book:
         return [document for document in self.written() if self.file(document).suffix == ".ipynb"]
 
     def chapter(self, name: str) -> str:
-        """The document of the notebook that a reader calls `name`, ``08-mnist`` or ``chapters/08-mnist.ipynb``."""
+        """The document of the notebook that a reader calls `name`, ``08-mnist`` or
+        ``chapters/08-mnist.ipynb``.
+        """
         names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
         found = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
         if found is None:
-            wrong = f"there is no chapter {name!r}" if name else "name a chapter, for example CHAPTER=08-mnist"
+            wrong = (
+                f"there is no chapter {name!r}"
+                if name
+                else "name a chapter, for example CHAPTER=08-mnist"
+            )
             raise PressError(f"{wrong}; the chapters are: {', '.join(names)}")
         return found
 

@@ -1,7 +1,9 @@
-"""What the ledger of claims adds to the pages: a place for each link to end, and a colour for each verdict.
+"""What the ledger of claims adds to the pages: a place for each link to end, and a colour for each
+verdict.
 
-JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that are tagged with a
-claim bear just that as their id on the site: one link serves both. The rows of the ledger bear the ids of their claims.
+JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
+are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
+the ledger bear the ids of their claims.
 """
 
 import re
@@ -29,18 +31,24 @@ def mark(app: Sphinx, document: nodes.document) -> None:
         places |= _rows(document)
     for name, node in places.items():
         node["ids"].append(name)
-    slugs = app.env.metadata[page].setdefault("myst_slugs", {})  # where links of the form PAGE#PLACE are looked up
+    slugs = app.env.metadata[page].setdefault(
+        "myst_slugs", {}
+    )  # where links of the form PAGE#PLACE are looked up
     slugs.update({name: (0, name, name) for name in places})
     for link in document.findall(pending_xref):
         if match := BADGE.fullmatch(link.astext()):
-            verdict = nodes.inline("", "", *link[0].children, classes=["claim", f"claim-{match[2].replace(' ', '-')}"])
+            verdict = nodes.inline(
+                "", "", *link[0].children, classes=["claim", f"claim-{match[2].replace(' ', '-')}"]
+            )
             link[0].children = []
             link[0] += verdict
             if isinstance(link.parent, nodes.paragraph) and link.parent[0] is link:
                 link.parent["classes"].append("claim-evidence")
 
 
-def add_script(app: Sphinx, page: str, template: str, context: dict, document: nodes.document | None) -> None:
+def add_script(
+    app: Sphinx, page: str, template: str, context: dict, document: nodes.document | None
+) -> None:
     """Put the script on the ledger's own page; without it, the table is a table."""
     if page == LEDGER:
         app.add_js_file(SCRIPT, loading_method="defer")
@@ -57,7 +65,9 @@ def _cells(document: nodes.document) -> dict[str, nodes.Element]:
 
 
 def _rows(document: nodes.document) -> dict[str, nodes.Element]:
-    """The rows of the table of claims, by the claims' ids in small letters; table and verdicts get their classes."""
+    """The rows of the table of claims, by the claims' ids in small letters; table and verdicts get
+    their classes.
+    """
     found = {}
     for row in document.findall(nodes.row):
         if re.match(r"C\d\d\b", row.astext()):

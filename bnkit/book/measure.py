@@ -1,4 +1,6 @@
-"""The house measure of a chapter: how much prose leads how much code. A wish to steer by, not a limit to enforce."""
+"""The house measure of a chapter: how much prose leads how much code. A wish to steer by, not a
+limit to enforce.
+"""
 
 import json
 import re
@@ -28,7 +30,11 @@ def measure(notebook: Path) -> Measure:
     cells = json.loads(notebook.read_bytes())["cells"]
     prose = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     shown = [
-        cell for cell in cells if cell["cell_type"] == "code" and "hide-cell" not in cell["metadata"].get("tags", [])
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code" and "hide-cell" not in cell["metadata"].get("tags", [])
     ]
-    lengths = [sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in shown]
+    lengths = [
+        sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in shown
+    ]
     return Measure(len(re.findall(r"\w+", prose)), sum(lengths), median(lengths), max(lengths))

@@ -1,19 +1,32 @@
-"""Removes from an executed notebook what differs from run to run, so that two builds give the same bytes."""
+"""Removes from an executed notebook what differs from run to run, so that two builds give the same
+bytes.
+"""
 
-from bnkit.prose import SITE
+from bnkit.page.prose import SITE
 
-CLAIM = "claim:"  # what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
+CLAIM = (
+    "claim:"  # what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
+)
 INJECTED = "injected-parameters"  # papermill's tag of the cell it injects; our id for it, as papermill's is random
 
 
 def normalise(notebook: dict, alone: bool = False) -> dict:
-    """The executed notebook without times, paths and random ids; the injected cell is taken off the page.
+    """The executed notebook without times, paths and random ids; the injected cell is taken off the
+    page.
 
     `alone`, it is a page without the others, whose numbers it cannot quote.
     """
-    metadata = {key: value for key, value in notebook["metadata"].items() if key not in ("papermill", "widgets")}
+    metadata = {
+        key: value
+        for key, value in notebook["metadata"].items()
+        if key not in ("papermill", "widgets")
+    }
     metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # no version
-    return {**notebook, "metadata": metadata, "cells": [_normalise_cell(cell, alone) for cell in notebook["cells"]]}
+    return {
+        **notebook,
+        "metadata": metadata,
+        "cells": [_normalise_cell(cell, alone) for cell in notebook["cells"]],
+    }
 
 
 def is_injected(cell: dict) -> bool:
@@ -22,23 +35,44 @@ def is_injected(cell: dict) -> bool:
 
 
 def _normalise_cell(cell: dict, alone: bool) -> dict:
-    metadata = {key: value for key, value in cell["metadata"].items() if key not in ("papermill", "execution")}
+    metadata = {
+        key: value
+        for key, value in cell["metadata"].items()
+        if key not in ("papermill", "execution")
+    }
     if is_injected(cell):  # the parameter card, shown by the next cell, tells it better
-        return {**cell, "id": INJECTED, "metadata": {**metadata, "tags": [*metadata["tags"], "remove-cell"]}}
+        return {
+            **cell,
+            "id": INJECTED,
+            "metadata": {**metadata, "tags": [*metadata["tags"], "remove-cell"]},
+        }
     if "outputs" not in cell:
         return {**cell, "metadata": metadata}
     if any(tag.startswith(CLAIM) for tag in metadata.get("tags", [])):
-        metadata = {**metadata, "bnkit": {"place": f"cell-id={cell['id']}"}}  # as JupyterLab calls it; see marks
-    outputs = [_for_the_site(output, alone) for output in cell["outputs"] if not _is_progress_bar(output)]
+        metadata = {
+            **metadata,
+            "bnkit": {"place": f"cell-id={cell['id']}"},
+        }  # as JupyterLab calls it; see marks
+    outputs = [
+        _for_the_site(output, alone) for output in cell["outputs"] if not _is_progress_bar(output)
+    ]
     return {**cell, "metadata": metadata, "outputs": outputs}
 
 
 def _for_the_site(output: dict, alone: bool) -> dict:
     """Of a report with two faces, the one that quotes other chapters' numbers, if they are there."""
     data = output.get("data", {})
-    return {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}} if SITE in data else output
+    return (
+        {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}}
+        if SITE in data
+        else output
+    )
 
 
 def _is_progress_bar(output: dict) -> bool:
     """A bar that redraws itself on stderr; only reruns have them, where somebody watched."""
-    return output["output_type"] == "stream" and output["name"] == "stderr" and "\r" in "".join(output["text"])
+    return (
+        output["output_type"] == "stream"
+        and output["name"] == "stderr"
+        and "\r" in "".join(output["text"])
+    )

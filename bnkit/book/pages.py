@@ -1,4 +1,6 @@
-"""What a built site must look like: complete, readable for everybody, and loading nothing from anywhere else."""
+"""What a built site must look like: complete, readable for everybody, and loading nothing from
+anywhere else.
+"""
 
 import re
 from collections import Counter
@@ -23,7 +25,17 @@ LOADS = {
     "embed": ("src",),
     "link": ("href",),
 }
-LINKS_NOT_LOADED = {"canonical", "next", "prev", "search", "author", "copyright", "license", "index", "alternate"}
+LINKS_NOT_LOADED = {
+    "canonical",
+    "next",
+    "prev",
+    "search",
+    "author",
+    "copyright",
+    "license",
+    "index",
+    "alternate",
+}
 TROUBLE = {"system-message", "problematic"}  # classes of what Sphinx could not make sense of
 
 
@@ -32,7 +44,9 @@ class Tag(NamedTuple):
 
     name: str
     attributes: dict[str, str]
-    in_article: bool  # else it belongs to the theme: menus, and a second copy of the title for the printer
+    in_article: (
+        bool  # else it belongs to the theme: menus, and a second copy of the title for the printer
+    )
 
 
 class _Collector(HTMLParser):
@@ -43,7 +57,9 @@ class _Collector(HTMLParser):
 
     def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
         self._articles += name == "article"
-        self.tags.append(Tag(name, {key: value or "" for key, value in attributes}, bool(self._articles)))
+        self.tags.append(
+            Tag(name, {key: value or "" for key, value in attributes}, bool(self._articles))
+        )
 
     def handle_endtag(self, name: str) -> None:
         self._articles -= name == "article"
@@ -51,10 +67,15 @@ class _Collector(HTMLParser):
 
 def check(html: Path, documents: list[str]) -> list[Finding]:
     """Every finding in the site at `html`, which should have a page for each of `documents`."""
-    found = [Finding(each, "", "has no page") for each in documents if not (html / f"{each}.html").is_file()]
+    found = [
+        Finding(each, "", "has no page")
+        for each in documents
+        if not (html / f"{each}.html").is_file()
+    ]
     pages = {path: _tags(path) for path in sorted(html.rglob("*.html"))}
     ids = {
-        path: {tag.attributes.get("id") or tag.attributes.get("name") for tag in tags} for path, tags in pages.items()
+        path: {tag.attributes.get("id") or tag.attributes.get("name") for tag in tags}
+        for path, tags in pages.items()
     }
     for path, tags in pages.items():
         name = path.relative_to(html).with_suffix("").as_posix()
@@ -64,9 +85,14 @@ def check(html: Path, documents: list[str]) -> list[Finding]:
         found += [Finding(name, "", problem) for problem in problems]
     for path in sorted(html.rglob("*.css")):
         if match := re.search(
-            r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""", path.read_text(encoding="utf-8")
+            r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""",
+            path.read_text(encoding="utf-8"),
         ):
-            found.append(Finding(path.relative_to(html).as_posix(), "", f"loads from another host: {match[0]}"))
+            found.append(
+                Finding(
+                    path.relative_to(html).as_posix(), "", f"loads from another host: {match[0]}"
+                )
+            )
     return found
 
 
@@ -91,7 +117,9 @@ def _ids(tags: list[Tag]) -> Iterator[str]:
 
 
 def _headings(tags: list[Tag]) -> Iterator[str]:
-    levels = [int(tag.name[1]) for tag in tags if tag.in_article and re.fullmatch("h[1-6]", tag.name)]
+    levels = [
+        int(tag.name[1]) for tag in tags if tag.in_article and re.fullmatch("h[1-6]", tag.name)
+    ]
     if levels.count(1) != 1:
         yield f"has {levels.count(1)} titles"
     for above, here in pairwise(levels):

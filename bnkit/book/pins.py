@@ -1,4 +1,6 @@
-"""The versions that the book stands on: the lock is plain and complete, and what is installed is what it says."""
+"""The versions that the book stands on: the lock is plain and complete, and what is installed is
+what it says.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +9,13 @@ from pathlib import Path
 
 from packaging.markers import InvalidMarker, Marker
 
-PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")  # no addresses, no hashes, no local versions
-FIXED = {"jupyter-book": "1.0.4.post1", "torch": "2.13.0"}  # version 2 of the first has no _config.yml and no _toc.yml
+PIN = re.compile(
+    r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?"
+)  # no addresses, no hashes, no local versions
+FIXED = {
+    "jupyter-book": "1.0.4.post1",
+    "torch": "2.13.0",
+}  # version 2 of the first has no _config.yml and no _toc.yml
 
 
 def check(lock: Path) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""One chapter again with other parameters, as a notebook and as a page, beside the book and not in it."""
+"""One chapter again with other parameters, as a notebook and as a page, beside the book and not in
+it.
+"""
 
 import hashlib
 import json
@@ -8,18 +10,20 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bnkit import parameters
 from bnkit.book import site
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book, PressError
+from bnkit.page import parameters
 
 SECONDS = 7 * 24 * 3600  # a rerun may be a long experiment
 
 
 def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
-    """Run chapter `name` with parameters `given`, "steps=5000 seeds=3"; return the notebook and the page.
+    """Run chapter `name` with parameters `given`, "steps=5000 seeds=3"; return the notebook and the
+    page.
 
-    Parameters are checked as the chapter will check them, before anything starts. Raises PressError.
+    Parameters are checked as the chapter will check them, before anything starts. Raises
+    PressError.
     """
     from bnkit.book import compose
 
@@ -45,19 +49,31 @@ def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
 
 
 def link_to_the_book(page: Path) -> None:
-    """Let links to other chapters, which this small site does not have, lead to the book that `make book` builds."""
+    """Let links to other chapters, which this small site does not have, lead to the book that `make
+    book` builds.
+    """
     text = page.read_text(encoding="utf-8")
-    linked = re.sub(r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"', r'href="../../../../html/chapters/\1.html\2"', text)
+    linked = re.sub(
+        r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"',
+        r'href="../../../../html/chapters/\1.html\2"',
+        text,
+    )
     page.write_text(linked, encoding="utf-8")
 
 
 def read_parameters(notebook: Path, given: str) -> dict[str, object]:
-    """Parse "steps=5000 quick=false" by the types that the notebook declares; what cannot be parsed stays text.
+    """Parse "steps=5000 quick=false" by the types that the notebook declares; what cannot be parsed
+    stays text.
 
-    Names that are not declared stay, too: the chapter's own check refuses both and says what is allowed.
+    Names that are not declared stay, too: the chapter's own check refuses both and says what is
+    allowed.
     """
     cells = json.loads(notebook.read_bytes())["cells"]
-    sources = ("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    sources = (
+        "".join(cell["source"])
+        for cell in cells
+        if "parameters" in cell["metadata"].get("tags", [])
+    )
     types = {each.name: each.type for each in parameters.read_cell(next(sources, ""))}
     try:
         words = shlex.split(given)

@@ -1,4 +1,6 @@
-"""Turns a composed source into the static site, and swaps the published folder: a whole site, or the last good one."""
+"""Turns a composed source into the static site, and swaps the published folder: a whole site, or
+the last good one.
+"""
 
 import os
 import re
@@ -20,7 +22,9 @@ def build(source: Path, work: Path, *, strict: bool = True) -> Path:
     command = program(jupyter_book, "build", str(source), "--path-output", str(work))
     command += ["-W", "-n", "--keep-going"] if strict else []
     fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0", "NO_COLOR": "1", "TZ": "UTC"}
-    done = subprocess.run(command, env={**os.environ, **fixed}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, **fixed}, capture_output=True, text=True, check=False
+    )
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         raise PressError(f"Jupyter Book says:\n{complaints(done.stdout + done.stderr, source)}")
@@ -31,7 +35,9 @@ def complaints(output: str, source: Path) -> str:
     """The lines of Sphinx's output that are about problems; if there are none, its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{source}{os.sep}", "")
     plain, crash, told = plain.partition("Sphinx error:\n")
-    lines = [line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+    lines = [
+        line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)
+    ]
     lines += [crash.strip(), *told.splitlines()] if crash else []
     return "\n".join(f"  {line}" for line in lines or plain.splitlines()[-30:])
 

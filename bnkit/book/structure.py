@@ -1,4 +1,6 @@
-"""What a committed notebook must look like: clean, checkable, and the same to JupyterLab, papermill and the book."""
+"""What a committed notebook must look like: clean, checkable, and the same to JupyterLab, papermill
+and the book.
+"""
 
 import ast
 import re
@@ -7,10 +9,10 @@ from collections.abc import Callable, Iterator
 import nbformat
 from nbformat import NotebookNode
 
-from bnkit.book import typed
+from bnkit.book import typed_numbers
 from bnkit.book.gate import Finding
 from bnkit.book.layout import GENERATED, Book
-from bnkit.parameters import ParameterError, read_cell
+from bnkit.page.parameters import ParameterError, read_cell
 
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")  # what tools give a new cell
@@ -19,7 +21,9 @@ RELATIVE = re.compile(r"""\b(?:open|Path|read_text|read_csv|loadtxt|np\.load)\(\
 
 
 def check(book: Book) -> list[Finding]:
-    """Every finding in the book's committed notebooks, and between them, the folder and ``_toc.yml``."""
+    """Every finding in the book's committed notebooks, and between them, the folder and
+    ``_toc.yml``.
+    """
     found = list(_folder(book))
     names: dict[str, str] = {}
     for path in sorted((book.root / "chapters").glob("*.ipynb")):
@@ -28,14 +32,18 @@ def check(book: Book) -> list[Finding]:
             notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
             nbformat.validate(notebook)
         except (nbformat.ValidationError, nbformat.reader.NotJSONError, OSError) as error:
-            found.append(Finding(document, "", f"is not a valid notebook: {str(error).splitlines()[0]}"))
+            found.append(
+                Finding(document, "", f"is not a valid notebook: {str(error).splitlines()[0]}")
+            )
             continue
         found += [Finding(document, *what) for rule in RULES for what in rule(notebook)]
         for cell in notebook.cells:
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             if name and names.setdefault(name, document) != document:
-                found.append(Finding(document, cell.id, f"names its figure {name!r} as {names[name]} does"))
-    return found if found else list(typed.check(book))  # which reads what is sound
+                found.append(
+                    Finding(document, cell.id, f"names its figure {name!r} as {names[name]} does")
+                )
+    return found if found else list(typed_numbers.check(book))  # which reads what is sound
 
 
 def _folder(book: Book) -> Iterator[Finding]:
@@ -44,7 +52,11 @@ def _folder(book: Book) -> Iterator[Finding]:
     for document in listed:
         if listed.count(document) > 1:
             yield Finding(document, "", "is listed twice in _toc.yml")
-    there = {f"chapters/{path.stem}" for path in (book.root / "chapters").glob("*") if path.suffix in (".ipynb", ".md")}
+    there = {
+        f"chapters/{path.stem}"
+        for path in (book.root / "chapters").glob("*")
+        if path.suffix in (".ipynb", ".md")
+    }
     for document in sorted(there - set(listed)):
         yield Finding(document, "", "is in the folder, but _toc.yml does not list it")
     for document in sorted(set(listed) - there - {GENERATED}):
@@ -69,11 +81,17 @@ def clean(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 def kernel(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """Every machine with Python knows the kernel, and no version of Python is written down."""
     if (notebook.nbformat, notebook.nbformat_minor) < (4, 5):
-        yield "", f"is of format {notebook.nbformat}.{notebook.nbformat_minor}; cells have ids from 4.5 on"
+        yield (
+            "",
+            f"is of format {notebook.nbformat}.{notebook.nbformat_minor}; cells have ids from 4.5 on",
+        )
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "", "must name the kernel python3, which every installation has"
     if notebook.metadata.get("language_info") != {"name": "python"}:
-        yield "", 'must have the language_info {"name": "python"} and nothing in it that changes with the machine'
+        yield (
+            "",
+            'must have the language_info {"name": "python"} and nothing in it that changes with the machine',
+        )
 
 
 def ids(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
@@ -91,25 +109,43 @@ def ids(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 def opening(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """A chapter opens with a title and a lead, then its parameters, then their check."""
     first = notebook.cells[0] if notebook.cells else None
-    if first is None or first.cell_type != "markdown" or not re.match(r"# \S.*\n\s*\n\S", first.source):
-        yield getattr(first, "id", ""), "must open the chapter with a title, '# ...', and a lead below it"
+    if (
+        first is None
+        or first.cell_type != "markdown"
+        or not re.match(r"# \S.*\n\s*\n\S", first.source)
+    ):
+        yield (
+            getattr(first, "id", ""),
+            "must open the chapter with a title, '# ...', and a lead below it",
+        )
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     if len(code) < 2 or tagged != code[:1]:
-        yield "", "must have one cell tagged 'parameters', its first code cell, and a cell that checks them"
+        yield (
+            "",
+            "must have one cell tagged 'parameters', its first code cell, and a cell that checks them",
+        )
         return
     try:
         for parameter in read_cell(code[0].source):
             if not parameter.meaning:
-                yield code[0].id, f"says nothing about what {parameter.name} means; write it behind the value: # ..."
+                yield (
+                    code[0].id,
+                    f"says nothing about what {parameter.name} means; write it behind the value: # ...",
+                )
     except ParameterError as error:
         yield code[0].id, str(error)
     if "parameters.check(" not in code[1].source:
-        yield code[1].id, "is the second code cell and must check the parameters: parameters.check(globals(), ...)"
+        yield (
+            code[1].id,
+            "is the second code cell and must check the parameters: parameters.check(globals(), ...)",
+        )
 
 
 def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """Cells are plain Python that works from any folder, without a network, and leave nothing undone."""
+    """Cells are plain Python that works from any folder, without a network, and leave nothing
+    undone.
+    """
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -122,13 +158,18 @@ def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             ast.parse(cell.source)
         except SyntaxError as error:
             yield cell.id, f"is not Python: {error}"
-        for pattern, what in ((ABSOLUTE, "an absolute path"), (RELATIVE, "a path relative to wherever it is run")):
+        for pattern, what in (
+            (ABSOLUTE, "an absolute path"),
+            (RELATIVE, "a path relative to wherever it is run"),
+        ):
             if match := pattern.search(cell.source):
                 yield cell.id, f"uses {what}: {match[0]}"
 
 
 def figures(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """A figure has a name, a caption and a text for those who cannot see it; none of them twice on a page."""
+    """A figure has a name, a caption and a text for those who cannot see it; none of them twice on
+    a page.
+    """
     seen = set()
     for cell in notebook.cells:
         about = cell.metadata.get("mystnb", {})
@@ -152,7 +193,9 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
-        prose = re.sub(r"^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source, flags=re.MULTILINE | re.DOTALL)
+        prose = re.sub(
+            r"^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source, flags=re.MULTILINE | re.DOTALL
+        )
         for marks, title in re.findall(r"^(#+) +(.+)$", prose, re.MULTILINE):
             if len(marks) == 1 and level:
                 yield cell.id, f"has a second title: {title!r}"

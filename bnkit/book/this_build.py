@@ -1,4 +1,6 @@
-"""The page "This build": how every chapter of the site was made. Nothing on it changes unless the book does."""
+"""The page "This build": how every chapter of the site was made. Nothing on it changes unless the
+book does.
+"""
 
 import hashlib
 import json
@@ -7,7 +9,7 @@ import re
 from pathlib import Path
 
 from bnkit.book.layout import Book
-from bnkit.parameters import read_cell
+from bnkit.page.parameters import read_cell
 
 SHOWN = ("numpy", "torch", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
 
@@ -16,14 +18,18 @@ def page(book: Book) -> str:
     """The page, in Markdown."""
     notebooks = book.notebooks()
     listed = {book.file(document) for document in notebooks}
-    left_out = sorted(path.stem for path in (book.root / "chapters").glob("*.ipynb") if path not in listed)
+    left_out = sorted(
+        path.stem for path in (book.root / "chapters").glob("*.ipynb") if path not in listed
+    )
     lines = [
         "# This build",
         "",
         f"All {len(notebooks)} chapters of this site were executed from their committed, clean notebooks with the "
         "parameters shown, which are the defaults. They passed their own assertions and the checks of the press before "
         "the site was built.",
-        f"Not executed, and not part of the site: {', '.join(left_out)}." if left_out else "No chapter was left out.",
+        f"Not executed, and not part of the site: {', '.join(left_out)}."
+        if left_out
+        else "No chapter was left out.",
         "",
         "| chapter | parameters | notebook |",
         "| :-- | :-- | :-- |",
@@ -49,7 +55,10 @@ def page(book: Book) -> str:
 
 def _row(document: str, notebook: Path) -> str:
     cells = json.loads(notebook.read_bytes())["cells"]
-    title = next((match[1] for cell in cells if (match := re.match(r"# +(.+)", "".join(cell["source"])))), document)
+    title = next(
+        (match[1] for cell in cells if (match := re.match(r"# +(.+)", "".join(cell["source"])))),
+        document,
+    )
     declaring = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     declared = read_cell("".join(next(declaring, {"source": ""})["source"]))
     parameters = ", ".join(f"`{each.name}={each.default}`" for each in declared).replace("|", "\\|")

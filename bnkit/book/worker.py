@@ -1,7 +1,9 @@
-"""The process that executes one chapter: its arguments are the clean notebook, the executed one, and how to run it.
+"""The process that executes one chapter: its arguments are the clean notebook, the executed one,
+and how to run it.
 
-The kernel is this very Python, whatever kernels the machine calls ``python3``, and it talks through files instead of
-network ports, which kernels that start at the same moment can snatch from each other.
+The kernel is this very Python, whatever kernels the machine calls ``python3``, and it talks through
+files instead of network ports, which kernels that start at the same moment can snatch from each
+other.
 """
 
 import argparse
@@ -34,9 +36,11 @@ class ThisPython(AsyncKernelManager):
 
 
 class SavesOnce(NBClientEngine):
-    """papermill's engine, which writes the notebook twice for every cell; for a chapter that adds up to seconds.
+    """papermill's engine, which writes the notebook twice for every cell; for a chapter that adds
+    up to seconds.
 
-    Here it is written at the end, and where a run breaks off with nothing else to tell which cell it was.
+    Here it is written at the end, and where a run breaks off with nothing else to tell which cell
+    it was.
     """
 
     @classmethod

@@ -1,8 +1,9 @@
 """One function per figure, from records and arrays only; one module per chapter.
 
-A drawing function takes what it draws, returns a Figure, reads no file, trains nothing and never calls ``show``.
-This module holds what all of them share: the house style, one colour per meaning through the whole book, the band that
-shows the spread over seeds, and labels at the ends of curves instead of a legend where there is room.
+A drawing function takes what it draws, returns a Figure, reads no file, trains nothing and never
+calls ``show``. This module holds what all of them share: the house style, one colour per meaning
+through the whole book, the band that shows the spread over seeds, and labels at the ends of curves
+instead of a legend where there is room.
 """
 
 import io
@@ -19,7 +20,8 @@ from matplotlib.ticker import FixedLocator, Formatter, LogLocator, NullLocator, 
 
 from bnkit import paths
 
-# Okabe and Ito's palette, told apart with every common kind of colour blindness; one colour per meaning.
+# Okabe and Ito's palette, told apart with every common kind of colour blindness; one colour per
+# meaning.
 WITH_BN = "#0072B2"  # blue: the treatment
 WITHOUT_BN = "#D55E00"  # vermilion: the control
 PAPER = "#000000"  # black, dashed: what the paper printed
@@ -28,15 +30,26 @@ FASTER = "#009E73"  # green: a higher learning rate
 WRONG = "#CC79A7"  # purple: a mutant, or the note's version
 HIGHLIGHT = "#E69F00"  # orange: the one thing to look at
 NEUTRAL = "#8a8a8a"  # the rest
-SERIES = (WITH_BN, WITHOUT_BN, FASTER, HIGHLIGHT, WRONG, "#56B4E9", THEORY)  # categories without a meaning of their own
+SERIES = (
+    WITH_BN,
+    WITHOUT_BN,
+    FASTER,
+    HIGHLIGHT,
+    WRONG,
+    "#56B4E9",
+    THEORY,
+)  # categories without a meaning of their own
 
 
 class Drawing(Figure):
-    """A Figure in the house style that shows itself as the value of a cell, in any notebook, always the same bytes."""
+    """A Figure in the house style that shows itself as the value of a cell, in any notebook, always
+    the same bytes.
+    """
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         width, height = self.get_size_inches()
-        # drawn at twice the density it is shown at; without software version, so that two builds agree
+        # drawn at twice the density it is shown at; without software version, so that two builds
+        # agree
         return self.png(), {"width": round(100 * width), "height": round(100 * height)}
 
     def png(self) -> bytes:
@@ -44,7 +57,8 @@ class Drawing(Figure):
         buffer, dpi = io.BytesIO(), self.dpi
         self.dpi = 200
         with style.context(paths.STYLE):
-            # ``savefig`` would draw twice, for layouts that need it; this one is found before anything is drawn.
+            # ``savefig`` would draw twice, for layouts that need it; this one is found before
+            # anything is drawn.
             FigureCanvasAgg(self).print_png(buffer, metadata={"Software": None})
         self.dpi = dpi
         return buffer.getvalue()
@@ -64,7 +78,9 @@ def figure(
 
 
 def styled(draw: Callable) -> Callable:
-    """Decorator of a drawing function: titles, texts and legends made after ``figure`` returned get the style too."""
+    """Decorator of a drawing function: titles, texts and legends made after ``figure`` returned get
+    the style too.
+    """
 
     @wraps(draw)
     def inside(*arguments, **options):
@@ -74,7 +90,9 @@ def styled(draw: Callable) -> Callable:
     return inside
 
 
-def spread(values: Sequence | np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def spread(
+    values: Sequence | np.ndarray, axis: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, minimum and maximum over seeds (`axis`): the line and the band of ``band``."""
     values = np.asarray(values, dtype=float)
     return values.mean(axis), values.min(axis), values.max(axis)
@@ -105,7 +123,9 @@ def label_end(axes: Axes, x, y, text: str, colour: str, *, dx: float = 5, dy: fl
 
 
 class Powers(Formatter):
-    """Tick labels in plain text: 0.01 or 100 where the axis spans no more than 0.001 to 10,000, else 10⁻² or 10²."""
+    """Tick labels in plain text: 0.01 or 100 where the axis spans no more than 0.001 to 10,000,
+    else 10⁻² or 10².
+    """
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         low, high = sorted(self.axis.get_view_interval())
@@ -140,7 +160,9 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def ticks(axis: Axis, places: Sequence[float]) -> None:
-    """Ticks at `places` only, as plain numbers: a logarithmic axis over two octaves has no good ones itself."""
+    """Ticks at `places` only, as plain numbers: a logarithmic axis over two octaves has no good
+    ones itself.
+    """
     axis.set_major_locator(FixedLocator(list(places)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -34,7 +34,8 @@ def _percent(axes: Axes, top: float = 1.02) -> None:
 
 @styled
 def noise(strengths: Sequence[float], panels: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """Test accuracy of ReLU networks against the strength of the noise, a panel for each learning rate.
+    """Test accuracy of ReLU networks against the strength of the noise, a panel for each learning
+    rate.
 
     Shapes: strengths (n,), each array (n, seeds).
     """
@@ -78,7 +79,8 @@ def linear(runs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
 
 @styled
 def paths(rates: Sequence[float], followed: Mapping) -> Drawing:
-    """The landscape along the gradient: a row for each learning rate, a column for each of three measures.
+    """The landscape along the gradient: a row for each learning rate, a column for each of three
+    measures.
 
     `followed` holds a ``smoothness.Path`` for networks "with BN" and "without BN".
     """
@@ -98,7 +100,12 @@ def paths(rates: Sequence[float], followed: Mapping) -> Drawing:
         line[0].set_ylabel(f"learning rate {rate:g}")
     for axes in grid[-1]:
         axes.set_xlabel("step (from 1)")
-    drawing.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, labelcolor="linecolor")
+    drawing.legend(
+        *grid[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        labelcolor="linecolor",
+    )
     return drawing
 
 
@@ -128,7 +135,15 @@ def depths(layers: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawi
         axes = right if name.startswith("residual") else left
         how = name.split(", ")[-1]
         label = f"with {how}" if how == "BN" else how if how in colours else "no normalisation"
-        band(axes, layers, accuracy.T, colours.get(how, WITHOUT_BN), marker="o", markersize=4, label=label)
+        band(
+            axes,
+            layers,
+            accuracy.T,
+            colours.get(how, WITHOUT_BN),
+            marker="o",
+            markersize=4,
+            label=label,
+        )
     for axes, title in ((left, "chains of layers"), (right, "residual networks")):
         axes.set(title=title, xlabel="layers", xscale="log")
         axes.axhline(0.1, color=NEUTRAL, linewidth=1)
@@ -140,10 +155,14 @@ def depths(layers: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawi
 
 
 @styled
-def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np.ndarray) -> Drawing:
-    """Left: squared length of the weights during training. Right: angle per step, measured against predicted.
+def decay(
+    course, names: Sequence[str], predicted: Sequence[float], measured: np.ndarray
+) -> Drawing:
+    """Left: squared length of the weights during training. Right: angle per step, measured against
+    predicted.
 
-    `course` is a ``decay.Course``. Shapes: names and predicted (settings,), measured (settings, seeds).
+    `course` is a ``decay.Course``. Shapes: names and predicted (settings,), measured (settings,
+    seeds).
     """
     drawing, (left, right) = figure(1, 2, width=9.4, height=4.2)
     steps = np.arange(len(course.norm)) + 1
@@ -152,8 +171,21 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np
         if predicted[index] > 0:
             # settings of one product lie on one place: rings of all sizes
             place = np.full(measured.shape[1], predicted[index])
-            right.plot(place, measured[index], "o", color=colour, markersize=14 - 2 * index, fillstyle="none")
-    left.set(yscale="log", xscale="log", title="length of the weights", xlabel="step", ylabel="‖w‖², mean over units")
+            right.plot(
+                place,
+                measured[index],
+                "o",
+                color=colour,
+                markersize=14 - 2 * index,
+                fillstyle="none",
+            )
+    left.set(
+        yscale="log",
+        xscale="log",
+        title="length of the weights",
+        xlabel="step",
+        ylabel="‖w‖², mean over units",
+    )
     ends = np.array([0.8 * min(filter(None, predicted)), 1.25 * max(predicted)])
     right.plot(ends, ends, color=THEORY, linestyle="dotted")
     right.set(
@@ -172,8 +204,11 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: np
 
 
 @styled
-def small_batches(sizes: Sequence[int], accuracies: Mapping[str, np.ndarray], by_batch: np.ndarray) -> Drawing:
-    """Test accuracy of recorded convolutional networks against the size of the mini-batch, one line for each norm.
+def small_batches(
+    sizes: Sequence[int], accuracies: Mapping[str, np.ndarray], by_batch: np.ndarray
+) -> Drawing:
+    """Test accuracy of recorded convolutional networks against the size of the mini-batch, one line
+    for each norm.
 
     Shapes: each array (sizes, seeds); `by_batch` are networks with BN tested with batch statistics.
     """
@@ -189,7 +224,12 @@ def small_batches(sizes: Sequence[int], accuracies: Mapping[str, np.ndarray], by
         linestyle="dashed",
         label="batch norm, batch statistics in the test",
     )
-    axes.set(title="Fashion-MNIST", xscale="log", xlabel="examples in a mini-batch", ylabel="test accuracy")
+    axes.set(
+        title="Fashion-MNIST",
+        xscale="log",
+        xlabel="examples in a mini-batch",
+        ylabel="test accuracy",
+    )
     ticks(axes.xaxis, sizes)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="lower right", labelcolor="linecolor")
@@ -198,7 +238,8 @@ def small_batches(sizes: Sequence[int], accuracies: Mapping[str, np.ndarray], by
 
 @styled
 def populations(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Drawing:
-    """Test accuracy while networks train, by the source of their statistics; a panel for each learning rate.
+    """Test accuracy while networks train, by the source of their statistics; a panel for each
+    learning rate.
 
     Each curve is steps (t,) and accuracy (seeds, t).
     """
@@ -217,15 +258,30 @@ def populations(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 @styled
 def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
-    """Test accuracy against the number of classes in a training batch, with BN and with Batch Renormalization.
+    """Test accuracy against the number of classes in a training batch, with BN and with Batch
+    Renormalization.
 
-    `tested` holds a ``few_classes.Tested`` by name; solid by population statistics, dashed by those of like batches.
+    `tested` holds a ``few_classes.Tested`` by name; solid by population statistics, dashed by those
+    of like batches.
     """
     drawing, axes = figure(width=7.4, height=3.9)
     for (name, each), colour in zip(tested.items(), (WITH_BN, FASTER), strict=True):
         band(axes, classes, each.population.T, colour, marker="o", markersize=4, label=name)
-        band(axes, classes, each.batch.T, colour, linestyle="dashed", marker="x", label=f"{name}, batch statistics")
-    axes.set(title="digits", xscale="log", xlabel="classes in a training batch of 30", ylabel="test accuracy")
+        band(
+            axes,
+            classes,
+            each.batch.T,
+            colour,
+            linestyle="dashed",
+            marker="x",
+            label=f"{name}, batch statistics",
+        )
+    axes.set(
+        title="digits",
+        xscale="log",
+        xlabel="classes in a training batch of 30",
+        ylabel="test accuracy",
+    )
     ticks(axes.xaxis, classes)
     _percent(axes)
     axes.legend(loc="lower right", labelcolor="linecolor")
@@ -234,11 +290,26 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
 
 @styled
 def features(widths: Sequence[int], trained: Mapping) -> Drawing:
-    """Test accuracy against the width, for what is trained. `trained` holds a ``features.Trained`` by kind."""
+    """Test accuracy against the width, for what is trained. `trained` holds a ``features.Trained``
+    by kind.
+    """
     drawing, axes = figure(width=7.4, height=3.7)
     for (name, each), colour in zip(trained.items(), (WITH_BN, WRONG, THEORY), strict=True):
-        band(axes, widths, each.accuracy.T, colour, marker="o", markersize=4, label=f"trained: {name}")
-    axes.set(title="digits", xscale="log", xlabel="units in each of three hidden layers", ylabel="test accuracy")
+        band(
+            axes,
+            widths,
+            each.accuracy.T,
+            colour,
+            marker="o",
+            markersize=4,
+            label=f"trained: {name}",
+        )
+    axes.set(
+        title="digits",
+        xscale="log",
+        xlabel="units in each of three hidden layers",
+        ylabel="test accuracy",
+    )
     ticks(axes.xaxis, widths)
     _percent(axes)
     axes.legend(loc="lower right", labelcolor="linecolor")
@@ -247,28 +318,53 @@ def features(widths: Sequence[int], trained: Mapping) -> Drawing:
 
 @styled
 def advantage(groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Drawing:
-    """Test accuracy with BN and with what stands in its place, a line for each setting, under the title of its group.
+    """Test accuracy with BN and with what stands in its place, a line for each setting, under the
+    title of its group.
 
-    Each setting holds two arrays (seeds,): with BN, and without it or with the alternative that its name tells.
+    Each setting holds two arrays (seeds,): with BN, and without it or with the alternative that its
+    name tells.
     """
     lines = sum(1 + len(settings) for settings in groups.values())
     drawing, axes = figure(width=9, height=0.6 + 0.36 * lines)
     row, names = 0, {}
     for title, settings in groups.items():
-        axes.text(-0.012, row, title, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold")
+        axes.text(
+            -0.012,
+            row,
+            title,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            weight="bold",
+        )
         for name, (ours, others) in settings.items():
             row += 1
             names[row] = name
-            axes.plot([ours.mean(), others.mean()], [row, row], color=NEUTRAL, linewidth=1, zorder=1)
+            axes.plot(
+                [ours.mean(), others.mean()], [row, row], color=NEUTRAL, linewidth=1, zorder=1
+            )
             for values, colour in ((others, WITHOUT_BN), (ours, WITH_BN)):
-                axes.plot(values, [row] * len(values), "o", color=colour, markersize=3.5, alpha=0.5, zorder=3)
+                axes.plot(
+                    values,
+                    [row] * len(values),
+                    "o",
+                    color=colour,
+                    markersize=3.5,
+                    alpha=0.5,
+                    zorder=3,
+                )
                 axes.plot(values.mean(), row, "D", color=colour, markersize=7)
         row += 1
-    axes.set(title="small networks", ylim=(row - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="test accuracy")
+    axes.set(
+        title="small networks", ylim=(row - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="test accuracy"
+    )
     axes.set_yticks(list(names), list(names.values()))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", visible=False)
-    for label, colour in (("with BN", WITH_BN), ("without BN, or with what it is set against", WITHOUT_BN)):
+    for label, colour in (
+        ("with BN", WITH_BN),
+        ("without BN, or with what it is set against", WITHOUT_BN),
+    ):
         axes.plot([], [], "D", color=colour, markersize=7, label=label)
     drawing.legend(loc="outside lower center", ncols=2, labelcolor="linecolor")
     return drawing

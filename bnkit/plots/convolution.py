@@ -1,4 +1,6 @@
-"""The figures of the chapter on convolution. In all of them blue is one pair per map, vermilion one per activation."""
+"""The figures of the chapter on convolution. In all of them blue is one pair per map, vermilion one
+per activation.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +8,26 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import PercentFormatter
 
-from bnkit.plots import HIGHLIGHT, SERIES, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, label_end, powers, styled
+from bnkit.plots import (
+    HIGHLIGHT,
+    SERIES,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    Drawing,
+    figure,
+    label_end,
+    powers,
+    styled,
+)
 
 COLOURS = {"per map": WITH_BN, "per activation": WITHOUT_BN}
 
 
 @styled
 def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing:
-    """One panel for each way to normalise: a batch as a table of maps, images down and channels across.
+    """One panel for each way to normalise: a batch as a table of maps, images down and channels
+    across.
 
     Blue are the outputs that change, (N, C, H, W) of bool, when the one orange `value` moves.
     """
@@ -22,7 +36,9 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
     grey, blue, orange = (np.array(to_rgb(colour)) for colour in ("#dcd9d0", WITH_BN, HIGHLIGHT))
     for axes, (name, changed) in zip(row, panels.items(), strict=True):
         n, channels, height, width = changed.shape
-        table = np.ones((n, height + 1, channels, width + 1, 3))  # a white gap below and beside each map
+        table = np.ones(
+            (n, height + 1, channels, width + 1, 3)
+        )  # a white gap below and beside each map
         inside = table[:, :height, :, :width]
         inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], blue, grey)
         image, channel, *place = value
@@ -30,8 +46,13 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
         picture = table.reshape(n * (height + 1), channels * (width + 1), 3)[:-1, :-1]
         axes.imshow(picture)
         axes.set_title(name)
-        axes.set_xticks(np.arange(channels) * (width + 1) + (width - 1) / 2, [f"map {k + 1}" for k in range(channels)])
-        axes.set_yticks(np.arange(n) * (height + 1) + (height - 1) / 2, [f"image {k + 1}" for k in range(n)])
+        axes.set_xticks(
+            np.arange(channels) * (width + 1) + (width - 1) / 2,
+            [f"map {k + 1}" for k in range(channels)],
+        )
+        axes.set_yticks(
+            np.arange(n) * (height + 1) + (height - 1) / 2, [f"image {k + 1}" for k in range(n)]
+        )
         axes.tick_params(length=0, labelleft=axes is row[0])
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -40,19 +61,26 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
 
 @styled
 def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """One row for each way to normalise: an image treated; shifted, treated, shifted back; and the difference, (h, w).
+    """One row for each way to normalise: an image treated; shifted, treated, shifted back; and the
+    difference, (h, w).
 
     One grey scale for all images, one scale for all differences.
     """
     drawing, panels = figure(len(rows), 3, width=7.2, height=4.6)
     reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
     for line, (name, (first, back)) in zip(panels, rows.items(), strict=True):
-        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"}  # in standard deviations; what lies outside is black or white
+        scale = {
+            "vmin": -2,
+            "vmax": 3,
+            "cmap": "gray",
+        }  # in standard deviations; what lies outside is black or white
         line[0].imshow(first, **scale)
         line[1].imshow(back, **scale)
         picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
         line[0].set_ylabel(name)
-    for axes, title in zip(panels[0], ("normalised", "moved, normalised,\nmoved back", "difference"), strict=True):
+    for axes, title in zip(
+        panels[0], ("normalised", "moved, normalised,\nmoved back", "difference"), strict=True
+    ):
         axes.set_title(title)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
@@ -63,11 +91,19 @@ def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
 
 @styled
 def accuracies(plain: Mapping[str, np.ndarray], shifted: Mapping[str, np.ndarray]) -> Drawing:
-    """Test accuracy on the images as they are and shifted, a dot for each seed. Shapes: (seeds,) per kind."""
+    """Test accuracy on the images as they are and shifted, a dot for each seed. Shapes: (seeds,)
+    per kind.
+    """
     drawing, axes = figure(width=5.6, height=3.4)
     for offset, (name, colour) in zip((-0.08, 0.08), COLOURS.items(), strict=True):
         for place, values in enumerate((plain[name], shifted[name])):
-            axes.plot(np.full(len(values), place + offset), values, "o", color=colour, label=None if place else name)
+            axes.plot(
+                np.full(len(values), place + offset),
+                values,
+                "o",
+                color=colour,
+                label=None if place else name,
+            )
         axes.plot((offset, 1 + offset), (plain[name].mean(), shifted[name].mean()), color=colour)
     axes.set_xticks((0, 1), ("as they are", "shifted around the edge"))
     axes.set(xlabel="test images", ylabel="accuracy", xlim=(-0.4, 1.4), ylim=(0, 1.02))
@@ -80,9 +116,13 @@ def accuracies(plain: Mapping[str, np.ndarray], shifted: Mapping[str, np.ndarray
 
 @styled
 def effective_sizes(
-    rhos: Sequence[float], measured: Mapping[int, np.ndarray], fine: np.ndarray, expected: Mapping[int, np.ndarray]
+    rhos: Sequence[float],
+    measured: Mapping[int, np.ndarray],
+    fine: np.ndarray,
+    expected: Mapping[int, np.ndarray],
 ) -> Drawing:
-    """Effective size of a batch of correlated maps against the correlation, for several numbers of images.
+    """Effective size of a batch of correlated maps against the correlation, for several numbers of
+    images.
 
     Shapes: measured (rhos,) and expected (fine,) for each number m of images.
     """
@@ -91,6 +131,8 @@ def effective_sizes(
         axes.plot(fine, expected[m], color=THEORY, linestyle=":")
         axes.plot(rhos, values, "o", color=colour)
         label_end(axes, fine, expected[m], f"{m} images", colour)
-    axes.set(xlabel="correlation of two pixels of one image", ylabel="independent values", yscale="log")
+    axes.set(
+        xlabel="correlation of two pixels of one image", ylabel="independent values", yscale="log"
+    )
     powers(axes.yaxis)
     return drawing

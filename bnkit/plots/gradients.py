@@ -28,9 +28,15 @@ LINES = ("solid", "dashed", "dashdot")
 
 @styled
 def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
-    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: x (n,), each curve (n,)."""
+    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: x (n,),
+    each curve (n,).
+    """
     drawing, axes = figure(height=3.2)
-    places = {"sigmoid": (2.0, 0.15), "tanh": (0.95, 0.62), "relu": (3.2, 0.93)}  # beside the curve, in data units
+    places = {
+        "sigmoid": (2.0, 0.15),
+        "tanh": (0.95, 0.62),
+        "relu": (3.2, 0.93),
+    }  # beside the curve, in data units
     for name, slope in curves.items():
         low = slope < share * slope.max()
         axes.plot(x, slope, color=ACTIVATION[name], linewidth=1, alpha=0.6)
@@ -42,7 +48,8 @@ def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Dra
 
 @styled
 def profiles(kinds: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """Gradient norm at each layer over that at the last; a panel for each activation, a line for each initialisation.
+    """Gradient norm at each layer over that at the last; a panel for each activation, a line for
+    each initialisation.
 
     Shapes: squared norms, (seeds, depth).
     """
@@ -59,17 +66,26 @@ def profiles(kinds: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
 
 @styled
 def cure_and_cost(
-    without: Mapping[str, Mapping[str, np.ndarray]], with_bn: Mapping[str, Mapping[str, np.ndarray]], steady: np.ndarray
+    without: Mapping[str, Mapping[str, np.ndarray]],
+    with_bn: Mapping[str, Mapping[str, np.ndarray]],
+    steady: np.ndarray,
 ) -> Drawing:
-    """Gradient norms at each layer, over that at the last, of all networks (left) and of those with BN, larger (right).
+    """Gradient norms at each layer, over that at the last, of all networks (left) and of those with
+    BN, larger (right).
 
-    Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the network without BN
-    that the right panel shows for comparison, ReLU with He's initialisation.
+    Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the
+    network without BN that the right panel shows for comparison, ReLU with He's initialisation.
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
     for inits in without.values():
         for line, sizes in zip(LINES, inits.values(), strict=True):
-            left.plot(_layers(sizes), _relative(sizes).mean(0), color=WITHOUT_BN, linestyle=line, linewidth=1)
+            left.plot(
+                _layers(sizes),
+                _relative(sizes).mean(0),
+                color=WITHOUT_BN,
+                linestyle=line,
+                linewidth=1,
+            )
     ends = {}
     for activation, inits in with_bn.items():
         for sizes in inits.values():
@@ -80,9 +96,19 @@ def cure_and_cost(
     ends["ReLU, no BN"] = (_relative(steady)[:, 0].mean(), WITHOUT_BN)
     place = 0.0
     apart = (max(end for end, _ in ends.values()) / min(end for end, _ in ends.values())) ** 0.08
-    for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1][0]):  # from below, none on another
+    for name, (end, colour) in sorted(
+        ends.items(), key=lambda item: item[1][0]
+    ):  # from below, none on another
         place = max(end, place * apart)
-        right.annotate(name, (1, place), (-6, 0), textcoords="offset points", ha="right", va="center", color=colour)
+        right.annotate(
+            name,
+            (1, place),
+            (-6, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=colour,
+        )
     left.plot([], [], color=WITHOUT_BN, linewidth=1, label="without BN, nine kinds")
     left.plot([], [], color=WITH_BN, label="with BN, all of them")
     left.legend(loc="lower right", labelcolor="linecolor")
@@ -110,9 +136,14 @@ def _room_for_labels(axes: Axes, layers: int, share: float) -> None:
 
 @styled
 def edge(
-    gains: np.ndarray, measured: Mapping[str, np.ndarray], fine: np.ndarray, theory: Mapping[str, Sequence]
+    gains: np.ndarray,
+    measured: Mapping[str, np.ndarray],
+    fine: np.ndarray,
+    theory: Mapping[str, Sequence],
 ) -> Drawing:
-    """Growth per layer against the gain of the weights. Shapes: gains (n,), measured (n, seeds), fine, theory (k,)."""
+    """Growth per layer against the gain of the weights. Shapes: gains (n,), measured (n, seeds),
+    fine, theory (k,).
+    """
     drawing, axes = figure(height=3.8)
     axes.axhline(1, color=NEUTRAL, linewidth=1)
     axes.axhspan(1, 60, color=HIGHLIGHT, alpha=0.08, linewidth=0)
@@ -135,20 +166,33 @@ def edge(
 
 
 @styled
-def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ends: Sequence[str]) -> Drawing:
-    """Growth per layer against the share of saturated units, one panel for each activation, one line for each route.
+def saturation(
+    routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ends: Sequence[str]
+) -> Drawing:
+    """Growth per layer against the share of saturated units, one panel for each activation, one
+    line for each route.
 
-    Shapes: a route is (share, growth), (n, seeds) each: points for seeds, a line for the mean. `ends` says what the
-    last point of each route is.
+    Shapes: a route is (share, growth), (n, seeds) each: points for seeds, a line for the mean.
+    `ends` says what the last point of each route is.
     """
     drawing, panels = figure(1, len(routes), width=8.4, height=3.6, sharey=True)
     for axes, (activation, lines) in zip(panels, routes.items(), strict=True):
         axes.axhline(1, color=NEUTRAL, linewidth=1)
-        for (name, (share, growth)), colour, end in zip(lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True):
+        for (name, (share, growth)), colour, end in zip(
+            lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True
+        ):
             axes.plot(100 * share.mean(1), growth.mean(1), color=colour, label=name)
             axes.plot(100 * share, growth, "o", color=colour, markersize=4)
             place = (100 * share[-1].mean(), growth[-1].mean())
-            axes.annotate(end, place, (-5, 7), textcoords="offset points", ha="right", va="center", color=colour)
+            axes.annotate(
+                end,
+                place,
+                (-5, 7),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                color=colour,
+            )
         axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
     powers(panels[0].yaxis)
     panels[0].set_ylabel("growth per layer of the\nsquared gradient norm")
@@ -158,16 +202,28 @@ def saturation(routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 
 @styled
 def batch_sizes(
-    batches: Sequence[int], measured: Mapping[str, np.ndarray], linear: np.ndarray, large: Mapping[str, float]
+    batches: Sequence[int],
+    measured: Mapping[str, np.ndarray],
+    linear: np.ndarray,
+    large: Mapping[str, float],
 ) -> Drawing:
-    """Growth per layer with BN against the batch size. Shapes: batches (n,), measured (n, seeds), `linear` (n,)."""
+    """Growth per layer with BN against the batch size. Shapes: batches (n,), measured (n, seeds),
+    `linear` (n,).
+    """
     drawing, axes = figure(height=4.0)
     end = 2.2 * batches[-1]
     for name, growths in measured.items():
         band(axes, batches, growths.T, ACTIVATION[name], marker="o", markersize=4)
         axes.plot([batches[-1], end], [large[name]] * 2, color=THEORY, linestyle="dotted")
         apart = {"sigmoid": 5, "linear": -5}.get(name, 0)  # their limits are close
-        label_end(axes, [end], [large[name]], f"{NAMES[name]}, limit {large[name]:.3f}", ACTIVATION[name], dy=apart)
+        label_end(
+            axes,
+            [end],
+            [large[name]],
+            f"{NAMES[name]}, limit {large[name]:.3f}",
+            ACTIVATION[name],
+            dy=apart,
+        )
     axes.plot(batches, linear, color=THEORY, linestyle="dotted")
     axes.set(
         xscale="log",
@@ -181,27 +237,46 @@ def batch_sizes(
 
 
 @styled
-def depths(depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Mapping[str, np.ndarray]) -> Drawing:
-    """Test accuracy against depth, networks without and with BN in two panels. Shapes: depths (n,), each (n, seeds)."""
+def depths(
+    depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Mapping[str, np.ndarray]
+) -> Drawing:
+    """Test accuracy against depth, networks without and with BN in two panels. Shapes: depths (n,),
+    each (n, seeds).
+    """
     drawing, panels = figure(1, 2, width=9, height=3.8, sharey=True)
-    for axes, group, title in zip(panels, (without, with_bn), ("without BN", "with BN"), strict=True):
+    for axes, group, title in zip(
+        panels, (without, with_bn), ("without BN", "with BN"), strict=True
+    ):
         for name, accuracy in group.items():
             colour = ACTIVATION["relu" if name.startswith("ReLU") else "sigmoid"]
             line = "dashed" if "Dropout" in name else "dotted" if "decay" in name else "solid"
-            band(axes, depths, 100 * accuracy.T, colour, label=name, marker="o", markersize=4, linestyle=line)
+            band(
+                axes,
+                depths,
+                100 * accuracy.T,
+                colour,
+                label=name,
+                marker="o",
+                markersize=4,
+                linestyle=line,
+            )
         axes.axhline(10, color=NEUTRAL, linewidth=1)
         axes.set(title=title, xscale="log", xlabel="hidden layers", ylim=(-1, 102))
         ticks(axes.xaxis, depths)
     panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
     panels[0].set_ylabel("test accuracy in %")
-    handles, names = panels[0].get_legend_handles_labels()  # the same colours mean the same on the right
+    handles, names = panels[
+        0
+    ].get_legend_handles_labels()  # the same colours mean the same on the right
     drawing.legend(handles, names, loc="outside lower center", ncols=len(names), handlelength=3)
     return drawing
 
 
 @styled
 def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
-    """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n, seeds, depth)."""
+    """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n,
+    seeds, depth).
+    """
     drawing, axes = figure(height=3.6)
     layers = _layers(sizes[0])
     for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):

@@ -1,6 +1,7 @@
 """The figures of chapter 09: Figure 2 of the paper beside runs of ours, and what explains it.
 
-Runs are given by variant, ``{"inception": [...], "bn-x5": [...]}``; each network keeps its colour through the chapter.
+Runs are given by variant, ``{"inception": [...], "bn-x5": [...]}``; each network keeps its colour
+through the chapter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from bnkit.plots import FASTER, HIGHLIGHT, NEUTRAL, WITH_BN, WITHOUT_BN, WRONG, Drawing, band, figure, styled
-from bnkit.records import Record, stack
+from bnkit.plots import (
+    FASTER,
+    HIGHLIGHT,
+    NEUTRAL,
+    WITH_BN,
+    WITHOUT_BN,
+    WRONG,
+    Drawing,
+    band,
+    figure,
+    styled,
+)
+from bnkit.runs.records import Record, stack
 
 WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
 NETWORKS = {
@@ -32,7 +44,9 @@ Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 @styled
 def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Drawing:
-    """An Inception module as a diagram: what enters, its branches of layers from bottom to top, and what leaves."""
+    """An Inception module as a diagram: what enters, its branches of layers from bottom to top, and
+    what leaves.
+    """
     drawing, axes = figure(width=WIDTH, height=3.6)
     axes.set(xlim=(0, len(branches)), ylim=(-0.2, 5.2))
     axes.axis("off")
@@ -42,13 +56,23 @@ def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Dr
         corner, size = (x - width / 2, y - 0.27), 0.54
         axes.add_patch(
             FancyBboxPatch(
-                corner, width, size, boxstyle="round,pad=0.03", facecolor=colour, edgecolor=NEUTRAL, alpha=0.35
+                corner,
+                width,
+                size,
+                boxstyle="round,pad=0.03",
+                facecolor=colour,
+                edgecolor=NEUTRAL,
+                alpha=0.35,
             )
         )
         axes.text(x, y, text, ha="center", va="center", fontsize=9.5)
 
     def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
-        axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color=NEUTRAL, linewidth=0.9))
+        axes.add_patch(
+            FancyArrowPatch(
+                start, end, arrowstyle="-|>", mutation_scale=9, color=NEUTRAL, linewidth=0.9
+            )
+        )
 
     box(middle, 0.2, entering, 1.7, "#ffffff")
     box(middle, 4.8, leaving, 1.7, "#ffffff")
@@ -69,7 +93,8 @@ def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Dr
 def figure_2(runs: Runs, title: str, paper: Curves) -> Drawing:
     """Validation accuracy against steps: above the paper's curves, below those of `runs`.
 
-    A dotted line marks Inception's best accuracy (below, its mean over seeds), a diamond where each network gets there.
+    A dotted line marks Inception's best accuracy (below, its mean over seeds), a diamond where each
+    network gets there.
     """
     drawing, (above, below) = figure(2, width=WIDTH, height=7.6)
     for net, (steps, values) in paper.items():
@@ -79,7 +104,10 @@ def figure_2(runs: Runs, title: str, paper: Curves) -> Drawing:
     above.set_title("The paper's Figure 2: ImageNet, 1,000 classes")
     above.legend(loc="lower right")
     _accuracies(below, runs)
-    _meet(below, {net: (steps, 100 * values.mean(0)) for net, (steps, values) in _stacked(runs).items()})
+    _meet(
+        below,
+        {net: (steps, 100 * values.mean(0)) for net, (steps, values) in _stacked(runs).items()},
+    )
     below.set_title(title)
     return drawing
 
@@ -95,10 +123,13 @@ def learning(runs: Runs, title: str) -> Drawing:
 
 
 @styled
-def speedups(shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Drawing:
+def speedups(
+    shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> Drawing:
     """How many times fewer steps each network needs, for every share of Inception's best accuracy.
 
-    Shapes: `shares` (k,), `ours` (seeds, k) by network, 0 where a run never gets there, `theirs` (k,), dashed.
+    Shapes: `shares` (k,), `ours` (seeds, k) by network, 0 where a run never gets there, `theirs`
+    (k,), dashed.
     """
     drawing, axes = figure(width=WIDTH, height=4.4)
     for net, values in ours.items():
@@ -108,7 +139,11 @@ def speedups(shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping
         axes.plot(100 * shares, theirs[net], color=colour, linestyle="--", linewidth=1.2)
     axes.plot([], [], color=NEUTRAL, linestyle="--", linewidth=1.2, label="the paper, digitised")
     axes.axhline(1, color=WITHOUT_BN, linewidth=0.9)
-    axes.set(xlabel="accuracy, in percent of Inception's best", ylabel="times fewer steps than Inception", yscale="log")
+    axes.set(
+        xlabel="accuracy, in percent of Inception's best",
+        ylabel="times fewer steps than Inception",
+        yscale="log",
+    )
     axes.set_xlim(100 * shares[0], 100 * shares[-1])
     axes.yaxis.set_major_locator(FixedLocator((0.5, 1, 2, 5, 10, 20, 50)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -125,13 +160,20 @@ def speedups(shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping
 
 @styled
 def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float]) -> Drawing:
-    """What each change is worth in points of accuracy, with bars of twice the standard error; one row a change."""
+    """What each change is worth in points of accuracy, with bars of twice the standard error; one
+    row a change.
+    """
     drawing, axes = figure(width=WIDTH, height=1.2 + 0.42 * len(names))
     places = np.arange(len(names))[::-1]
     clear = np.abs(points) > 2 * np.asarray(errors)
     for mask, colour in ((clear, FASTER), (~clear, NEUTRAL)):
         axes.errorbar(
-            np.asarray(points)[mask], places[mask], xerr=2 * np.asarray(errors)[mask], fmt="o", color=colour, capsize=3
+            np.asarray(points)[mask],
+            places[mask],
+            xerr=2 * np.asarray(errors)[mask],
+            fmt="o",
+            color=colour,
+            capsize=3,
         )
     axes.axvline(0, color=NEUTRAL, linewidth=0.9)
     axes.set_yticks(places, names)
@@ -143,10 +185,11 @@ def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float
 
 @styled
 def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable: float) -> Drawing:
-    """Accuracy after `step` steps against the learning rate, a line through the means and a point for each seed.
+    """Accuracy after `step` steps against the learning rate, a line through the means and a point
+    for each seed.
 
-    A run that ended earlier counts with its last evaluation. Below the dotted line, `usable` as a share of 1, is what
-    does not count as learning.
+    A run that ended earlier counts with its last evaluation. Below the dotted line, `usable` as a
+    share of 1, is what does not count as learning.
     """
     drawing, axes = figure(width=WIDTH, height=3.8)
     for net, found in sweeps.items():
@@ -157,8 +200,15 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable:
         for rate, each in zip(found, ends, strict=True):
             axes.plot([rate] * len(each), each, "o", color=colour, markersize=5, markeredgewidth=0)
     axes.axhline(100 * usable, color=NEUTRAL, linestyle=":", label="twice guessing")
-    axes.set(xscale="log", xlabel="initial learning rate", ylabel="validation accuracy (%)", ylim=(0, None))
-    axes.xaxis.set_major_locator(FixedLocator(sorted({rate for found in sweeps.values() for rate in found})))
+    axes.set(
+        xscale="log",
+        xlabel="initial learning rate",
+        ylabel="validation accuracy (%)",
+        ylim=(0, None),
+    )
+    axes.xaxis.set_major_locator(
+        FixedLocator(sorted({rate for found in sweeps.values() for rate in found}))
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(NUMBER)
     axes.set_title(f"After {step:,} steps")
@@ -168,7 +218,9 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable:
 
 @styled
 def beside(runs: Runs, title: str) -> Drawing:
-    """Validation accuracy against steps of networks that are to be compared, one by one, names on the right margin."""
+    """Validation accuracy against steps of networks that are to be compared, one by one, names on
+    the right margin.
+    """
     drawing, axes = figure(width=WIDTH, height=3.6)
     _accuracies(axes, runs, every=True)
     axes.set_title(title)
@@ -183,11 +235,14 @@ def beside(runs: Runs, title: str) -> Drawing:
 
 @styled
 def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
-    """85th minus 15th percentile of what each module's nonlinearity receives, over training; a panel for each network.
+    """85th minus 15th percentile of what each module's nonlinearity receives, over training; a
+    panel for each network.
 
     Lines are means over seeds, one for each module by its name, from dark (first) to light (last).
     """
-    drawing, panels = figure(len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False)
+    drawing, panels = figure(
+        len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False
+    )
     for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
         steps, percentiles = stack(records, "inputs")
         spread = (percentiles[..., 2] - percentiles[..., 0]).mean(0)  # (t, modules)
@@ -205,19 +260,33 @@ def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
 
 @styled
 def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
-    """Norm of the gradient from stage to stage at the start, early, and at the end; a panel for each network.
+    """Norm of the gradient from stage to stage at the start, early, and at the end; a panel for
+    each network.
 
     `names` are those of the stages. Lines are means over seeds, bands their range.
     """
-    drawing, panels = figure(len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False)
+    drawing, panels = figure(
+        len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False
+    )
     for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
         steps, norms = stack(records, "gradient_norm")  # (seeds, t, stages)
         shown = sorted({0, len(steps) // 2, len(steps) - 1})
-        late = WITHOUT_BN if NETWORKS[net][1] == NEUTRAL else NETWORKS[net][1]  # grey is that of the first step
+        late = (
+            WITHOUT_BN if NETWORKS[net][1] == NEUTRAL else NETWORKS[net][1]
+        )  # grey is that of the first step
         for place, colour in zip(shown, (NEUTRAL, HIGHLIGHT, late)[-len(shown) :], strict=True):
-            band(axes, np.arange(len(names)), norms[:, place], colour, label=f"step {steps[place]:,}", marker="o")
+            band(
+                axes,
+                np.arange(len(names)),
+                norms[:, place],
+                colour,
+                label=f"step {steps[place]:,}",
+                marker="o",
+            )
         axes.set(ylabel="norm of the gradient", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if norms.max() < 100 * norms.min() else (1,)))
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1, 3) if norms.max() < 100 * norms.min() else (1,))
+        )
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(NUMBER)
         axes.set_title(NETWORKS[net][0])
@@ -235,7 +304,9 @@ def _stacked(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _accuracies(axes: Axes, runs: Runs, every: bool = False) -> None:
-    """Accuracy against steps; with `every`, networks without a colour of their own get one line style each."""
+    """Accuracy against steps; with `every`, networks without a colour of their own get one line
+    style each.
+    """
     styles = iter(("-", "--", ":", "-."))
     for net, (steps, values) in _stacked(runs).items():
         name, colour = NETWORKS[net]
@@ -255,7 +326,15 @@ def _meet(axes: Axes, curves: Curves) -> None:
             last = reached[0]
             first = max(0, last - 1)
             step = np.interp(level, values[[first, last]], steps[[first, last]])
-            axes.plot(step, level, "D", color=NETWORKS[net][1], markersize=6, markeredgecolor="white", zorder=5)
+            axes.plot(
+                step,
+                level,
+                "D",
+                color=NETWORKS[net][1],
+                markersize=6,
+                markeredgecolor="white",
+                zorder=5,
+            )
 
 
 def _shades(count: int) -> list:

@@ -21,12 +21,18 @@ from bnkit.plots import (
     ticks,
 )
 
-ESTIMATES = (HIGHLIGHT, FASTER, NEUTRAL, WRONG)  # moving averages, in the order given; Algorithm 2 is blue
+ESTIMATES = (
+    HIGHLIGHT,
+    FASTER,
+    NEUTRAL,
+    WRONG,
+)  # moving averages, in the order given; Algorithm 2 is blue
 
 
 @styled
 def following(steps: np.ndarray, checks: Mapping[str, np.ndarray]) -> Drawing:
-    """Errors of mean and variance and the test accuracy against training steps, one curve for each estimate.
+    """Errors of mean and variance and the test accuracy against training steps, one curve for each
+    estimate.
 
     Shapes: steps (t,), each of `checks` (seeds, t, 3).
     """
@@ -48,12 +54,16 @@ def following(steps: np.ndarray, checks: Mapping[str, np.ndarray]) -> Drawing:
 
 @styled
 def neighbours(
-    probabilities: np.ndarray, alone: np.ndarray, sizes: Sequence[int], accuracies: Mapping[str, np.ndarray]
+    probabilities: np.ndarray,
+    alone: np.ndarray,
+    sizes: Sequence[int],
+    accuracies: Mapping[str, np.ndarray],
 ) -> Drawing:
-    """Left: probability of the right class in many companies. Right: accuracy against the size of a test batch.
+    """Left: probability of the right class in many companies. Right: accuracy against the size of a
+    test batch.
 
-    Shapes: probabilities (examples, companies), alone (examples,) by population statistics; each of `accuracies`
-    (seeds, sizes), blue what uses population statistics.
+    Shapes: probabilities (examples, companies), alone (examples,) by population statistics; each of
+    `accuracies` (seeds, sizes), blue what uses population statistics.
     """
     drawing, (left, right) = figure(1, 2, width=9.2, height=3.9)
     places = np.arange(len(alone))
@@ -61,12 +71,21 @@ def neighbours(
     left.plot(probabilities.T, places + jitter[:, None], ".", color=WRONG, markersize=3, alpha=0.5)
     left.plot(alone, places, "|", color=WITH_BN, markersize=24, markeredgewidth=2.5)
     left.set_yticks(places, [f"example {place + 1}" for place in places])
-    left.set(title="one example, many companies", xlabel="probability of its true class", xlim=(-0.03, 1.03))
+    left.set(
+        title="one example, many companies",
+        xlabel="probability of its true class",
+        xlim=(-0.03, 1.03),
+    )
     left.grid(False, axis="y")
     for name, values in accuracies.items():
         colour = WITH_BN if "population" in name else NEUTRAL if "class" in name else WRONG
         band(right, sizes, values, colour, marker="o", markersize=4, label=name)
-    right.set(title="accuracy on the test set", xlabel="examples in a test batch", xscale="log", ylim=(0, 1.02))
+    right.set(
+        title="accuracy on the test set",
+        xlabel="examples in a test batch",
+        xscale="log",
+        ylim=(0, 1.02),
+    )
     ticks(right.xaxis, sizes)
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.legend(loc="center right")
@@ -75,13 +94,17 @@ def neighbours(
 
 @styled
 def small_batches(groups: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawing:
-    """Test accuracy against the size of the groups that were normalised together in training, (seeds, groups) each."""
+    """Test accuracy against the size of the groups that were normalised together in training,
+    (seeds, groups) each.
+    """
     drawing, axes = figure(height=3.4)
     for colour, (name, values) in zip((WITH_BN, WRONG), accuracies.items(), strict=True):
         band(axes, groups, values, colour, marker="o", markersize=4, label=name)
     axes.set_xscale("log")
     ticks(axes.xaxis, groups)
-    axes.set(xlabel="examples normalised together in training, m", ylabel="test accuracy", ylim=(0, 1.02))
+    axes.set(
+        xlabel="examples normalised together in training, m", ylabel="test accuracy", ylim=(0, 1.02)
+    )
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="lower right", title="tested with", alignment="left")
     return drawing
@@ -89,12 +112,17 @@ def small_batches(groups: Sequence[int], accuracies: Mapping[str, np.ndarray]) -
 
 @styled
 def correction(
-    sizes: Sequence[int], variances: np.ndarray, true: float, rhos: Sequence[float], maps: Mapping[int, tuple]
+    sizes: Sequence[int],
+    variances: np.ndarray,
+    true: float,
+    rhos: Sequence[float],
+    maps: Mapping[int, tuple],
 ) -> Drawing:
-    """Left: averaged batch variances of independent values. Right: corrected ones of maps with correlated pixels.
+    """Left: averaged batch variances of independent values. Right: corrected ones of maps with
+    correlated pixels.
 
-    Shapes: variances (2, sizes), biased and corrected; `maps` holds measured and expected values (rhos,) for each
-    number of images.
+    Shapes: variances (2, sizes), biased and corrected; `maps` holds measured and expected values
+    (rhos,) for each number of images.
     """
     drawing, (left, right) = figure(1, 2, width=9.2, height=3.6)
     sizes = np.asarray(sizes)
@@ -104,9 +132,16 @@ def correction(
     left.plot(sizes, variances[1], "o", color=WITH_BN, label="times m / (m − 1)")
     left.set_xscale("log")
     ticks(left.xaxis, sizes)
-    left.set(title="independent values", xlabel="values in a batch, m", ylabel="variance", ylim=(0, 1.2 * true))
+    left.set(
+        title="independent values",
+        xlabel="values in a batch, m",
+        ylabel="variance",
+        ylim=(0, 1.2 * true),
+    )
     left.legend(loc="lower right")
-    for colour, (m, (measured, expected)) in zip((WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False):
+    for colour, (m, (measured, expected)) in zip(
+        (WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False
+    ):
         right.plot(rhos, expected, color=THEORY, linestyle=":")
         right.plot(rhos, measured, "o", color=colour)
         label_end(right, rhos, expected, f"{m} images", colour)

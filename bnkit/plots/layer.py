@@ -5,14 +5,34 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WITHOUT_BN, Drawing, figure, powers, styled, ticks
+from bnkit.plots import (
+    HIGHLIGHT,
+    NEUTRAL,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    Drawing,
+    figure,
+    powers,
+    styled,
+    ticks,
+)
 
-COLOURS = {"plain torch": WITH_BN, "ATen, one call": HIGHLIGHT, "ATen, blocks": "#56B4E9", "torch.nn": WITHOUT_BN}
+COLOURS = {
+    "plain torch": WITH_BN,
+    "ATen, one call": HIGHLIGHT,
+    "ATen, blocks": "#56B4E9",
+    "torch.nn": WITHOUT_BN,
+}
 
 
 @styled
 def parity(
-    worst: np.ndarray, layouts: Sequence[str], modes: Sequence[str], dtypes: Sequence[str], names: Sequence[str]
+    worst: np.ndarray,
+    layouts: Sequence[str],
+    modes: Sequence[str],
+    dtypes: Sequence[str],
+    names: Sequence[str],
 ) -> Drawing:
     """A number for every step: its worst error. Shapes: worst (layouts, modes, dtypes, names)."""
     drawing, panels = figure(1, len(dtypes), width=9.4, height=5.4, sharey=True)
@@ -22,7 +42,15 @@ def parity(
         axes.imshow(block, norm=scale, cmap="cividis", aspect="auto")
         for (row, column), value in np.ndenumerate(block):
             dark = scale(value) < 0.55
-            axes.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+            axes.text(
+                column,
+                row,
+                f"{value:.2g}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="w" if dark else "k",
+            )
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_title(title)
         axes.grid(False)
@@ -33,9 +61,12 @@ def parity(
 
 @styled
 def by_length(
-    counts: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]], switch: float | None = None
+    counts: Sequence[int],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    switch: float | None = None,
 ) -> Drawing:
-    """Errors against the number of values of a channel: title -> implementation -> errors, (counts,).
+    """Errors against the number of values of a channel: title -> implementation -> errors,
+    (counts,).
 
     At `switch` values the layer goes over from one call to blocks.
     """
@@ -44,9 +75,17 @@ def by_length(
         if switch is not None:
             axes.axvline(switch, color=NEUTRAL, linewidth=1)
         for implementation, errors in curves.items():
-            dashed = {"linestyle": "--"} if implementation == "torch.nn" else {}  # where it lies on another one
+            dashed = (
+                {"linestyle": "--"} if implementation == "torch.nn" else {}
+            )  # where it lies on another one
             axes.loglog(
-                counts, errors, marker="o", markersize=4, color=COLOURS[implementation], label=implementation, **dashed
+                counts,
+                errors,
+                marker="o",
+                markersize=4,
+                color=COLOURS[implementation],
+                label=implementation,
+                **dashed,
             )
         axes.set(title=title, xlabel="values of a channel")
         powers(axes.xaxis)
@@ -58,17 +97,27 @@ def by_length(
 
 @styled
 def ratios(
-    groups: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], names: Sequence[str], peer: str, goal: float
+    groups: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    names: Sequence[str],
+    peer: str,
+    goal: float,
 ) -> Drawing:
-    """Time of a peer over ours for every shape: a dot for the median, a bar from quartile to quartile.
+    """Time of a peer over ours for every shape: a dot for the median, a bar from quartile to
+    quartile.
 
     Shapes: group (a panel) -> label -> (names, 3), quartile, median and quartile.
     """
-    drawing, panels = figure(1, len(groups), width=9.2, height=0.27 * len(names) + 1.6, sharey=True, sharex=True)
+    drawing, panels = figure(
+        1, len(groups), width=9.2, height=0.27 * len(names) + 1.6, sharey=True, sharex=True
+    )
     panels, places = np.atleast_1d(panels), np.arange(len(names))[::-1]
-    everything = np.concatenate([np.ravel(values) for series in groups.values() for values in series.values()])
+    everything = np.concatenate(
+        [np.ravel(values) for series in groups.values() for values in series.values()]
+    )
     low, high = min(0.65, everything.min() / 1.05), max(1.6, everything.max() * 1.05)
-    shown = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20) if low <= tick <= high]
+    shown = [
+        tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20) if low <= tick <= high
+    ]
     for axes, (title, series) in zip(panels, groups.items(), strict=True):
         axes.axvline(1, color=NEUTRAL, linewidth=1)
         axes.axvline(goal, color=THEORY, linestyle=":", linewidth=1.5)
@@ -78,7 +127,15 @@ def ratios(
         ):
             first, middle, third = np.transpose(values)
             axes.hlines(places + offset, first, third, color=colour, alpha=0.5, linewidth=2.5)
-            axes.plot(middle, places + offset, marker, color=colour, markersize=4.5, linestyle="", label=label)
+            axes.plot(
+                middle,
+                places + offset,
+                marker,
+                color=colour,
+                markersize=4.5,
+                linestyle="",
+                label=label,
+            )
         axes.set(title=title, xlabel=f"time of {peer} over ours", xscale="log", xlim=(low, high))
         ticks(axes.xaxis, shown)
     panels[0].set_yticks(places, names, fontsize=8.5)

@@ -1,7 +1,9 @@
-"""The figures of chapter 08: Figure 1 of the paper beside runs of ours, and what the paper's figure leaves out.
+"""The figures of chapter 08: Figure 1 of the paper beside runs of ours, and what the paper's figure
+leaves out.
 
-A pair, as ``bnkit.studies.mnist`` makes it, holds lists of records ``with_bn`` and ``without_bn`` and a ``title`` that
-says on which data and by how many seeds. The paper's digitised curves are a dictionary of (steps, values) by name.
+A pair, as ``bnkit.studies.mnist`` makes it, holds lists of records ``with_bn`` and ``without_bn``
+and a ``title`` that says on which data and by how many seeds. The paper's digitised curves are a
+dictionary of (steps, values) by name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +16,24 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bnkit.plots import HIGHLIGHT, NEUTRAL, PAPER, THEORY, WITH_BN, WITHOUT_BN, Drawing, band, figure, styled
-from bnkit.records import Record, stack
+from bnkit.plots import (
+    HIGHLIGHT,
+    NEUTRAL,
+    PAPER,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    Drawing,
+    band,
+    figure,
+    styled,
+)
+from bnkit.runs.records import Record, stack
 
 WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
-NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(0.15)  # 85th minus 15th percentile of N(0, 1)
+NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(
+    0.15
+)  # 85th minus 15th percentile of N(0, 1)
 PRINTED = {"color": PAPER, "linestyle": "--", "linewidth": 1.1}  # what the paper drew
 EVERY = {"color": NEUTRAL, "linewidth": 0.4, "alpha": 0.5}  # one of a hundred units
 NUMBER = FuncFormatter(lambda value, _: f"{value:,g}")
@@ -46,7 +61,9 @@ class _Pair:
 
 @styled
 def accuracy(pair: Pair, paper: Curves | None = None) -> Drawing:
-    """Test accuracy against steps: above on the paper's axes, below as error, both axes logarithmic."""
+    """Test accuracy against steps: above on the paper's axes, below as error, both axes
+    logarithmic.
+    """
     drawing, (whole, errors) = figure(2, width=WIDTH, height=7)
     _shares(whole, pair, paper, 70)  # percent: where the paper's axis starts
     whole.set_title(f"Figure 1(a): {pair.title}")
@@ -71,7 +88,8 @@ def hero(
     paper: Curves,
     tuned: tuple[list[Record], list[Record]] | None = None,
 ) -> Drawing:
-    """The finding at a glance: test error of a pair beside the paper's and, to the right, of the pair `tuned`.
+    """The finding at a glance: test error of a pair beside the paper's and, to the right, of the
+    pair `tuned`.
 
     `tuned` holds the runs with and without batch normalization at a higher learning rate.
     """
@@ -87,21 +105,32 @@ def hero(
 
 
 def _shares(axes: Axes, pair: Pair, paper: Curves | None, lowest: float) -> None:
-    """Test accuracy in percent against steps, as the paper draws it; `lowest` is where the axis starts, or below."""
+    """Test accuracy in percent against steps, as the paper draws it; `lowest` is where the axis
+    starts, or below.
+    """
     last = 0
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
         band(axes, steps, 100 * values, colour, label=label)
         last, lowest = max(last, steps[-1]), max(0, min(lowest, 100 * values[:, -1].min() - 5))
         if found := _until(steps[-1], paper, f"figure1a/{net}"):
-            axes.plot(found[0], 100 * found[1], label="paper" if net == "without_bn" else None, **PRINTED)
-    axes.set(xlabel="steps", ylabel="test accuracy (%)", xlim=(0, 1.02 * max(1, last)), ylim=(lowest, 101))
+            axes.plot(
+                found[0], 100 * found[1], label="paper" if net == "without_bn" else None, **PRINTED
+            )
+    axes.set(
+        xlabel="steps",
+        ylabel="test accuracy (%)",
+        xlim=(0, 1.02 * max(1, last)),
+        ylim=(lowest, 101),
+    )
     axes.xaxis.set_major_formatter(NUMBER)
     axes.legend(loc="best", labelcolor="linecolor")
 
 
 def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
-    """Test error in percent against steps, both logarithmic: shows the early gap and the last tenths of a point."""
+    """Test error in percent against steps, both logarithmic: shows the early gap and the last
+    tenths of a point.
+    """
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
         if len(steps) == 1:
@@ -125,15 +154,27 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
 
 @styled
 def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
-    """What the sigmoids of the last hidden layer receive: the typical unit's 15th to 85th percentile, and every median.
+    """What the sigmoids of the last hidden layer receive: the typical unit's 15th to 85th
+    percentile, and every median.
 
-    Band and thick line are medians over all units and seeds; thin lines are the medians of each unit of the first seed.
+    Band and thick line are medians over all units and seeds; thin lines are the medians of each
+    unit of the first seed.
     """
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True, sharey=True)
-    for axes, letter, (net, label, colour, runs) in zip(panels, "bc", reversed(list(_nets(pair))), strict=True):
+    for axes, letter, (net, label, colour, runs) in zip(
+        panels, "bc", reversed(list(_nets(pair))), strict=True
+    ):
         steps, percentiles = stack(runs, "quantiles")  # (seeds, steps, units, 3)
         low, middle, high = np.median(percentiles, axis=(0, 2)).T
-        axes.fill_between(steps, low, high, color=colour, alpha=0.3, linewidth=0, label="typical unit, 15th to 85th")
+        axes.fill_between(
+            steps,
+            low,
+            high,
+            color=colour,
+            alpha=0.3,
+            linewidth=0,
+            label="typical unit, 15th to 85th",
+        )
         each = axes.plot(steps, percentiles[0, :, :, 1], **EVERY)
         each[0].set_label("median of each unit")
         axes.plot(steps, middle, color=colour, label="typical median")
@@ -147,13 +188,17 @@ def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
     panels[0].legend(loc="upper center", ncols=2, fontsize=9, columnspacing=1.2)
     panels[1].set_xlabel("steps")
     panels[1].xaxis.set_major_formatter(NUMBER)
-    drawing.suptitle(f"{pair.title}, learning rate {pair.with_bn[0].recipe['learning_rate']:g}", fontsize=11)
+    drawing.suptitle(
+        f"{pair.title}, learning rate {pair.with_bn[0].recipe['learning_rate']:g}", fontsize=11
+    )
     return drawing
 
 
 @styled
 def gamma(pair: Pair) -> Drawing:
-    """Gamma of every unit over the steps, and each unit's spread against its gamma with the line of a normal input."""
+    """Gamma of every unit over the steps, and each unit's spread against its gamma with the line of
+    a normal input.
+    """
     drawing, (above, below) = figure(2, width=WIDTH, height=7)
     steps, values = stack(pair.with_bn, "gamma")  # (seeds, steps, units)
     above.plot(steps, values[0], **EVERY)
@@ -165,7 +210,15 @@ def gamma(pair: Pair) -> Drawing:
     spreads = percentiles[..., 2] - percentiles[..., 0]  # (seeds, steps, units)
     for place, colour in ((0, NEUTRAL), (len(steps) // 2, HIGHLIGHT), (-1, WITH_BN)):
         label = f"step {steps[place]:,}"
-        below.scatter(values[:, place], spreads[:, place], s=5, color=colour, alpha=0.6, linewidth=0, label=label)
+        below.scatter(
+            values[:, place],
+            spreads[:, place],
+            s=5,
+            color=colour,
+            alpha=0.6,
+            linewidth=0,
+            label=label,
+        )
     line = np.array([0, 1.05 * values.max()])
     below.plot(line, NORMAL_SPREAD * line, color=THEORY, linestyle=":")
     _write(below, (0.5, 0.5 * NORMAL_SPREAD), "if the input were normal", THEORY, (8, -10))
@@ -180,7 +233,9 @@ def gamma(pair: Pair) -> Drawing:
 
 @styled
 def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
-    """Test accuracy against the learning rate, after `early` steps and at the end: points are seeds, lines means."""
+    """Test accuracy against the learning rate, after `early` steps and at the end: points are
+    seeds, lines means.
+    """
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True)
     first = next(iter(pairs.values()))
     for axes, step in zip(panels, (early, None), strict=True):
@@ -197,8 +252,12 @@ def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
 
 @styled
 def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
-    """Test error at the end against the standard deviation of the initial weights; a panel for each learning rate."""
-    drawing, panels = figure(len(pairs), width=WIDTH, height=3.5 * len(pairs), sharex=True, sharey=True)
+    """Test error at the end against the standard deviation of the initial weights; a panel for each
+    learning rate.
+    """
+    drawing, panels = figure(
+        len(pairs), width=WIDTH, height=3.5 * len(pairs), sharex=True, sharey=True
+    )
     for axes, (rate, by_sigma) in zip(panels, pairs.items(), strict=True):
         first = next(iter(by_sigma.values()))
         for net, label, colour, _ in _nets(first):
@@ -206,9 +265,18 @@ def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
             _points(axes, list(by_sigma), found, colour, label)
             for sigma, errors in zip(by_sigma, found, strict=True):
                 place = (sigma, errors.min() if net == "with_bn" else errors.max())
-                _write(axes, place, f"{errors.mean():.1f}", colour, (0, -15 if net == "with_bn" else 7), ha="center")
+                _write(
+                    axes,
+                    place,
+                    f"{errors.mean():.1f}",
+                    colour,
+                    (0, -15 if net == "with_bn" else 7),
+                    ha="center",
+                )
         axes.set(yscale="log", ylabel="test error (%)", ylim=(1.5, 150))
-        axes.set_title(f"After {first.with_bn[0].recipe['steps']:,} steps at learning rate {rate:g}")
+        axes.set_title(
+            f"After {first.with_bn[0].recipe['steps']:,} steps at learning rate {rate:g}"
+        )
         _ticks(axes.xaxis, tuple(by_sigma))
         _ticks(axes.yaxis, (2, 5, 10, 20, 50, 100))
     panels[0].legend(loc="upper right", labelcolor="linecolor")
@@ -242,14 +310,36 @@ def _points(axes: Axes, x: list[float], found: list[np.ndarray], colour: str, la
     """A point for each seed and a line through the means, on a logarithmic x axis."""
     axes.plot(x, [values.mean() for values in found], color=colour, label=label)
     for place, values in zip(x, found, strict=True):
-        axes.plot([place] * len(values), values, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
+        axes.plot(
+            [place] * len(values),
+            values,
+            "o",
+            color=colour,
+            markersize=4,
+            alpha=0.7,
+            markeredgewidth=0,
+        )
     axes.set_xscale("log")
 
 
-def _write(axes: Axes, place: tuple[float, float], text: str, colour: str, shift: tuple[float, float], **text_options):
+def _write(
+    axes: Axes,
+    place: tuple[float, float],
+    text: str,
+    colour: str,
+    shift: tuple[float, float],
+    **text_options,
+):
     """Write `text` at a point of the plane, shifted by so many points of the page."""
     axes.annotate(
-        text, place, xytext=shift, textcoords="offset points", color=colour, fontsize=10, va="bottom", **text_options
+        text,
+        place,
+        xytext=shift,
+        textcoords="offset points",
+        color=colour,
+        fontsize=10,
+        va="bottom",
+        **text_options,
     )
 
 

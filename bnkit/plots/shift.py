@@ -29,8 +29,11 @@ NAMES = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 
 
 @styled
-def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor: float = 1e-10) -> Drawing:
-    """Relative change of each layer's pre-activation, one panel for each kind of change, one line for each network.
+def responses(
+    panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor: float = 1e-10
+) -> Drawing:
+    """Relative change of each layer's pre-activation, one panel for each kind of change, one line
+    for each network.
 
     A network is (activation, with BN?). Shapes: (seeds, depth). What is below `floor` is not drawn.
     """
@@ -40,11 +43,19 @@ def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor
             layers = np.arange(1, changes.shape[1] + 1)
             colour = WITH_BN if norm else WITHOUT_BN
             band(axes, layers, changes, colour, linestyle=LINES[activation])
-        ends = {network: changes.mean(0)[-1] for network, changes in networks.items() if changes.mean(0)[-1] > floor}
+        ends = {
+            network: changes.mean(0)[-1]
+            for network, changes in networks.items()
+            if changes.mean(0)[-1] > floor
+        }
         place = 0.0
-        for network in sorted(ends, key=ends.get):  # from below, each label at least half a decade above the last
+        for network in sorted(
+            ends, key=ends.get
+        ):  # from below, each label at least half a decade above the last
             place = max(ends[network], place * 10**0.5)
-            label_end(axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN)
+            label_end(
+                axes, layers, [place], NAMES[network[0]], WITH_BN if network[1] else WITHOUT_BN
+            )
         axes.set(title=title, xlabel="layer", yscale="log", ylim=(floor, 5))
         powers(axes.yaxis)
     axes_list[0].set_ylabel("relative change of the\npre-activations")
@@ -55,8 +66,12 @@ def responses(panels: Mapping[str, Mapping[tuple[str, bool], np.ndarray]], floor
 
 
 @styled
-def grid(gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np.ndarray]) -> Drawing:
-    """Test accuracy over initial scale and learning rate. Shapes: (gains, rates, seeds), NaN: this network diverged."""
+def grid(
+    gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np.ndarray]
+) -> Drawing:
+    """Test accuracy over initial scale and learning rate. Shapes: (gains, rates, seeds), NaN: this
+    network diverged.
+    """
     drawing, axes_list = figure(1, len(panels), width=9, height=4.2, sharey=True)
     for axes, (title, accuracy) in zip(axes_list, panels.items(), strict=True):
         lost = np.isnan(accuracy).any(2)
@@ -65,7 +80,13 @@ def grid(gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np
         for row, column in np.ndindex(*mean.shape):
             text = "div." if lost[row, column] else f"{100 * mean[row, column]:.0f}"
             axes.text(
-                column, row, text, ha="center", va="center", fontsize=9, color="k" if mean[row, column] > 0.6 else "w"
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="k" if mean[row, column] > 0.6 else "w",
             )
         axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         axes.set_yticks(range(len(gains)), [f"{gain:g}" for gain in gains])
@@ -78,27 +99,43 @@ def grid(gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np
 
 @styled
 def rotation(angles: Sequence[float], pictures: np.ndarray, rotated: Mapping) -> Drawing:
-    """Left: test accuracy against the angle of the test images. Right: how far the distributions have moved.
+    """Left: test accuracy against the angle of the test images. Right: how far the distributions
+    have moved.
 
-    `rotated` holds a ``shift.Rotated`` for networks "without BN" and "with BN". Shapes: angles (n,), pictures
-    (n, h, w).
+    `rotated` holds a ``shift.Rotated`` for networks "without BN" and "with BN". Shapes: angles
+    (n,), pictures (n, h, w).
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
     for name, each in rotated.items():
-        band(left, angles, 100 * each.accuracy.T, COLOUR[name], label=name, marker="o", markersize=4)
+        band(
+            left, angles, 100 * each.accuracy.T, COLOUR[name], label=name, marker="o", markersize=4
+        )
         band(right, angles, each.hidden_shift.T, COLOUR[name], marker="o", markersize=4)
     pixels = each.input_shift
     right.plot(angles, pixels, color=THEORY, marker="o", markersize=4)
     label_end(right, angles, pixels, "pixels", THEORY)
     names = sorted(rotated, key=lambda name: rotated[name].hidden_shift[-1].mean())
     for name, dy in zip(names, (-7, 7), strict=True):
-        label_end(right, angles, rotated[name].hidden_shift.mean(1), f"layer 3, {name}", COLOUR[name], dy=dy)
+        label_end(
+            right,
+            angles,
+            rotated[name].hidden_shift.mean(1),
+            f"layer 3, {name}",
+            COLOUR[name],
+            dy=dy,
+        )
     left.axhline(10, color=NEUTRAL, linewidth=1)
     left.text(angles[-1], 8, "chance", color=NEUTRAL, va="top", ha="right", fontsize=9)
     width = 0.9 * (angles[-1] - angles[0]) / len(angles)
-    for angle, picture in zip(angles, pictures, strict=True):  # above the curves, each over its angle
+    for angle, picture in zip(
+        angles, pictures, strict=True
+    ):  # above the curves, each over its angle
         left.imshow(
-            picture, cmap="gray_r", extent=(angle - width / 2, angle + width / 2, 108, 127), aspect="auto", zorder=2
+            picture,
+            cmap="gray_r",
+            extent=(angle - width / 2, angle + width / 2, 108, 127),
+            aspect="auto",
+            zorder=2,
         )
     left.set(
         xlabel="rotation of the test images in degrees",
@@ -116,7 +153,8 @@ def rotation(angles: Sequence[float], pictures: np.ndarray, rotated: Mapping) ->
 
 @styled
 def following(followed: Mapping, rate: int) -> Drawing:
-    """What happens while networks train: one panel for each measure, one line for each kind of network.
+    """What happens while networks train: one panel for each measure, one line for each kind of
+    network.
 
     `followed` holds a ``shift.Shift`` for each kind; `rate` is the index of the learning rate.
     """
@@ -133,11 +171,15 @@ def following(followed: Mapping, rate: int) -> Drawing:
 
 @styled
 def over_rates(rates: Sequence[float], followed: Mapping) -> Drawing:
-    """The same three panels against the learning rate: both shifts averaged over the training, accuracy at its end."""
+    """The same three panels against the learning rate: both shifts averaged over the training,
+    accuracy at its end.
+    """
     drawing, panels = _three_panels()
     for name, each in followed.items():
         for axes, values in zip(
-            panels, (each.distribution.mean(0), each.gradient.mean(0), 100 * each.accuracy[-1]), strict=True
+            panels,
+            (each.distribution.mean(0), each.gradient.mean(0), 100 * each.accuracy[-1]),
+            strict=True,
         ):
             band(axes, rates, values.T, COLOUR[name], label=name, marker="o", markersize=4)
     for axes in panels:
@@ -162,13 +204,17 @@ def _three_panels() -> tuple[Drawing, np.ndarray]:
 
 @styled
 def columns(loaded: Sequence, unit: float) -> Drawing:
-    """Columns at their critical load; the first panel shows one below it. `loaded` are ``buckling.Column`` values."""
+    """Columns at their critical load; the first panel shows one below it. `loaded` are
+    ``buckling.Column`` values.
+    """
     drawing, axes = figure(width=8.4, height=4.2)
     straight = loaded[0]._replace(shape=0 * loaded[0].shape, load=0.5 * loaded[0].load)
     for place, (column, letter) in enumerate(zip([straight, *loaded], "abcdefg", strict=False)):
         _column(axes, column, 0.6 * place)
         state = "still straight" if column is straight else "buckled"
-        axes.text(0.6 * place, 1.3, f"{letter}) P = {column.load / unit:.2f} P₀\n{state}", ha="center")
+        axes.text(
+            0.6 * place, 1.3, f"{letter}) P = {column.load / unit:.2f} P₀\n{state}", ha="center"
+        )
     axes.set(xlim=(-0.3, 0.6 * len(loaded) + 0.3), ylim=(-0.08, 1.45))
     axes.set_axis_off()
     return drawing
@@ -178,28 +224,43 @@ def _column(axes: Axes, column, x: float) -> None:
     """One column whose hinges are at `x`."""
     wide = 0.16
     axes.plot([x, x], [0, 1], color=NEUTRAL, linewidth=1, linestyle="dotted")
-    axes.plot(x + wide * column.shape, column.height, color=SERIES[0], linewidth=4, solid_capstyle="butt")
-    for height in column.supports:  # a wedge from either side: the column can turn there, but not move
+    axes.plot(
+        x + wide * column.shape, column.height, color=SERIES[0], linewidth=4, solid_capstyle="butt"
+    )
+    for (
+        height
+    ) in column.supports:  # a wedge from either side: the column can turn there, but not move
         for side in (-1, 1):
             tip, back = x + side * 0.025, x + side * 0.11
             wedge = [(tip, height), (back, height + 0.03), (back, height - 0.03)]
             axes.add_patch(Polygon(wedge, color=HIGHLIGHT))
     axes.add_patch(Polygon([(x, 0), (x - 0.06, -0.06), (x + 0.06, -0.06)], color=THEORY))
     axes.plot([x, x], [0, 1], "o", color=THEORY, markersize=6)
-    axes.annotate("", (x, 1.02), xytext=(x, 1.2), arrowprops={"arrowstyle": "-|>", "color": THEORY, "linewidth": 2})
+    axes.annotate(
+        "",
+        (x, 1.02),
+        xytext=(x, 1.2),
+        arrowprops={"arrowstyle": "-|>", "color": THEORY, "linewidth": 2},
+    )
     axes.text(x + 0.03, 1.12, "P", color=THEORY)
 
 
 @styled
 def amplifications(
-    loads: np.ndarray, computed: Mapping[int, np.ndarray], criticals: Mapping[int, float], unit: float
+    loads: np.ndarray,
+    computed: Mapping[int, np.ndarray],
+    criticals: Mapping[int, float],
+    unit: float,
 ) -> Drawing:
     """How much a load enlarges a small crookedness, for columns with several numbers of supports.
 
-    Shapes: `loads` (n,), computed (n,) with NaN above the critical load. Loads are drawn in units of `unit`.
+    Shapes: `loads` (n,), computed (n,) with NaN above the critical load. Loads are drawn in units
+    of `unit`.
     """
     drawing, axes = figure(height=3.6)
-    for (supports, values), colour in zip(computed.items(), (SERIES[0], SERIES[2], HIGHLIGHT, SERIES[4]), strict=False):
+    for (supports, values), colour in zip(
+        computed.items(), (SERIES[0], SERIES[2], HIGHLIGHT, SERIES[4]), strict=False
+    ):
         critical = criticals[supports]
         fine = np.linspace(0, 0.985 * critical, 200)
         axes.plot(fine / unit, 1 / (1 - fine / critical), color=THEORY, linestyle="dotted")
@@ -207,7 +268,12 @@ def amplifications(
         axes.axvline(critical / unit, color=colour, linewidth=1, alpha=0.6)
         name = f"{supports or 'no'} support{'s' if supports > 1 else ''}"
         axes.text(critical / unit, 47, name, color=colour, ha="center", va="bottom")
-    axes.set(yscale="log", ylim=(0.9, 45), xlabel="load P, in units of P₀ = π² EI / L²", ylabel="crookedness grows by")
+    axes.set(
+        yscale="log",
+        ylim=(0.9, 45),
+        xlabel="load P, in units of P₀ = π² EI / L²",
+        ylabel="crookedness grows by",
+    )
     ticks(axes.yaxis, [1, 2, 5, 10, 20, 40])
     axes.yaxis.set_major_formatter(StrMethodFormatter("× {x:g}"))
     return drawing

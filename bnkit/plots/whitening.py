@@ -1,4 +1,6 @@
-"""The figures of the chapter on whitening. In all of them blue is what Batch Normalization does, orange whitening."""
+"""The figures of the chapter on whitening. In all of them blue is what Batch Normalization does,
+orange whitening.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -36,9 +38,13 @@ COUNTED = ("standardised", "Newton–Schulz", "ZCA")  # whose operations ``price
 
 @styled
 def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
-    """One panel per batch (m, 2): the examples, each in one colour throughout, and the ellipse of two deviations."""
+    """One panel per batch (m, 2): the examples, each in one colour throughout, and the ellipse of
+    two deviations.
+    """
     drawing, panels = figure(1, len(batches), width=9.2, height=2.7)
-    angle = np.arctan2(*list(batches.values())[-1].T)  # a white cloud is round, so its colours are evenly spread
+    angle = np.arctan2(
+        *list(batches.values())[-1].T
+    )  # a white cloud is round, so its colours are evenly spread
     for axes, (name, batch) in zip(panels, batches.items(), strict=True):
         axes.scatter(*batch.T, c=angle, cmap="twilight", s=5, linewidths=0)
         _ellipse(axes, batch)
@@ -46,7 +52,9 @@ def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
         axes.axvline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_title(name)
         axes.set_aspect("equal")
-        reach = 4.4 if name != "raw" else np.abs(batch).max() * 1.05  # of unit variance: to be compared
+        reach = (
+            4.4 if name != "raw" else np.abs(batch).max() * 1.05
+        )  # of unit variance: to be compared
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="feature 1")
     panels[0].set_ylabel("feature 2")
     return drawing
@@ -56,21 +64,37 @@ def _ellipse(axes: Axes, batch: np.ndarray) -> None:
     eigenvalues, vectors = np.linalg.eigh(np.cov(batch.T, bias=True))
     width, height = 4 * np.sqrt(eigenvalues)  # two deviations to either side
     turn = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
-    axes.add_patch(Ellipse(batch.mean(axis=0), width, height, angle=turn, fill=False, color="black", linewidth=1.2))
+    axes.add_patch(
+        Ellipse(
+            batch.mean(axis=0), width, height, angle=turn, fill=False, color="black", linewidth=1.2
+        )
+    )
 
 
 @styled
 def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray]) -> Drawing:
-    """One row per name: images (k, h, w), each row in its own grey scale, and at the right the correlations (d, d)."""
+    """One row per name: images (k, h, w), each row in its own grey scale, and at the right the
+    correlations (d, d).
+    """
     images_of, edge = len(next(iter(rows.values()))), 0.92  # of a picture, where a place is 1 wide
     drawing, axes = figure(width=8.2, height=1.02 * len(rows))
     for row, (name, images) in enumerate(rows.items()):
         low, high = np.percentile(images, (1, 99))
         for place, image in enumerate(images):
-            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=(place, place + edge, -row - edge, -row))
+            axes.imshow(
+                image,
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                extent=(place, place + edge, -row - edge, -row),
+            )
         place = images_of + 0.3
         matrix = axes.imshow(
-            correlations[name], cmap="RdBu_r", vmin=-1, vmax=1, extent=(place, place + edge, -row - edge, -row)
+            correlations[name],
+            cmap="RdBu_r",
+            vmin=-1,
+            vmax=1,
+            extent=(place, place + edge, -row - edge, -row),
         )
     axes.set(xlim=(0, place + edge), ylim=(-len(rows), 0.05))
     axes.set_yticks([-row - edge / 2 for row in range(len(rows))], rows)
@@ -86,7 +110,9 @@ def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarr
 
 @styled
 def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """One panel per problem: excess loss (steps + 1,) of gradient descent on each kind of input, log-log."""
+    """One panel per problem: excess loss (steps + 1,) of gradient descent on each kind of input,
+    log-log.
+    """
     drawing, panels = figure(1, len(problems), width=8.6, height=3.9, sharey=True)
     for axes, (title, curves) in zip(panels, problems.items(), strict=True):
         for name, excess in curves.items():
@@ -94,12 +120,24 @@ def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
             axes.plot(np.arange(len(shown)), shown, color=COLOURS[name], label=name)
         axes.axhline(1e-2, color=THEORY, linestyle=":", linewidth=1)
         axes.set_xscale("symlog", linthresh=1)  # step 0 is there, too
-        axes.set(title=title, xlabel="gradient steps", yscale="log", ylim=(1e-6, 2), xlim=(0, 1.3 * len(shown)))
+        axes.set(
+            title=title,
+            xlabel="gradient steps",
+            yscale="log",
+            ylim=(1e-6, 2),
+            xlim=(0, 1.3 * len(shown)),
+        )
         ticks(axes.xaxis, [0, *(10**k for k in range(int(np.log10(len(shown) - 1)) + 1))])
         powers(axes.yaxis)
     panels[0].set_ylabel("excess training loss, start = 1")
     panels[0].text(
-        0.12, 1.2e-2, "one percent", color=THEORY, fontsize=9, ha="left", transform=panels[0].get_yaxis_transform()
+        0.12,
+        1.2e-2,
+        "one percent",
+        color=THEORY,
+        fontsize=9,
+        ha="left",
+        transform=panels[0].get_yaxis_transform(),
     )
     panels[0].legend(loc="lower center")
     return drawing
@@ -107,7 +145,8 @@ def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
 
 @styled
 def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Drawing:
-    """Parameter (upper row) and loss (lower row) against steps, without and with the gradient through the statistics.
+    """Parameter (upper row) and loss (lower row) against steps, without and with the gradient
+    through the statistics.
 
     Each mapping: name -> (parameter, loss), both (steps + 1,); the first name is the wrong way.
     """
@@ -119,7 +158,9 @@ def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Dra
             column[0].plot(steps, parameter, color=colour, label=name)
             column[1].plot(steps, loss, color=colour, linewidth=3 if colour == WRONG else 1.2)
         column[0].set_title(title)
-        column[1].set(xlabel="gradient steps", ylim=(0, 1.3 * max(loss.max() for _, loss in drifts.values())))
+        column[1].set(
+            xlabel="gradient steps", ylim=(0, 1.3 * max(loss.max() for _, loss in drifts.values()))
+        )
     panels[0, 0].set_ylabel("bias b")
     panels[0, 1].set_ylabel("weight w")
     for axes in panels[1]:
@@ -129,8 +170,11 @@ def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Dra
 
 
 @styled
-def price(ranks: Mapping[int, int], d: int, widths: Sequence[int], costs: Mapping[str, Sequence[float]]) -> Drawing:
-    """Left: rank of the covariance of a batch against its size. Right: operations per batch against the features.
+def price(
+    ranks: Mapping[int, int], d: int, widths: Sequence[int], costs: Mapping[str, Sequence[float]]
+) -> Drawing:
+    """Left: rank of the covariance of a batch against its size. Right: operations per batch against
+    the features.
 
     `ranks` maps a batch size to the rank found; `costs` has a number for each of `widths`.
     """
@@ -139,13 +183,19 @@ def price(ranks: Mapping[int, int], d: int, widths: Sequence[int], costs: Mappin
     left.plot(list(ranks), list(ranks.values()), "o", color=HIGHLIGHT, label="measured")
     left.axvspan(0, d + 1, color=WRONG, alpha=0.08, linewidth=0)
     left.text(0.06 * d, 0.95 * d, "cannot be inverted", color=WRONG)
-    left.set(title=f"rank, {d} features", xlabel="examples in the batch, m", ylabel="rank of the covariance")
+    left.set(
+        title=f"rank, {d} features",
+        xlabel="examples in the batch, m",
+        ylabel="rank of the covariance",
+    )
     left.set(xlim=(0, max(ranks) + 4), ylim=(0, d * 1.1))
     left.legend(loc="lower right")
     for name, counts in costs.items():
         right.plot(widths, counts, color=COLOURS[name])
         label_end(right, widths, counts, name, COLOURS[name])
-    right.set(title="operations per batch", xlabel="features, d", ylabel="additions and multiplications")
+    right.set(
+        title="operations per batch", xlabel="features, d", ylabel="additions and multiplications"
+    )
     right.set(xscale="log", yscale="log")
     ticks(right.xaxis, widths)
     powers(right.yaxis)
@@ -153,19 +203,34 @@ def price(ranks: Mapping[int, int], d: int, widths: Sequence[int], costs: Mappin
 
 
 @styled
-def derivative(gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.ndarray, errors: Mapping) -> Drawing:
-    """Left: speed of the whitening matrices as two eigenvalues meet. Right: error of ZCA's derivative in float32.
+def derivative(
+    gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.ndarray, errors: Mapping
+) -> Drawing:
+    """Left: speed of the whitening matrices as two eigenvalues meet. Right: error of ZCA's
+    derivative in float32.
 
-    Shapes: `gaps`, `formula` and each of `rates` (g,); `errors`: name -> (gaps, relative errors), NaN where it failed.
+    Shapes: `gaps`, `formula` and each of `rates` (g,); `errors`: name -> (gaps, relative errors),
+    NaN where it failed.
     """
     drawing, (left, right) = figure(1, 2, width=8.6, height=3.8)
     left.plot(gaps, formula, color=THEORY, linestyle=":", linewidth=3)
     for name, rate in rates.items():
         left.plot(gaps, rate, "o-", color=COLOURS[name], markersize=4)
         left.annotate(
-            name, (gaps[7], rate[7]), xytext=(-8, 9), textcoords="offset points", color=COLOURS[name], ha="right"
+            name,
+            (gaps[7], rate[7]),
+            xytext=(-8, 9),
+            textcoords="offset points",
+            color=COLOURS[name],
+            ha="right",
         )
-    left.annotate("∝ 1 / gap", (gaps[4], formula[4]), xytext=(8, -14), textcoords="offset points", color=THEORY)
+    left.annotate(
+        "∝ 1 / gap",
+        (gaps[4], formula[4]),
+        xytext=(8, -14),
+        textcoords="offset points",
+        color=THEORY,
+    )
     left.set(title="speed of the whitening matrix", ylabel="change per change of covariance")
     for colour, (name, (where, error)) in zip((WRONG, HIGHLIGHT), errors.items(), strict=True):
         right.plot(where, error, "o-", color=colour, markersize=4, label=name)
@@ -184,7 +249,9 @@ def derivative(gaps: np.ndarray, rates: Mapping[str, np.ndarray], formula: np.nd
 
 @styled
 def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Drawing:
-    """Variance along an axis after k iterations, against the axis's share of the total variance. Shapes (d,) each."""
+    """Variance along an axis after k iterations, against the axis's share of the total variance.
+    Shapes (d,) each.
+    """
     drawing, axes = figure(height=3.8)
     shades = np.linspace(0.25, 1, len(variances))
     for shade, (iterations, variance) in zip(shades, variances.items(), strict=True):
@@ -201,15 +268,32 @@ def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Dr
 
 @styled
 def disturbance(sizes: Sequence[int], curves: Mapping[str, np.ndarray]) -> Drawing:
-    """Spread of a fixed example's output over mini-batches, against the size of the mini-batch. Shapes (sizes,)."""
+    """Spread of a fixed example's output over mini-batches, against the size of the mini-batch.
+    Shapes (sizes,).
+    """
     drawing, axes = figure(height=3.9)
     sizes = np.asarray(sizes)
     for name, curve in curves.items():
         axes.plot(sizes, curve, "o-", color=COLOURS[name], markersize=4)
-        label_end(axes, sizes, curve, name, COLOURS[name], dy={"standardised": 6, "Newton–Schulz": -6}.get(name, 0))
-    axes.plot(sizes, 0.7 * curves["standardised"][0] * (sizes / sizes[0]) ** -0.5, color=THEORY, linestyle=":")
+        label_end(
+            axes,
+            sizes,
+            curve,
+            name,
+            COLOURS[name],
+            dy={"standardised": 6, "Newton–Schulz": -6}.get(name, 0),
+        )
+    axes.plot(
+        sizes,
+        0.7 * curves["standardised"][0] * (sizes / sizes[0]) ** -0.5,
+        color=THEORY,
+        linestyle=":",
+    )
     axes.text(sizes[1], 0.5 * curves["standardised"][1], "slope −1/2", color=THEORY, fontsize=9)
-    axes.set(xlabel="examples in the mini-batch, m", ylabel="spread of one example's output,\nin standard deviations")
+    axes.set(
+        xlabel="examples in the mini-batch, m",
+        ylabel="spread of one example's output,\nin standard deviations",
+    )
     axes.set(xscale="log", yscale="log")
     ticks(axes.xaxis, sizes)
     powers(axes.yaxis)

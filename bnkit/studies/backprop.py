@@ -1,11 +1,13 @@
-"""Back-propagation through Batch Normalization (Section 3), one intermediate at a time, and a checker for the reader's.
+"""Back-propagation through Batch Normalization (Section 3), one intermediate at a time, and a
+checker for the reader's.
 
-Algorithm 1 is taken apart into nine operations with one name each (``steps``), and every operation hands a gradient
-back to each of its inputs (``rules``). The names of the results are those of the arguments, so the two tables *are* the
-computational graph. A gradient is named after its quantity: dvar is ∂ℓ/∂σ²_B.
+Algorithm 1 is taken apart into nine operations with one name each (``steps``), and every operation
+hands a gradient back to each of its inputs (``rules``). The names of the results are those of the
+arguments, so the two tables *are* the computational graph. A gradient is named after its quantity:
+dvar is ∂ℓ/∂σ²_B.
 
-Letters: m examples, d features. Everything is NumPy; ``forward`` also takes complex numbers and torch tensors, for
-witnesses that differentiate the very same steps.
+Letters: m examples, d features. Everything is NumPy; ``forward`` also takes complex numbers and
+torch tensors, for witnesses that differentiate the very same steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,9 @@ TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
 
 
 def steps() -> dict[str, Callable]:
-    """Algorithm 1 in single operations, in their order: what each computes from the quantities before it."""
+    """Algorithm 1 in single operations, in their order: what each computes from the quantities
+    before it.
+    """
     return {
         "mean": lambda x: x.mean(axis=0),  #                              (d,)
         "centred": lambda x, mean: x - mean,  #                           (m, d)
@@ -38,7 +42,9 @@ def steps() -> dict[str, Callable]:
 
 
 def rules() -> dict[tuple[str, str], Callable]:
-    """For each arrow, (from, to) on the way back: the gradient handed over, from the gradient ``d`` that arrived."""
+    """For each arrow, (from, to) on the way back: the gradient handed over, from the gradient ``d``
+    that arrived.
+    """
     return {
         ("y", "beta"): lambda d: d.sum(axis=0),
         ("y", "scaled"): lambda d: d,
@@ -57,9 +63,11 @@ def rules() -> dict[tuple[str, str], Callable]:
 
 
 def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
-    """All quantities of the graph, from `inputs`, the four ``x, gamma, beta, eps``; NumPy arrays or torch tensors.
+    """All quantities of the graph, from `inputs`, the four ``x, gamma, beta, eps``; NumPy arrays or
+    torch tensors.
 
-    A quantity in `held` is taken as given instead of computed, and the steps after it use that value.
+    A quantity in `held` is taken as given instead of computed, and the steps after it use that
+    value.
     """
     values = {name: inputs[name] for name in ("x", "gamma", "beta", "eps")} | dict(held or {})
     for name, step in steps().items():
@@ -71,8 +79,9 @@ def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
 def backward(values: Mapping, dy: Array, changed: Mapping | None = None) -> tuple[dict, dict]:
     """Walk the graph back from `dy` = ∂ℓ/∂y, with the quantities of ``forward``.
 
-    Returns the gradient of each quantity, and what flowed along each arrow: where several arrows arrive, their sum is
-    the gradient. Rules in `changed` replace those of ``rules``, which makes a wrong walk out of the right one.
+    Returns the gradient of each quantity, and what flowed along each arrow: where several arrows
+    arrive, their sum is the gradient. Rules in `changed` replace those of ``rules``, which makes a
+    wrong walk out of the right one.
     """
     gradients, flows = {"y": dy}, {}
     for (start, end), rule in (rules() | dict(changed or {})).items():
@@ -93,8 +102,8 @@ def _pick(function: Callable, values: Mapping, skip: int = 0) -> list:
 def example(batch: int, features: int, rng: np.random.Generator) -> dict[str, Array]:
     """A batch that hides no mistake: ``x, gamma, beta, dy``.
 
-    Means are far from 0, spreads and gammas differ, the first gamma is negative, and nothing about dy is special.
-    Shapes: x and dy (batch, features), gamma and beta (features,).
+    Means are far from 0, spreads and gammas differ, the first gamma is negative, and nothing about
+    dy is special. Shapes: x and dy (batch, features), gamma and beta (features,).
     """
     centres, spreads = rng.uniform(2, 4, features), rng.uniform(0.5, 2, features)
     sign = (-1.0) ** np.arange(1, features + 1)
@@ -107,14 +116,22 @@ def example(batch: int, features: int, rng: np.random.Generator) -> dict[str, Ar
 
 
 def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """The gradient of ℓ = Σ dy·y with respect to the quantity `name`, by central differences; shaped like it.
+    """The gradient of ℓ = Σ dy·y with respect to the quantity `name`, by central differences;
+    shaped like it.
 
-    Each of its numbers is moved a little up and a little down, and everything after it is computed anew, except for
-    quantities in `held`, which stay as they are.
+    Each of its numbers is moved a little up and a little down, and everything after it is computed
+    anew, except for quantities in `held`, which stay as they are.
     """
     value, stay = values[name], {other: values[other] for other in held}
-    # A step fits the spread of what it moves: over the batch, or that of x for the two that only shift.
-    size = value.std(axis=0) if value.ndim == 2 else values["std"] if name in ("mean", "beta") else np.abs(value)
+    # A step fits the spread of what it moves: over the batch, or that of x for the two that only
+    # shift.
+    size = (
+        value.std(axis=0)
+        if value.ndim == 2
+        else values["std"]
+        if name in ("mean", "beta")
+        else np.abs(value)
+    )
     step = 1e-5 * np.broadcast_to(size, value.shape)
     gradient = np.empty_like(value)
     for i in np.ndindex(value.shape):
@@ -128,24 +145,32 @@ def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
 
 
 WITNESSES = ("PyTorch", "complex numbers")
-"""Who may differentiate without a table of rules: an automatic differentiator, or a step into the imaginary."""
+"""Who may differentiate without a table of rules: an automatic differentiator, or a step into the
+imaginary.
+"""
 
 
 def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """``nudge`` without its error: the quantity is moved into the imaginary, see ``gradcheck.complex_step``."""
+    """``nudge`` without its error: the quantity is moved into the imaginary, see
+    ``gradcheck.complex_step``.
+    """
     stay = {other: values[other] for other in held}
     loss = lambda moved: np.sum(dy * forward(values, stay | {name: moved})["y"])  # noqa: E731 - of one quantity
     return gradcheck.complex_step(loss, values[name])
 
 
 def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
-    """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none of our rules."""
+    """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none
+    of our rules.
+    """
     names = [name for name in values if name != "eps"]
     if by == "complex numbers":
         return {name: exact(values, dy, name) for name in names}
     import torch  # here, as it takes longer than the rest of a chapter
 
-    leaves = {name: torch.tensor(values[name], requires_grad=True) for name in ("x", "gamma", "beta")}
+    leaves = {
+        name: torch.tensor(values[name], requires_grad=True) for name in ("x", "gamma", "beta")
+    }
     recorded = forward(leaves | {"eps": values["eps"]})
     loss = (recorded["y"] * torch.tensor(dy)).sum()
     found = torch.autograd.grad(loss, [recorded[name] for name in names])
@@ -153,9 +178,11 @@ def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
 
 
 def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
-    """y and the gradients of x, gamma and beta, from a Batch Normalization that is one expression and not ours.
+    """y and the gradients of x, gamma and beta, from a Batch Normalization that is one expression
+    and not ours.
 
-    PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line of complex numbers.
+    PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line
+    of complex numbers.
     """
     x, gamma, beta, dy = (batch[name] for name in ("x", "gamma", "beta", "dy"))
     if by == "complex numbers":
@@ -168,7 +195,9 @@ def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Arr
 
     inputs = [torch.tensor(each, requires_grad=True) for each in (x, gamma, beta)]
     y = torch.nn.functional.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=eps)
-    return y.detach().numpy(), *map(np.asarray, torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy)))
+    return y.detach().numpy(), *map(
+        np.asarray, torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy))
+    )
 
 
 def _root(x: Array, eps: float, less: int = 0) -> Array:
@@ -202,18 +231,30 @@ def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) ->
 
     dx_hat = dy * gamma
     dvar = np.sum(dx_hat * (x - mean), axis=0) * -0.5 * (var + eps) ** -1.5
-    dmean = np.sum(dx_hat * (-1 / np.sqrt(var + eps)), axis=0) + dvar * np.sum(-2 * (x - mean), axis=0) / m
+    dmean = (
+        np.sum(dx_hat * (-1 / np.sqrt(var + eps)), axis=0)
+        + dvar * np.sum(-2 * (x - mean), axis=0) / m
+    )
     dx = dx_hat * (1 / np.sqrt(var + eps)) + dvar * 2 * (x - mean) / m + dmean / m
     dgamma = np.sum(dy * x_hat, axis=0)
     dbeta = np.sum(dy, axis=0)
-    return {"dx_hat": dx_hat, "dvar": dvar, "dmean": dmean, "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+    return {
+        "dx_hat": dx_hat,
+        "dvar": dvar,
+        "dmean": dmean,
+        "dx": dx,
+        "dgamma": dgamma,
+        "dbeta": dbeta,
+    }
 
 
 # What the gradient through the statistics does
 
 
 class Parts(NamedTuple):
-    """An upstream gradient g, shape (m, d), as the sum of three parts at right angles, feature by feature (ε = 0)."""
+    """An upstream gradient g, shape (m, d), as the sum of three parts at right angles, feature by
+    feature (ε = 0).
+    """
 
     mean: Array
     """Along 1 = (1, …, 1): what would move all examples alike."""
@@ -224,7 +265,9 @@ class Parts(NamedTuple):
 
 
 def parts(x: Array, dy: Array) -> Parts:
-    """Split `dy` into what the normalisation of the batch `x` removes, twice, and what it passes on; both (m, d)."""
+    """Split `dy` into what the normalisation of the batch `x` removes, twice, and what it passes
+    on; both (m, d).
+    """
     x_hat = (x - x.mean(axis=0)) / x.std(axis=0)
     mean = np.broadcast_to(dy.mean(axis=0), dy.shape)
     slope = x_hat * (dy * x_hat).mean(axis=0)
@@ -278,7 +321,9 @@ HINTS = {
 
 
 def mistakes() -> dict[str, dict[str, Callable]]:
-    """For each gradient, wrong values that are easily arrived at, and the hint for whoever got there."""
+    """For each gradient, wrong values that are easily arrived at, and the hint for whoever got
+    there.
+    """
     return {
         "dx_hat": {"This is dy: gamma is missing.": lambda dy: dy},
         "dgamma": {
@@ -290,19 +335,29 @@ def mistakes() -> dict[str, dict[str, Callable]]:
         },
         "dvar": {
             "The power of var + eps is -3/2, not -1/2.": lambda dvar, std: dvar * std**2,
-            "eps is missing: the power is of var + eps.": lambda dvar, var, std: dvar * std**3 / var**1.5,
-            "This has x where x - mean should be.": lambda dx_hat, x, std: (dx_hat * x).sum(axis=0) / (-2 * std**3),
+            "eps is missing: the power is of var + eps.": lambda dvar, var, std: (
+                dvar * std**3 / var**1.5
+            ),
+            "This has x where x - mean should be.": lambda dx_hat, x, std: (
+                (dx_hat * x).sum(axis=0) / (-2 * std**3)
+            ),
         },
         "dcentred": {
-            "The arrow from the squares is missing, the path through the variance.": lambda dx_hat, std: dx_hat / std,
-            "The arrow from x_hat is missing, the direct path.": lambda dx_hat, dcentred, std: dcentred - dx_hat / std,
+            "The arrow from the squares is missing, the path through the variance.": lambda dx_hat, std: (
+                dx_hat / std
+            ),
+            "The arrow from x_hat is missing, the direct path.": lambda dx_hat, dcentred, std: (
+                dcentred - dx_hat / std
+            ),
         },
         "dmean": {"The mean is no constant: it moves when x moves.": lambda dmean: 0 * dmean},
         "dx": {
             "This takes the statistics for constants: the paths through var and through mean are missing.": (
                 lambda dx_hat, std: dx_hat / std
             ),
-            "The path through the variance is missing.": lambda dx_hat, std, dmean, m: dx_hat / std + dmean / m,
+            "The path through the variance is missing.": lambda dx_hat, std, dmean, m: (
+                dx_hat / std + dmean / m
+            ),
             "The path through the mean is missing.": lambda dcentred: dcentred,
             "The mean is an average: each example gets the m-th part of dmean.": lambda dcentred, dmean: (
                 dcentred + dmean
@@ -319,13 +374,18 @@ class Verdict(NamedTuple):
     message: str
     """A sentence or two: what is wrong, and where to look."""
     errors: dict[str, float]
-    """Largest relative error of each gradient that was returned, on the way back; inf for a wrong shape."""
+    """Largest relative error of each gradient that was returned, on the way back; inf for a wrong
+    shape.
+    """
 
     def __bool__(self) -> bool:
         return self.wrong is None
 
     def _repr_markdown_(self) -> str:
-        sizes = {name: "right" if error < TOLERANCE else "**wrong**" for name, error in self.errors.items()}
+        sizes = {
+            name: "right" if error < TOLERANCE else "**wrong**"
+            for name, error in self.errors.items()
+        }
         rows = [f"| `{name}` | {size} |" for name, size in sizes.items()]
         return "\n".join([self.message, "", "| gradient | verdict |", "| --- | --- |", *rows])
 
@@ -333,11 +393,12 @@ class Verdict(NamedTuple):
 def check(function: Callable) -> Verdict:
     """Check the reader's backward pass and name the first gradient that is wrong, with a hint.
 
-    `function(x, gamma, beta, dy, eps)` returns a dictionary with any of the gradients in ``WALK_ORDER``, at least dx,
-    dgamma and dbeta; or the six of the paper in ``PAPER_ORDER``; or ``(dx, dgamma, dbeta)``. It is called once, with a
-    batch of five examples and three features.
+    `function(x, gamma, beta, dy, eps)` returns a dictionary with any of the gradients in
+    ``WALK_ORDER``, at least dx, dgamma and dbeta; or the six of the paper in ``PAPER_ORDER``; or
+    ``(dx, dgamma, dbeta)``. It is called once, with a batch of five examples and three features.
 
-    Raises TypeError or ValueError where what comes back is not that, or where the function changes its arguments.
+    Raises TypeError or ValueError where what comes back is not that, or where the function changes
+    its arguments.
     """
     batch, eps = example(5, 3, np.random.default_rng(0)), 0.1  # an eps that cannot be overlooked
     given = {name: array.copy() for name, array in batch.items()}
@@ -348,8 +409,12 @@ def check(function: Callable) -> Verdict:
         )
 
     values = forward(batch | {"eps": eps})
-    gradients = {f"d{name}": gradient for name, gradient in backward(values, batch["dy"])[0].items()}
-    answer = {name: _squeezed(answer[name], gradients[name]) for name in WALK_ORDER if name in answer}
+    gradients = {
+        f"d{name}": gradient for name, gradient in backward(values, batch["dy"])[0].items()
+    }
+    answer = {
+        name: _squeezed(answer[name], gradients[name]) for name in WALK_ORDER if name in answer
+    }
     errors = {name: _error(found, gradients[name]) for name, found in answer.items()}
     wrong = next((name for name, error in errors.items() if not error < TOLERANCE), None)
     if wrong is None:
@@ -362,9 +427,7 @@ def check(function: Callable) -> Verdict:
 
 def _named(answer: object) -> dict[str, Array]:
     """The reader's gradients under our names."""
-    allowed = (
-        f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({', '.join(PAPER_ORDER)}), or (dx, dgamma, dbeta)"
-    )
+    allowed = f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({', '.join(PAPER_ORDER)}), or (dx, dgamma, dbeta)"
     if isinstance(answer, (tuple, list)) and len(answer) in (3, 6):
         answer = dict(zip(PAPER_ORDER[-len(answer) :], answer, strict=True))
     if not isinstance(answer, Mapping):
@@ -388,13 +451,21 @@ def _squeezed(found: object, expected: Array) -> Array:
 
 
 def _error(found: Array, expected: Array) -> float:
-    return relative_error(found, expected) if found.shape == expected.shape and np.isfinite(found).all() else np.inf
+    return (
+        relative_error(found, expected)
+        if found.shape == expected.shape and np.isfinite(found).all()
+        else np.inf
+    )
 
 
 def _hint(name: str, found: Array, expected: Array, known: Mapping) -> str:
     """The most telling thing to say about a wrong gradient."""
     if found.shape != expected.shape:
-        kind = "one number per feature: sum over the batch, axis 0" if expected.ndim == 1 else "one number per example"
+        kind = (
+            "one number per feature: sum over the batch, axis 0"
+            if expected.ndim == 1
+            else "one number per example"
+        )
         return f"It has shape {found.shape} and should have {expected.shape}, {kind}."
     if not np.isfinite(found).all():
         return "It holds NaN or infinity."
@@ -404,7 +475,11 @@ def _hint(name: str, found: Array, expected: Array, known: Mapping) -> str:
     factor = np.sum(found * expected) / np.sum(expected**2)
     if factor and _error(found, factor * expected) < TOLERANCE:
         m = known["m"]
-        sums = {-1: "the sign", m: "a sum where an average belongs", 1 / m: "an average where a sum belongs"}
+        sums = {
+            -1: "the sign",
+            m: "a sum where an average belongs",
+            1 / m: "an average where a sum belongs",
+        }
         why = next((f": {each}" for ratio, each in sums.items() if np.isclose(factor, ratio)), "")
         return f"It is {factor:g} times what it should be{why}. {HINTS[name]}"
     return HINTS[name]

@@ -1,8 +1,10 @@
-"""Chapter 2's picture, computed: an Euler column under load, with lateral supports, by finite differences.
+"""Chapter 2's picture, computed: an Euler column under load, with lateral supports, by finite
+differences.
 
-A slender column of length L and bending stiffness EI, hinged at both ends, obeys EI w'''' + P w'' = 0 for its lateral
-deflection w under the axial load P. Supports hold w = 0 at their heights and may push sideways. Lengths are in units of
-L and loads in units of EI / L², so that the unsupported column buckles at P = pi² (Euler 1744).
+A slender column of length L and bending stiffness EI, hinged at both ends, obeys EI w'''' + P w'' =
+0 for its lateral deflection w under the axial load P. Supports hold w = 0 at their heights and may
+push sideways. Lengths are in units of L and loads in units of EI / L², so that the unsupported
+column buckles at P = pi² (Euler 1744).
 """
 
 from collections.abc import Sequence
@@ -30,17 +32,21 @@ def evenly(supports: int) -> tuple[float, ...]:
 
 
 def critical(supports: int) -> float:
-    """Critical load in closed form: n evenly spaced supports make n + 1 short columns, hence (n + 1)² pi²."""
+    """Critical load in closed form: n evenly spaced supports make n + 1 short columns, hence (n +
+    1)² pi².
+    """
     return (supports + 1) ** 2 * np.pi**2
 
 
 def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
-    """The lowest buckling mode of a column supported at the heights `supports`, on a grid of `points` intervals.
+    """The lowest buckling mode of a column supported at the heights `supports`, on a grid of
+    `points` intervals.
 
     Raises ValueError for a support that is not on a grid point between the hinges.
     """
     free, stiffness, softening = _grid(supports, points)
-    # With K = C Cᵀ, K w = P S w turns into C⁻¹ S C⁻ᵀ v = v / P, whose largest eigenvalue is the accurate one.
+    # With K = C Cᵀ, K w = P S w turns into C⁻¹ S C⁻ᵀ v = v / P, whose largest eigenvalue is the
+    # accurate one.
     root = np.linalg.cholesky(stiffness)
     values, vectors = np.linalg.eigh(np.linalg.solve(root, np.linalg.solve(root, softening).T))
     mode = np.linalg.solve(root.T, vectors[:, -1])
@@ -50,10 +56,11 @@ def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
 
 
 def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np.ndarray:
-    """Equilibrium under `load` of a column that was a little `crooked` before: its total deflection.
+    """Equilibrium under `load` of a column that was a little `crooked` before: its total
+    deflection.
 
-    Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same. Above the critical
-    load the solution is no equilibrium that a column could keep.
+    Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same.
+    Above the critical load the solution is no equilibrium that a column could keep.
     """
     free, stiffness, softening = _grid(supports, len(crooked) - 1)
     deflection = np.zeros(len(crooked))
@@ -62,25 +69,35 @@ def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np
 
 
 def enlarge(column: Column, loads: np.ndarray) -> np.ndarray:
-    """Factor by which each load enlarges a crookedness of the mode's shape, computed; NaN from 98 % of P_c upwards."""
+    """Factor by which each load enlarges a crookedness of the mode's shape, computed; NaN from 98 %
+    of P_c upwards.
+    """
     bent = [np.abs(bend(column.shape, load, column.supports)).max() for load in loads]
     return np.where(loads < 0.98 * column.load, bent, np.nan)
 
 
 def amplification(load: float | np.ndarray, critical_load: float) -> np.ndarray:
-    """How much a load P < P_c enlarges a crookedness of the mode's shape, in closed form: 1 / (1 − P / P_c)."""
+    """How much a load P < P_c enlarges a crookedness of the mode's shape, in closed form: 1 / (1 −
+    P / P_c).
+    """
     return 1 / (1 - np.asarray(load) / critical_load)
 
 
 def _grid(supports: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Grid points that can move, and stiffness K = w'''' and softening S = −w'' on them, symmetric."""
     held = np.rint(np.asarray(supports, dtype=float) * points).astype(int)
-    if not np.allclose(held, np.asarray(supports) * points) or not ((held > 0) & (held < points)).all():
+    if (
+        not np.allclose(held, np.asarray(supports) * points)
+        or not ((held > 0) & (held < points)).all()
+    ):
         raise ValueError(
             f"supports {tuple(supports)} are not all grid points between 0 and 1; multiples of 1/{points} are"
         )
-    second = (np.diag(np.full(points - 1, 2.0)) - np.eye(points - 1, k=1) - np.eye(points - 1, k=-1)) * points**2
-    # A hinge has w = 0 and w'' = 0; both make the fourth difference the square of the second, with w = 0 outside.
+    second = (
+        np.diag(np.full(points - 1, 2.0)) - np.eye(points - 1, k=1) - np.eye(points - 1, k=-1)
+    ) * points**2
+    # A hinge has w = 0 and w'' = 0; both make the fourth difference the square of the second, with
+    # w = 0 outside.
     fourth = second @ second
     free = np.setdiff1d(np.arange(1, points), held)
     inside = np.ix_(free - 1, free - 1)  # a point that cannot move has no equation and no unknown

@@ -1,7 +1,8 @@
-"""Experiments on Batch Normalization in convolutions (Section 3.2): one pair per feature map, or one per place.
+"""Experiments on Batch Normalization in convolutions (Section 3.2): one pair per feature map, or
+one per place.
 
-NumPy on top of ``bnkit.reference``, the small convolutional network on the digits included. Its images have no edge:
-what leaves on one side comes in on the other, so that a shift loses nothing.
+NumPy on top of ``bnkit.reference``, the small convolutional network on the digits included. Its
+images have no edge: what leaves on one side comes in on the other, so that a shift loses nothing.
 """
 
 from collections.abc import Callable
@@ -41,19 +42,27 @@ def layouts(x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def per_map(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Convolutional Batch Normalization. Shapes: x and the result (N, C, H, W), gamma and beta (C,)."""
+    """Convolutional Batch Normalization. Shapes: x and the result (N, C, H, W), gamma and beta
+    (C,).
+    """
     return reference.forward(x, gamma, beta)[0]
 
 
 def per_activation(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Every place of every map is a feature of its own. Shapes: x (N, C, H, W), gamma and beta (C, H, W)."""
+    """Every place of every map is a feature of its own. Shapes: x (N, C, H, W), gamma and beta (C,
+    H, W).
+    """
     rows = x.reshape(len(x), -1)
     return reference.forward(rows, gamma.ravel(), beta.ravel())[0].reshape(x.shape)
 
 
-def infer_per_activation(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, population: Population) -> np.ndarray:
+def infer_per_activation(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, population: Population
+) -> np.ndarray:
     """The same at inference; `population` has C * H * W features."""
-    return reference.infer(x.reshape(len(x), -1), gamma.ravel(), beta.ravel(), population).reshape(x.shape)
+    return reference.infer(x.reshape(len(x), -1), gamma.ravel(), beta.ravel(), population).reshape(
+        x.shape
+    )
 
 
 def shift(x: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -61,14 +70,22 @@ def shift(x: np.ndarray, down: int, right: int) -> np.ndarray:
     return np.roll(x, (down, right), axis=(-2, -1))
 
 
-def equivariance_error(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, down: int = 1, right: int = 2) -> float:
-    """How far f(shifted x) is from f(x) shifted: the largest difference, in standard deviations of f(x)."""
+def equivariance_error(
+    f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, down: int = 1, right: int = 2
+) -> float:
+    """How far f(shifted x) is from f(x) shifted: the largest difference, in standard deviations of
+    f(x).
+    """
     y = f(x)
     return float(np.abs(f(shift(x, down, right)) - shift(y, down, right)).max() / y.std())
 
 
-def ways_to_normalise(x: np.ndarray, rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Per map and per activation, in training and at inference (statistics of `x`); x has one map, (N, 1, H, W)."""
+def ways_to_normalise(
+    x: np.ndarray, rng: np.random.Generator
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Per map and per activation, in training and at inference (statistics of `x`); x has one map,
+    (N, 1, H, W).
+    """
     pair, (gamma, beta) = rng.normal(1, 0.3, (2, 1)), rng.normal(1, 0.3, (2, *x.shape[1:]))
     one = np.ones_like(gamma)
     of_map, of_places = reference.observe(None, x), reference.observe(None, x.reshape(len(x), -1))
@@ -77,15 +94,18 @@ def ways_to_normalise(x: np.ndarray, rng: np.random.Generator) -> dict[str, Call
         "per map, inference": lambda x: reference.infer(x, *pair, of_map),
         "per activation, training, all γ, β equal": lambda x: per_activation(x, one, one),
         "per activation, training": lambda x: per_activation(x, gamma, beta),
-        "per activation, inference, all γ, β equal": lambda x: infer_per_activation(x, one, one, of_places),
+        "per activation, inference, all γ, β equal": lambda x: infer_per_activation(
+            x, one, one, of_places
+        ),
     }
 
 
 def there_and_back(x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The first image of `x`, normalised by the statistics of x, and shifted, normalised, and shifted back.
+    """The first image of `x`, normalised by the statistics of x, and shifted, normalised, and
+    shifted back.
 
-    Statistics per map, and per activation with 1 added to the variances, as pixels at the edge hardly vary.
-    Shapes: x (N, 1, H, W) -> (H, W) each.
+    Statistics per map, and per activation with 1 added to the variances, as pixels at the edge
+    hardly vary. Shapes: x (N, 1, H, W) -> (H, W) each.
     """
     one, ones = np.ones(1), np.ones(x.shape[1:])
     of_map, of_places = reference.observe(None, x), reference.observe(None, x.reshape(len(x), -1))
@@ -94,13 +114,17 @@ def there_and_back(x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "per map": lambda x: reference.infer(x, one, 0 * one, of_map),
         "per activation": lambda x: infer_per_activation(x, ones, 0 * ones, of_places),
     }
-    return {name: (way(x)[0, 0], shift(way(shift(x, 1, 2)), -1, -2)[0, 0]) for name, way in ways.items()}
+    return {
+        name: (way(x)[0, 0], shift(way(shift(x, 1, 2)), -1, -2)[0, 0]) for name, way in ways.items()
+    }
 
 
 # What depends on what
 
 
-def touched(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, value: tuple[int, ...]) -> np.ndarray:
+def touched(
+    f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, value: tuple[int, ...]
+) -> np.ndarray:
     """Which outputs of f change when one value of x moves by 1; of bool, as x."""
     changed = x.copy()
     changed[value] += 1.0
@@ -110,26 +134,34 @@ def touched(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, value: tuple[i
 # Correlated pixels
 
 
-def correlated_maps(m: int, side: int, rho: float, maps: int, rng: np.random.Generator) -> np.ndarray:
-    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m, maps, side, side)."""
+def correlated_maps(
+    m: int, side: int, rho: float, maps: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m,
+    maps, side, side).
+    """
     of_image = rng.normal(size=(m, maps, 1, 1))
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
 
 def effective_size(m: int, places: int, rho: float) -> float:
-    """How many independent values have a mean as uncertain as that of m images with so many correlated places."""
+    """How many independent values have a mean as uncertain as that of m images with so many
+    correlated places.
+    """
     return m * places / (1 + (places - 1) * rho)
 
 
 def measured_size(x: np.ndarray) -> float:
-    """The same, from many maps of variance 1 and mean 0: one over the variance of the batch mean. x (N, maps, ...)."""
+    """The same, from many maps of variance 1 and mean 0: one over the variance of the batch mean. x
+    (N, maps, ...).
+    """
     mean = reference.observe(None, x).mean
     return float(1 / np.mean(mean**2))
 
 
 def worth(maps: np.ndarray) -> np.ndarray:
-    """How many independent places one image is worth for the mean of each map: by how much more single values vary
-    than the means of images. Shapes: (N, C, H, W) -> (C,).
+    """How many independent places one image is worth for the mean of each map: by how much more
+    single values vary than the means of images. Shapes: (N, C, H, W) -> (C,).
     """
     return maps.var(axis=(0, 2, 3)) / maps.mean(axis=(2, 3)).var(axis=0)
 
@@ -167,13 +199,19 @@ PLACES = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
 def neighbours(u: np.ndarray) -> np.ndarray:
-    """The 3 × 3 surroundings of each place, around the edge. Shapes: (N, C, H, W) -> (C * 9, N * H * W)."""
-    around = np.stack([shift(u, -down, -right) for down, right in PLACES], axis=2)  # (N, C, 9, H, W)
+    """The 3 × 3 surroundings of each place, around the edge. Shapes: (N, C, H, W) -> (C * 9, N * H
+    * W).
+    """
+    around = np.stack(
+        [shift(u, -down, -right) for down, right in PLACES], axis=2
+    )  # (N, C, 9, H, W)
     return around.transpose(1, 2, 0, 3, 4).reshape(u.shape[1] * 9, -1)
 
 
 def convolve(weight: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Wu: the same weights (out, in, 3, 3) at every place of u (N, in, H, W). Shape: (N, out, H, W)."""
+    """Wu: the same weights (out, in, 3, 3) at every place of u (N, in, H, W). Shape: (N, out, H,
+    W).
+    """
     return _maps(weight.reshape(len(weight), -1) @ neighbours(u), u.shape)
 
 
@@ -183,7 +221,9 @@ def _maps(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def start(norm: str, seed: int, maps: int = 8, side: int = 8) -> Network:
-    """A network with two convolutions; a seed means the same weights, N(0, 2 / inputs), for both kinds of `norm`."""
+    """A network with two convolutions; a seed means the same weights, N(0, 2 / inputs), for both
+    kinds of `norm`.
+    """
     rng = np.random.default_rng(seed)
     features = {"per map": maps, "per activation": maps * side**2}[norm]
     layers = []
@@ -202,12 +242,16 @@ def layer(u: np.ndarray, weight: np.ndarray, gamma: np.ndarray, beta: np.ndarray
 
 
 def _features(x: np.ndarray, features: int) -> np.ndarray:
-    """x as the normalisation sees it: as it is, or with every activation as a feature, (N, C * H * W)."""
+    """x as the normalisation sees it: as it is, or with every activation as a feature, (N, C * H *
+    W).
+    """
     return x if features == x.shape[1] else x.reshape(len(x), -1)
 
 
 def run(network: Network, u: np.ndarray) -> tuple[np.ndarray, list[Pass]]:
-    """The outputs for a training batch, and what ``gradients`` needs. Shapes: (N, 1, H, W) -> (N, classes)."""
+    """The outputs for a training batch, and what ``gradients`` needs. Shapes: (N, 1, H, W) -> (N,
+    classes).
+    """
     tape = []
     for each in network.layers:
         tape.append(layer(u, *each))
@@ -216,7 +260,9 @@ def run(network: Network, u: np.ndarray) -> tuple[np.ndarray, list[Pass]]:
 
 
 def infer(network: Network, u: np.ndarray, populations: list[Population]) -> np.ndarray:
-    """The outputs by Algorithm 2, line 11, one population for each layer. Shapes: (N, 1, H, W) -> (N, classes)."""
+    """The outputs by Algorithm 2, line 11, one population for each layer. Shapes: (N, 1, H, W) ->
+    (N, classes).
+    """
     for each, population in zip(network.layers, populations, strict=True):
         x = convolve(each.weight, u)
         y = reference.infer(_features(x, len(each.gamma)), each.gamma, each.beta, population)
@@ -224,7 +270,9 @@ def infer(network: Network, u: np.ndarray, populations: list[Population]) -> np.
     return u.mean(axis=(2, 3)) @ network.weight.T + network.bias
 
 
-def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[float, Network, list[Pass]]:
+def gradients(
+    network: Network, u: np.ndarray, labels: np.ndarray
+) -> tuple[float, Network, list[Pass]]:
     """Mean cross-entropy of a mini-batch, in nats, its gradient, and what ``run`` kept."""
     logits, tape = run(network, u)
     log_p = logits - logits.max(axis=1, keepdims=True)
@@ -238,7 +286,9 @@ def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[floa
     for each, passed in zip(network.layers[::-1], tape[::-1], strict=True):
         dy = _features(dz * (passed.z > 0), len(each.gamma))
         dx, *of_pair = reference.backward(dy, passed.cache)
-        rows = dx.reshape(passed.x.shape).swapaxes(0, 1).reshape(len(each.weight), -1)  # (out, N * H * W)
+        rows = (
+            dx.reshape(passed.x.shape).swapaxes(0, 1).reshape(len(each.weight), -1)
+        )  # (out, N * H * W)
         found.append(Layer((rows @ passed.neighbours.T).reshape(each.weight.shape), *of_pair))
         if each is not network.layers[0]:
             dz = _back(each.weight, rows, passed.x.shape)
@@ -248,10 +298,14 @@ def gradients(network: Network, u: np.ndarray, labels: np.ndarray) -> tuple[floa
 
 
 def _back(weight: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The gradient for a convolution's input: every place collects from those that it was a neighbour of."""
+    """The gradient for a convolution's input: every place collects from those that it was a
+    neighbour of.
+    """
     of_neighbours = weight.reshape(len(weight), -1).T @ rows  # (in * 9, N * H * W)
     parts = of_neighbours.reshape(weight.shape[1], 9, shape[0], *shape[2:])
-    return sum(shift(parts[:, k], down, right) for k, (down, right) in enumerate(PLACES)).swapaxes(0, 1)
+    return sum(shift(parts[:, k], down, right) for k, (down, right) in enumerate(PLACES)).swapaxes(
+        0, 1
+    )
 
 
 def step(network: Network, gradient: Network, rate: float) -> Network:
@@ -260,7 +314,9 @@ def step(network: Network, gradient: Network, rate: float) -> Network:
         Layer(*(old - rate * slope for old, slope in zip(each, slopes, strict=True)))
         for each, slopes in zip(network.layers, gradient.layers, strict=True)
     )
-    return Network(layers, network.weight - rate * gradient.weight, network.bias - rate * gradient.bias)
+    return Network(
+        layers, network.weight - rate * gradient.weight, network.bias - rate * gradient.bias
+    )
 
 
 class Outcome(NamedTuple):
@@ -275,12 +331,18 @@ class Outcome(NamedTuple):
 def digits() -> datasets.Dataset:
     """scikit-learn's digits as images with one map, (n, 1, 8, 8), pixels from 0 to 1."""
     found = datasets.load("digits")
-    images = {name: getattr(found, name)[:, None] / found.white for name in ("train_images", "test_images")}
+    images = {
+        name: getattr(found, name)[:, None] / found.white
+        for name in ("train_images", "test_images")
+    }
     return replace(found, **images)
 
 
-def train(data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0) -> Outcome:
-    """Train by plain gradient descent on ``digits``, collect the population (Algorithm 2), and test.
+def train(
+    data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0
+) -> Outcome:
+    """Train by plain gradient descent on ``digits``, collect the population (Algorithm 2), and
+    test.
 
     A seed means the same weights and mini-batches for both kinds of `norm`.
     """
@@ -297,7 +359,10 @@ def train(data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: 
             reference.observe(old, _features(passed.x, len(each.gamma)))
             for old, passed, each in zip(populations, tape, network.layers, strict=True)
         ]
-    outputs, moved = (infer(network, test, populations) for test in (data.test_images, shift(data.test_images, 1, 2)))
+    outputs, moved = (
+        infer(network, test, populations)
+        for test in (data.test_images, shift(data.test_images, 1, 2))
+    )
     right = [float(np.mean(each.argmax(axis=1) == data.test_labels)) for each in (outputs, moved)]
     learned = sum(len(each.gamma) + len(each.beta) for each in network.layers)
     return Outcome(*right, float(np.abs(moved - outputs).max() / outputs.std()), learned)
@@ -307,7 +372,9 @@ def train(data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: 
 
 
 def standardise(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Mean 0 and variance 1 over any axes: (0, 2, 3) is Algorithm 1 in a convolution, the others are mutants."""
+    """Mean 0 and variance 1 over any axes: (0, 2, 3) is Algorithm 1 in a convolution, the others
+    are mutants.
+    """
     mean, var = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     return (x - mean) / np.sqrt(var + 1e-5)
 

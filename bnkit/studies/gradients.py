@@ -1,8 +1,9 @@
-"""Chapter 1: how the gradient's size changes from layer to layer, measured, and what theory says it should be.
+"""Chapter 1: how the gradient's size changes from layer to layer, measured, and what theory says it
+should be.
 
-All sizes are *squared* norms of the gradient with respect to a layer's output. These multiply from layer to layer: one
-number per layer, the growth. The first layer is left out throughout: its input is raw data and not an activation, so
-that its own factor differs, once, from that of all others.
+All sizes are *squared* norms of the gradient with respect to a layer's output. These multiply from
+layer to layer: one number per layer, the growth. The first layer is left out throughout: its input
+is raw data and not an activation, so that its own factor differs, once, from that of all others.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import datasets, stack
+from bnkit import datasets
+from bnkit.networks import many_numpy
 
 # Standard deviation of the initial weights, from the number of inputs and of outputs of a layer.
 INITS = {
     "small": lambda fan_in, fan_out: 0.01,
     "Xavier": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,  # Bengio and Glorot 2010
     "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,  # He et al. 2015
-    "framework": lambda fan_in, fan_out: (1 / (3 * fan_in)) ** 0.5,  # what torch.nn.Linear draws, if not told otherwise
+    "framework": lambda fan_in, fan_out: (
+        (1 / (3 * fan_in)) ** 0.5
+    ),  # what torch.nn.Linear draws, if not told otherwise
 }
-EXAMPLES = {"sigmoid, Xavier": ("sigmoid", "Xavier"), "ReLU, small": ("relu", "small")}  # starved unequally, and alike
+EXAMPLES = {
+    "sigmoid, Xavier": ("sigmoid", "Xavier"),
+    "ReLU, small": ("relu", "small"),
+}  # starved unequally, and alike
 SATURATED = 0.1  # a unit is called saturated for an example when its slope is below this share of the largest slope
 
 
@@ -29,7 +36,9 @@ class Backprop(NamedTuple):
     """One backward pass through untrained networks."""
 
     sizes: np.ndarray
-    """Squared norm of the gradient with respect to the output of layer 1, ..., depth; shape (seeds, depth)."""
+    """Squared norm of the gradient with respect to the output of layer 1, ..., depth; shape (seeds,
+    depth).
+    """
     weights: np.ndarray
     """Squared norm of the gradient of the weights of layer 1, ..., depth; shape (seeds, depth)."""
     saturated: np.ndarray
@@ -56,33 +65,44 @@ def backpropagate(
 ) -> Backprop:
     """Send a gradient through `depth` untrained layers, from the last to the first.
 
-    Inputs are Gaussian. The gradient that enters at the top is Gaussian as well (`loss` "random"), or it is that of the
-    sum of all outputs ("sum") or of their squares ("squares"). Each unit's output is kept with probability `keep`
-    (Dropout), and each bias is plus or minus `offset`.
+    Inputs are Gaussian. The gradient that enters at the top is Gaussian as well (`loss` "random"),
+    or it is that of the sum of all outputs ("sum") or of their squares ("squares"). Each unit's
+    output is kept with probability `keep` (Dropout), and each bias is plus or minus `offset`.
     """
-    networks = stack.build(width, width, depth, None, activation, norm, deviation(init), range(seeds))
+    networks = many_numpy.build(
+        width, width, depth, None, activation, norm, deviation(init), range(seeds)
+    )
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
     for layer in networks.layers:
         name = "beta" if norm else "bias"
         layer[name] = offset * generator.choice([-1.0, 1.0], layer[name].shape)
-    outputs, tape = stack.forward(networks, x, dropout=dropout(generator, keep) if keep < 1 else None)
+    outputs, tape = many_numpy.forward(
+        networks, x, dropout=dropout(generator, keep) if keep < 1 else None
+    )
     upstream = {
         "random": generator.standard_normal(outputs.shape),
         "sum": np.ones_like(outputs),
         "squares": 2 * outputs,
     }
-    gradients, d_inputs = stack.backward(networks, tape, upstream[loss])
-    d_outputs = [*d_inputs[1:], upstream[loss]]  # the input of a layer is the output of the one below
-    slope = stack.ACTIVATIONS[activation].slope
+    gradients, d_inputs = many_numpy.backward(networks, tape, upstream[loss])
+    d_outputs = [
+        *d_inputs[1:],
+        upstream[loss],
+    ]  # the input of a layer is the output of the one below
+    slope = many_numpy.ACTIVATIONS[activation].slope
     low = np.stack([slope(passed.y) < SATURATED * slope(np.zeros(1)) for passed in tape[1:]])
     weights = [layer["weight"] for layer in gradients]
-    sizes, weights = (np.stack([(d**2).sum((1, 2)) for d in each], axis=1) for each in (d_outputs, weights))
+    sizes, weights = (
+        np.stack([(d**2).sum((1, 2)) for d in each], axis=1) for each in (d_outputs, weights)
+    )
     return Backprop(sizes, weights, low.mean((0, 2, 3)))
 
 
 def growth(sizes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared norm grows per layer on its way down to layer 1: (seeds, depth) -> (seeds,)."""
+    """Factor by which the squared norm grows per layer on its way down to layer 1: (seeds, depth)
+    -> (seeds,).
+    """
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
 
@@ -92,9 +112,13 @@ def measure(activation: str, init: str | float, **options) -> np.ndarray:
 
 
 def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[np.ndarray, np.ndarray]:
-    """Saturated share and growth per layer for several settings of ``backpropagate``: (n, seeds) each."""
+    """Saturated share and growth per layer for several settings of ``backpropagate``: (n, seeds)
+    each.
+    """
     passes = [backpropagate(activation, **setting, **options) for setting in settings]
-    return np.array([each.saturated for each in passes]), np.array([growth(each.sizes) for each in passes])
+    return np.array([each.saturated for each in passes]), np.array(
+        [growth(each.sizes) for each in passes]
+    )
 
 
 def first_to_last(passed: Backprop) -> float:
@@ -103,12 +127,15 @@ def first_to_last(passed: Backprop) -> float:
 
 
 def off(measured: np.ndarray, expected: float) -> float:
-    """How far the mean of a measured growth is from the expected one: the size of the logarithm of their ratio."""
+    """How far the mean of a measured growth is from the expected one: the size of the logarithm of
+    their ratio.
+    """
     return abs(float(np.log(np.mean(measured) / expected)))
 
 
-def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> stack.Disturbance:
-    """Dropout as training does it: an output is kept with probability `keep`, and then divided by it.
+def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> many_numpy.Disturbance:
+    """Dropout as training does it: an output is kept with probability `keep`, and then divided by
+    it.
 
     `keep` is one number or one for each network, where 1 keeps all.
     """
@@ -118,7 +145,9 @@ def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> stack.D
 
 # Theory: integrals over a Gaussian, for layers of infinite width
 
-_Z = np.linspace(-10, 10, 4_000)  # no node at 0, where a ReLU has no slope; beyond 10 a Gaussian weighs 1e-23
+_Z = np.linspace(
+    -10, 10, 4_000
+)  # no node at 0, where a ReLU has no slope; beyond 10 a Gaussian weighs 1e-23
 _WEIGHT = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 
@@ -128,19 +157,27 @@ def expected(values: np.ndarray) -> float:
 
 
 def mean_field(
-    activation: str, init: str | float, *, depth: int, width: int = 100, keep: float = 1.0, offset: float = 0.0
+    activation: str,
+    init: str | float,
+    *,
+    depth: int,
+    width: int = 100,
+    keep: float = 1.0,
+    offset: float = 0.0,
 ) -> float:
-    """Growth per layer without BN in the limit of infinite width, for the inputs of ``backpropagate``.
+    """Growth per layer without BN in the limit of infinite width, for the inputs of
+    ``backpropagate``.
 
-    A pre-activation has mean plus or minus `offset` and variance q. With weights of variance s / fan_in the next q is
-    s E[g(z)²], and the squared gradient is multiplied by s E[g'(z)²] (Schoenholz et al. 2017). Dropout divides both by
-    `keep`.
+    A pre-activation has mean plus or minus `offset` and variance q. With weights of variance s /
+    fan_in the next q is s E[g(z)²], and the squared gradient is multiplied by s E[g'(z)²]
+    (Schoenholz et al. 2017). Dropout divides both by `keep`.
     """
-    g = stack.ACTIVATIONS[activation]
+    g = many_numpy.ACTIVATIONS[activation]
     s = width * deviation(init)(width, width) ** 2
     q, log_growth = s, 0.0  # the input of the first layer has variance 1
     for _ in range(depth - 1):
-        # g is odd, or odd around 1/2, for those that get an offset: -offset has the same slopes, and both signs of g
+        # g is odd, or odd around 1/2, for those that get an offset: -offset has the same slopes,
+        # and both signs of g
         values = [g.value(np.sqrt(q) * _Z + shift) for shift in (offset, -offset)]
         q = s / keep * np.mean([expected(value**2) for value in values])
         log_growth += np.log(s / keep * expected(g.slope(np.sqrt(q) * _Z + offset) ** 2))
@@ -148,26 +185,31 @@ def mean_field(
 
 
 def with_bn(activation: str) -> float:
-    """Growth per layer with BN, for wide layers and large batches: E[g'(z)²] / Var[g(z)] with z ~ N(0, 1).
+    """Growth per layer with BN, for wide layers and large batches: E[g'(z)²] / Var[g(z)] with z ~
+    N(0, 1).
 
-    Weights of variance s / fan_in turn the variance of the layer below, Var[g], into s Var[g], by which BN divides. The
-    squared gradient is multiplied by s E[g'²] and divided by the same: s cancels. For ReLU this is π / (π − 1) (Yang et
-    al. 2019). It is at least 1, by the Gaussian Poincaré inequality.
+    Weights of variance s / fan_in turn the variance of the layer below, Var[g], into s Var[g], by
+    which BN divides. The squared gradient is multiplied by s E[g'²] and divided by the same: s
+    cancels. For ReLU this is π / (π − 1) (Yang et al. 2019). It is at least 1, by the Gaussian
+    Poincaré inequality.
     """
-    g = stack.ACTIVATIONS[activation]
+    g = many_numpy.ACTIVATIONS[activation]
     return expected(g.slope(_Z) ** 2) / (expected(g.value(_Z) ** 2) - expected(g.value(_Z)) ** 2)
 
 
 def linear_with_bn(batch: int) -> float:
-    """Growth per layer of a linear network with BN for mini-batches of `batch` examples (Yang et al. 2019)."""
+    """Growth per layer of a linear network with BN for mini-batches of `batch` examples (Yang et
+    al. 2019).
+    """
     return (batch - 2) / (batch - 3)
 
 
 def sampling_error(width: int, depth: int, seeds: int) -> float:
     """Four standard deviations of the logarithm of a measured growth: what chance alone may do.
 
-    A random layer of n units multiplies a squared norm by its mean factor times 1 ± sqrt(5 / n), roughly: the number
-    for a ReLU, others vary less. The logarithm is averaged over depth − 1 layers and all seeds.
+    A random layer of n units multiplies a squared norm by its mean factor times 1 ± sqrt(5 / n),
+    roughly: the number for a ReLU, others vary less. The logarithm is averaged over depth − 1
+    layers and all seeds.
     """
     return 4 * (5 / (width * (depth - 1) * seeds)) ** 0.5
 
@@ -207,7 +249,9 @@ OVERFITTED = (
 
 
 class Trained(NamedTuple):
-    """Networks after a short training on digits, each kind at the best of several learning rates for each depth."""
+    """Networks after a short training on digits, each kind at the best of several learning rates
+    for each depth.
+    """
 
     accuracy: np.ndarray
     """Test accuracy, (depths, seeds)."""
@@ -216,7 +260,9 @@ class Trained(NamedTuple):
     rate: np.ndarray
     """The learning rate with the best mean accuracy on training images, (depths,)."""
     weight_left: np.ndarray
-    """Norm of the first layer's weights over what it was before training, mean over seeds, (depths,)."""
+    """Norm of the first layer's weights over what it was before training, mean over seeds,
+    (depths,).
+    """
 
 
 def train(
@@ -230,14 +276,17 @@ def train(
     rates: Sequence[float] = (0.03, 0.1, 1.0),
     examples: int = 1500,
 ) -> dict[str, Trained]:
-    """Train each kind of network at each depth on the first `examples` digits, and keep the best of the `rates`.
+    """Train each kind of network at each depth on the first `examples` digits, and keep the best of
+    the `rates`.
 
     Kinds of one architecture learn side by side, with every learning rate and seed.
     """
     trained = {}
     for _, group in groupby(variants, key=lambda each: (each.activation, each.init, each.norm)):
         alike = list(group)
-        found = [_train(alike, depth, steps, seeds, width, batch, rates, examples) for depth in depths]
+        found = [
+            _train(alike, depth, steps, seeds, width, batch, rates, examples) for depth in depths
+        ]
         for place, variant in enumerate(alike):
             at_each_depth = zip(*[at_depth[place] for at_depth in found], strict=True)
             trained[variant.name] = Trained(*map(np.array, at_each_depth))
@@ -256,20 +305,34 @@ def _train(
 ) -> list[tuple]:
     """The fields of ``Trained`` for each of several kinds of one architecture, at one depth."""
     data = datasets.load("digits")
-    x, labels = stack.inputs(data.train_images, data)[:examples], data.train_labels[:examples]
-    kind, rate, seed = (each.ravel() for each in np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij"))
+    x, labels = many_numpy.inputs(data.train_images, data)[:examples], data.train_labels[:examples]
+    kind, rate, seed = (
+        each.ravel() for each in np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij")
+    )
     first = alike[0]
-    networks = stack.build(
-        x.shape[1], width, depth, 10, first.activation, first.norm, INITS[first.init], seed, dtype=np.float32
+    networks = many_numpy.build(
+        x.shape[1],
+        width,
+        depth,
+        10,
+        first.activation,
+        first.norm,
+        INITS[first.init],
+        seed,
+        dtype=np.float32,
     )
     before = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2))
-    keep, decay = (np.array([getattr(each, name) for each in alike])[kind] for name in ("keep", "decay"))
+    keep, decay = (
+        np.array([getattr(each, name) for each in alike])[kind] for name in ("keep", "decay")
+    )
     masks = dropout(np.random.default_rng(depth), keep) if (keep < 1).any() else None
-    for _ in stack.train(networks, x, labels, rate, steps, batch, decay=decay, dropout=masks):
+    for _ in many_numpy.train(networks, x, labels, rate, steps, batch, decay=decay, dropout=masks):
         pass
-    populations = stack.observe(networks, x[:500]) if first.norm else None
-    seen = stack.accuracy(networks, x[:500], labels[:500], populations)
-    test = stack.accuracy(networks, stack.inputs(data.test_images, data), data.test_labels, populations)
+    populations = many_numpy.observe(networks, x[:500]) if first.norm else None
+    seen = many_numpy.accuracy(networks, x[:500], labels[:500], populations)
+    test = many_numpy.accuracy(
+        networks, many_numpy.inputs(data.test_images, data), data.test_labels, populations
+    )
     left = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)) / before
     shape = (len(alike), len(rates), seeds)
     # 0 for a network that diverged: its rate shall not be the best
@@ -282,7 +345,9 @@ class Settling(NamedTuple):
     """Networks with BN in the first steps of their training on digits."""
 
     sizes: np.ndarray
-    """Squared norm of the gradient with respect to the output of each hidden layer, (looks, seeds, depth)."""
+    """Squared norm of the gradient with respect to the output of each hidden layer, (looks, seeds,
+    depth).
+    """
     weight: np.ndarray
     """Norm of all hidden weights over what it was before training, (looks, seeds)."""
 
@@ -298,15 +363,25 @@ def settle(
     steps: Sequence[int],
     batch: int = 128,
 ) -> Settling:
-    """Train networks with BN and look at their gradients after each of `steps` optimisation steps, ascending."""
+    """Train networks with BN and look at their gradients after each of `steps` optimisation steps,
+    ascending.
+    """
     data = datasets.load("digits")
-    x, labels = stack.inputs(data.train_images, data).astype(np.float64), data.train_labels
-    networks = stack.build(x.shape[1], width, depth, len(data.classes), activation, True, INITS[init], range(seeds))
+    x, labels = many_numpy.inputs(data.train_images, data).astype(np.float64), data.train_labels
+    networks = many_numpy.build(
+        x.shape[1], width, depth, len(data.classes), activation, True, INITS[init], range(seeds)
+    )
     sizes, weights = [], []
-    for step, chosen in stack.train(networks, x, labels, rate, steps[-1], batch):
+    for step, chosen in many_numpy.train(networks, x, labels, rate, steps[-1], batch):
         if step in steps:
-            outputs, tape = stack.forward(networks, x[chosen])
-            _, d_inputs = stack.backward(networks, tape, stack.cross_entropy(outputs, labels[chosen])[1])
+            outputs, tape = many_numpy.forward(networks, x[chosen])
+            _, d_inputs = many_numpy.backward(
+                networks, tape, many_numpy.cross_entropy(outputs, labels[chosen])[1]
+            )
             sizes.append([(d**2).sum((1, 2)) for d in d_inputs[1:]])
-            weights.append(np.sqrt(sum((layer["weight"] ** 2).sum((1, 2)) for layer in networks.layers[:depth])))
+            weights.append(
+                np.sqrt(
+                    sum((layer["weight"] ** 2).sum((1, 2)) for layer in networks.layers[:depth])
+                )
+            )
     return Settling(np.array(sizes).transpose(0, 2, 1), np.array(weights) / weights[0])

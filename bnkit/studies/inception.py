@@ -1,6 +1,8 @@
-"""Section 4.2 in numbers: which runs a page shows, and what is read off them. Records and networks in, numbers out.
+"""Section 4.2 in numbers: which runs a page shows, and what is read off them. Records and networks
+in, numbers out.
 
-Runs are told apart by their variant, as ``bn-x5``. Accuracies are shares of 1, differences of them percentage points.
+Runs are told apart by their variant, as ``bn-x5``. Accuracies are shares of 1, differences of them
+percentage points.
 """
 
 import json
@@ -14,8 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bnkit import paths, records
-from bnkit.records import Record
+from bnkit import paths
+from bnkit.runs import records
+from bnkit.runs.records import Record
 
 NETWORKS = {  # variant -> its name in Section 4.2.2
     "inception": "Inception",
@@ -24,7 +27,11 @@ NETWORKS = {  # variant -> its name in Section 4.2.2
     "bn-x30": "BN-x30",
     "bn-x5-sigmoid": "BN-x5-Sigmoid",
 }
-LIVE = ("inception", "bn-baseline", "bn-x5")  # enough to see the point, and quick enough to train on a page
+LIVE = (
+    "inception",
+    "bn-baseline",
+    "bn-x5",
+)  # enough to see the point, and quick enough to train on a page
 CHANGES = {  # the seven of Section 4.2.1, in its order: name -> field of the recipe, and what is done
     "rate": ("learning_rate", "learning rate raised"),
     "dropout": ("dropout", "Dropout removed"),
@@ -52,7 +59,8 @@ LEARNED = 0.2  # twice the accuracy of guessing among ten classes
 class Family:
     """Runs of the networks of Section 4.2.2, by variant, all for the same seeds in the same order.
 
-    The runs of a seed see the same examples where their recipes shuffle alike, so that comparisons are made by seed.
+    The runs of a seed see the same examples where their recipes shuffle alike, so that comparisons
+    are made by seed.
     """
 
     runs: dict[str, list[Record]]
@@ -66,7 +74,9 @@ class Family:
 
     @property
     def full(self) -> bool:
-        """Whether these are the recorded runs of all five networks, about which the chapter makes its claims."""
+        """Whether these are the recorded runs of all five networks, about which the chapter makes
+        its claims.
+        """
         return self.recorded and self.runs.keys() == NETWORKS.keys()
 
     @property
@@ -81,14 +91,19 @@ class Family:
         """What the page shows, in Markdown: on which data, made how and when, and why these runs."""
         first = self.runs["inception"][0]
         recipe, made = first.recipe, first.manifest
-        lengths = ", ".join(f"{NETWORKS[net]} {runs[0].recipe['steps']:,}" for net, runs in self.runs.items())
+        lengths = ", ".join(
+            f"{NETWORKS[net]} {runs[0].recipe['steps']:,}" for net, runs in self.runs.items()
+        )
         what = (
             f"{_count(self.seeds, 'seed')} of each network, mini-batches of {recipe['batch_size']} pictures of "
             f"{recipe['size']} × {recipe['size']} pixels. Steps: {lengths}."
         )
         if not self.recorded:
             lost = [
-                run.name for runs in self.runs.values() for run in runs if run.manifest.get("diverged_at") is not None
+                run.name
+                for runs in self.runs.values()
+                for run in runs
+                if run.manifest.get("diverged_at") is not None
             ]
             ended = f" Diverged, and ended there: {', '.join(lost)}." if lost else ""
             return (
@@ -108,12 +123,16 @@ class Family:
 
 
 def family(size: str = "") -> Family:
-    """The recorded runs of the five networks, for the seeds that all of them have. Raises RecordError without any.
+    """The recorded runs of the five networks, for the seeds that all of them have. Raises
+    RecordError without any.
 
     `size` is "" for the pictures of most of the chapter, or "64px" for the larger ones.
     """
     ending = f"-{size}" if size else ""
-    found = {net: {run.seed: run for run in records.load_all("inception", net + ending)} for net in NETWORKS}
+    found = {
+        net: {run.seed: run for run in records.load_all("inception", net + ending)}
+        for net in NETWORKS
+    }
     seeds = sorted(set.intersection(*(set(runs) for runs in found.values())))
     return Family({net: [runs[seed] for seed in seeds] for net, runs in found.items()})
 
@@ -122,21 +141,34 @@ Train = Callable[[list[dict]], list[Record]]  # trains the network of each recip
 
 
 def choose(
-    recipes: Mapping[str, dict], source: str, dataset: str, steps: int, seeds: int, live_seeds: int, train: Train
+    recipes: Mapping[str, dict],
+    source: str,
+    dataset: str,
+    steps: int,
+    seeds: int,
+    live_seeds: int,
+    train: Train,
 ) -> Family:
-    """The runs that a page with these parameters shows: recorded where they are asked for and exist, else new.
+    """The runs that a page with these parameters shows: recorded where they are asked for and
+    exist, else new.
 
-    `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other networks keep their
-    share of it. Recorded runs are taken for the very recipes only, `seeds` of each network. New ones, `live_seeds` of
-    each network of ``LIVE``, are made by ``train(recipes)`` on `dataset`. ``Family.says`` tells which they are.
+    `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other
+    networks keep their share of it. Recorded runs are taken for the very recipes only, `seeds` of
+    each network. New ones, `live_seeds` of each network of ``LIVE``, are made by ``train(recipes)``
+    on `dataset`. ``Family.says`` tells which they are.
     """
     share = steps / recipes["inception"]["steps"]
-    wanted = {net: {**recipe, "steps": max(1, round(share * recipe["steps"]))} for net, recipe in recipes.items()}
+    wanted = {
+        net: {**recipe, "steps": max(1, round(share * recipe["steps"]))}
+        for net, recipe in recipes.items()
+    }
     if source == "recorded":
         found = {net: _recorded(net, wanted[net]) for net in NETWORKS}
         every = sorted(set.intersection(*(set(runs) for runs in found.values())))
         if len(every) >= seeds:
-            return Family({net: [runs[seed] for seed in every[:seeds]] for net, runs in found.items()})
+            return Family(
+                {net: [runs[seed] for seed in every[:seeds]] for net, runs in found.items()}
+            )
         there = f"only {len(every)}" if every else "none"
         why = f"Recorded runs were asked for, {seeds} of each network, but of these recipes there are {there}."
     else:
@@ -145,7 +177,9 @@ def choose(
 
 
 def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, why: str) -> Family:
-    """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for Algorithm 2."""
+    """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for
+    Algorithm 2.
+    """
     wanted = [
         (net, {**recipe, "dataset": dataset, "seed": seed, "population_batches": 3})
         for net, recipe in recipes.items()
@@ -160,21 +194,32 @@ def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, wh
 def _recorded(variant: str, recipe: dict) -> dict[int, Record]:
     """Recorded runs of `variant` that have this recipe, whatever its seed says, by their seeds."""
     runs = (records.load(*name) for name in records.index() if name[:2] == ("inception", variant))
-    return {run.seed: run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}}
+    return {
+        run.seed: run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}
+    }
 
 
 def sweep(net: str) -> dict[float, list[Record]]:
-    """The recorded runs of "inception" or "bn-baseline" by learning rate, from low to high, as far as there are any."""
+    """The recorded runs of "inception" or "bn-baseline" by learning rate, from low to high, as far
+    as there are any.
+    """
     pattern = re.compile(rf"{re.escape(net)}-lr-(\S+)")
     found = {match[1] for _, variant, _ in _inception() if (match := pattern.fullmatch(variant))}
-    return {float(rate): records.load_all("inception", f"{net}-lr-{rate}") for rate in sorted(found, key=float)}
+    return {
+        float(rate): records.load_all("inception", f"{net}-lr-{rate}")
+        for rate in sorted(found, key=float)
+    }
 
 
 def taken_back() -> dict[str, list[Record]]:
-    """The recorded runs of BN-x5 without one of its seven changes, by the change, as far as there are any."""
+    """The recorded runs of BN-x5 without one of its seven changes, by the change, as far as there
+    are any.
+    """
     there = {variant for _, variant, _ in _inception()}
     return {
-        name: records.load_all("inception", f"bn-x5-but-{name}") for name in CHANGES if f"bn-x5-but-{name}" in there
+        name: records.load_all("inception", f"bn-x5-but-{name}")
+        for name in CHANGES
+        if f"bn-x5-but-{name}" in there
     }
 
 
@@ -186,7 +231,9 @@ def _inception() -> list[tuple[str, str, int]]:
 
 
 def best(runs: list[Record], until: float = np.inf) -> np.ndarray:
-    """Highest validation accuracy of each run, or of its first steps `until` some step. Shapes: (seeds,)."""
+    """Highest validation accuracy of each run, or of its first steps `until` some step. Shapes:
+    (seeds,).
+    """
     curves = [run.curve("test_accuracy") for run in runs]
     return np.array([values[steps <= until].max() for steps, values in curves])
 
@@ -197,15 +244,21 @@ def final(runs: list[Record]) -> np.ndarray:
 
 
 def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
-    """When a curve first reaches each of `levels`, along its straight lines; infinity where it never does, NaN for NaN.
+    """When a curve first reaches each of `levels`, along its straight lines; infinity where it
+    never does, NaN for NaN.
 
     Shapes: `steps` and `values` (t,), `levels` any; returns the shape of `levels`.
     """
     levels = np.asarray(levels, float)
-    highest = np.maximum.accumulate(np.asarray(values, float))  # a curve that falls again has still been there
+    highest = np.maximum.accumulate(
+        np.asarray(values, float)
+    )  # a curve that falls again has still been there
     at = np.searchsorted(highest, levels)
     inside = np.clip(at, 1, len(steps) - 1)
-    before, after = values[inside - 1], values[inside]  # where a level is first crossed, `after` is a new highest value
+    before, after = (
+        values[inside - 1],
+        values[inside],
+    )  # where a level is first crossed, `after` is a new highest value
     rise = np.where(after > before, after - before, 1)
     found = steps[inside - 1] + (levels - before) / rise * (steps[inside] - steps[inside - 1])
     found = np.where(at == 0, steps[0], np.where(at == len(steps), np.inf, found))
@@ -213,7 +266,8 @@ def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> 
 
 
 def matching(shown: Family, net: str) -> np.ndarray:
-    """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf: never. (seeds,)
+    """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf:
+    never. (seeds,)
 
     At least one step: an untrained network that guesses well has not learned.
     """
@@ -223,7 +277,9 @@ def matching(shown: Family, net: str) -> np.ndarray:
 
 
 def ratio(shown: Family, net: str) -> np.ndarray:
-    """How many times fewer steps `net` needs for Inception's best accuracy, seed by seed; 0 where never. (seeds,)"""
+    """How many times fewer steps `net` needs for Inception's best accuracy, seed by seed; 0 where
+    never. (seeds,)
+    """
     return matching(shown, "inception") / matching(shown, net)
 
 
@@ -233,12 +289,17 @@ def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
     Shapes: `shares` (k,) -> (seeds, k); 0 where `net` never gets there.
     """
     levels = best(shown.runs["inception"])[:, None] * shares
-    curves = ([run.curve("test_accuracy") for run in shown.runs[which]] for which in ("inception", net))
-    return np.array([reach(*a, level) / reach(*b, level) for a, b, level in zip(*curves, levels, strict=True)])
+    curves = (
+        [run.curve("test_accuracy") for run in shown.runs[which]] for which in ("inception", net)
+    )
+    return np.array(
+        [reach(*a, level) / reach(*b, level) for a, b, level in zip(*curves, levels, strict=True)]
+    )
 
 
 def noise(shown: Family, until: float = np.inf) -> float:
-    """Standard deviation of the best accuracy from seed to seed, pooled over the networks, in percentage points.
+    """Standard deviation of the best accuracy from seed to seed, pooled over the networks, in
+    percentage points.
 
     NaN where there is one seed only.
     """
@@ -248,16 +309,22 @@ def noise(shown: Family, until: float = np.inf) -> float:
 
 
 def gain(shown: Family, net: str, than: str) -> np.ndarray:
-    """By how many points the best accuracy of `net` is above that of the network `than`, seed by seed. (seeds,)"""
+    """By how many points the best accuracy of `net` is above that of the network `than`, seed by
+    seed. (seeds,)
+    """
     return 100 * (best(shown.runs[net]) - best(shown.runs[than]))
 
 
 class Worth(NamedTuple):
-    """What one change of Section 4.2.1 is worth to BN-x5: positive where taking it back costs accuracy."""
+    """What one change of Section 4.2.1 is worth to BN-x5: positive where taking it back costs
+    accuracy.
+    """
 
     points: float  # mean best accuracy of BN-x5 minus that without the change, over the steps that both were trained
     error: float  # standard error of it, from the pooled deviation over seeds
-    reach: np.ndarray  # steps to Inception's mean best accuracy without the change, run by run; inf: never
+    reach: (
+        np.ndarray
+    )  # steps to Inception's mean best accuracy without the change, run by run; inf: never
 
     @property
     def clear(self) -> bool:
@@ -266,7 +333,9 @@ class Worth(NamedTuple):
 
 
 def worth(shown: Family, without: list[Record]) -> Worth:
-    """What the change is worth that the runs `without` lack; they may be shorter than those of BN-x5."""
+    """What the change is worth that the runs `without` lack; they may be shorter than those of
+    BN-x5.
+    """
     until = without[0].recipe["steps"]
     whole, less = best(shown.runs["bn-x5"], until), best(without, until)
     level = best(shown.runs["inception"]).mean()
@@ -289,19 +358,25 @@ def largest_usable(rates: Mapping[float, list[Record]]) -> float:
 
 
 def spreads(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """85th minus 15th percentile of what each module's nonlinearity receives. Shapes: (t,), (seeds, t, modules)."""
+    """85th minus 15th percentile of what each module's nonlinearity receives. Shapes: (t,), (seeds,
+    t, modules).
+    """
     steps, percentiles = records.stack(runs, "inputs")
     return steps, percentiles[..., 2] - percentiles[..., 0]
 
 
 def stretch(runs: list[Record]) -> float:
-    """By which factor the spread of the typical module varies over training: largest by smallest, median."""
+    """By which factor the spread of the typical module varies over training: largest by smallest,
+    median.
+    """
     _, spread = spreads(runs)
     return float(np.median(spread.max(1) / spread.min(1)))
 
 
 def uneven(runs: list[Record]) -> float:
-    """By which factor the spreads of the modules differ at one time: largest by smallest, median over all times."""
+    """By which factor the spreads of the modules differ at one time: largest by smallest, median
+    over all times.
+    """
     _, spread = spreads(runs)
     return float(np.median(spread.max(2) / spread.min(2)))
 
@@ -325,7 +400,8 @@ class Stage(NamedTuple):
 
 
 def stages(network: nn.Module, pixels: int) -> list[Stage]:
-    """Stem, modules and softmax layer of an Inception network for square pictures; it may live on the meta device.
+    """Stem, modules and softmax layer of an Inception network for square pictures; it may live on
+    the meta device.
 
     The softmax layer has no height of its own: 1.
     """
@@ -354,7 +430,13 @@ def stages(network: nn.Module, pixels: int) -> list[Stage]:
         for hook in hooks:
             hook.remove()
     return [
-        Stage(name, shapes[name][1], shapes[name][2] if len(shapes[name]) > 2 else 1, parameters(part), counts[name])
+        Stage(
+            name,
+            shapes[name][1],
+            shapes[name][2] if len(shapes[name]) > 2 else 1,
+            parameters(part),
+            counts[name],
+        )
         for name, part in parts.items()
     ]
 
@@ -368,29 +450,42 @@ def parameters(network: nn.Module) -> int:
 
 
 def timed() -> dict[str, dict[str, float]]:
-    """Seconds of a step on one core, as ``python -m bnkit bench`` recorded them (data/bench/cpu.json): medians.
+    """Seconds of a step on one core, as ``python -m bnkit bench`` recorded them
+    (data/bench/cpu.json): medians.
 
-    "small Inception", by variant, with "a plain torch loop", "its convolutions" and "its pictures"; "BN-Inception" for
-    a mini-batch of ``timed_pictures()`` pictures, with "ours", "torch.nn" and "without BN".
+    "small Inception", by variant, with "a plain torch loop", "its convolutions" and "its pictures";
+    "BN-Inception" for a mini-batch of ``timed_pictures()`` pictures, with "ours", "torch.nn" and
+    "without BN".
     """
-    found = {row["what"]: {name: middle for name, (_, middle, _) in row["times"].items()} for row in _bench()}
+    found = {
+        row["what"]: {name: middle for name, (_, middle, _) in row["times"].items()}
+        for row in _bench()
+    }
     small = found["small Inception"]
     return {
-        "small Inception": {"bn-baseline" if name == "ours" else name: value for name, value in small.items()},
+        "small Inception": {
+            "bn-baseline" if name == "ours" else name: value for name, value in small.items()
+        },
         "BN-Inception": found["BN-Inception"],
     }
 
 
 def on_several_cores() -> tuple[str, dict[str, float]]:
-    """How many cores ("2 cores"), and, with these at work, seconds of a step by name: "ours", "a plain torch loop"."""
+    """How many cores ("2 cores"), and, with these at work, seconds of a step by name: "ours", "a
+    plain torch loop".
+    """
     row = next(row for row in _bench() if row["what"] == "small Inception, several cores")
     return row["path"], {name: middle for name, (_, middle, _) in row["times"].items()}
 
 
 def held() -> dict[str, float]:
-    """MiB that a process takes for steps of BN-Baseline beyond what it had built: "ours", "a plain torch loop"."""
+    """MiB that a process takes for steps of BN-Baseline beyond what it had built: "ours", "a plain
+    torch loop".
+    """
     memory = next(row["memory"] for row in _bench() if row["what"] == "small Inception")
-    return {way: memory[way] - memory["built, not trained"] for way in ("ours", "a plain torch loop")}
+    return {
+        way: memory[way] - memory["built, not trained"] for way in ("ours", "a plain torch loop")
+    }
 
 
 def timed_pictures() -> int:
@@ -419,12 +514,18 @@ def paper() -> dict:
 def figure_2() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The digitised curves of Figure 2 by variant: steps and validation accuracy, both (t,)."""
     content = json.loads((paths.paper() / "curves.json").read_text(encoding="utf-8"))
-    found = {net: np.asarray(content[f"figure2/{net.replace('-', '_')}"], float).T for net in NETWORKS}
+    found = {
+        net: np.asarray(content[f"figure2/{net.replace('-', '_')}"], float).T for net in NETWORKS
+    }
     return {net: (1e6 * steps, values) for net, (steps, values) in found.items()}
 
 
-def paper_speedup(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], net: str, shares: np.ndarray) -> np.ndarray:
-    """``speedup`` of the digitised curves; NaN below the panel's lower edge, where nothing is drawn. (k,)"""
+def paper_speedup(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], net: str, shares: np.ndarray
+) -> np.ndarray:
+    """``speedup`` of the digitised curves; NaN below the panel's lower edge, where nothing is
+    drawn. (k,)
+    """
     levels = shares * curves["inception"][1].max()
     undrawn = levels <= max(curves[which][1][0] for which in ("inception", net))
     levels = np.where(undrawn, np.nan, levels)
@@ -435,19 +536,25 @@ def paper_speedup(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], net: str,
 
 
 def show(values: Sequence[float] | np.ndarray, digits: int = 1, scale: float = 1) -> str:
-    """Mean ± standard deviation over seeds of `scale` times `values`, for a sentence; one seed has no deviation."""
+    """Mean ± standard deviation over seeds of `scale` times `values`, for a sentence; one seed has
+    no deviation.
+    """
     values = scale * np.asarray(values, float)
     text = f"{values.mean():,.{digits}f}".replace("-", "−")
     return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):,.{digits}f}"
 
 
 def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
-    """``show`` of those seeds that got there, and how many they are: ``matching`` is inf for others, ``ratio`` 0."""
+    """``show`` of those seeds that got there, and how many they are: ``matching`` is inf for
+    others, ``ratio`` 0.
+    """
     values = np.asarray(values, float)
     there = values[np.isfinite(values) & (values > 0)]
     if not len(there):
         return "never"
-    return show(there, digits) + ("" if len(there) == len(values) else f" ({len(there)} of {len(values)})")
+    return show(there, digits) + (
+        "" if len(there) == len(values) else f" ({len(there)} of {len(values)})"
+    )
 
 
 def signed(points: float, digits: int = 1) -> str:
@@ -456,7 +563,9 @@ def signed(points: float, digits: int = 1) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], text: int = 1) -> str:
-    """A Markdown table; the first `text` columns are words, the others numbers, aligned to the right."""
+    """A Markdown table; the first `text` columns are words, the others numbers, aligned to the
+    right.
+    """
     lines = [head, [":--"] * text + ["--:"] * (len(head) - text), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
@@ -469,20 +578,30 @@ def setting(field: str, value: object) -> str:
 
 
 def differing(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
-    """The fields, in the order of ``FIELDS``, in which two recipes differ; their length and their seed apart."""
+    """The fields, in the order of ``FIELDS``, in which two recipes differ; their length and their
+    seed apart.
+    """
     return [field for field in FIELDS if a[field] != b[field]]
 
 
 def differences(recipes: Mapping[str, dict]) -> str:
-    """What the networks differ in, field by field, computed from their recipes; a change from Inception in bold."""
+    """What the networks differ in, field by field, computed from their recipes; a change from
+    Inception in bold.
+    """
     first = recipes["inception"]
-    fields = [field for field in FIELDS if any(recipe[field] != first[field] for recipe in recipes.values())]
+    fields = [
+        field
+        for field in FIELDS
+        if any(recipe[field] != first[field] for recipe in recipes.values())
+    ]
 
     def cell(recipe: dict, field: str) -> str:
         text = setting(field, recipe[field])
         return text if recipe[field] == first[field] else f"**{text}**"
 
-    rows = [(FIELDS[field], *(cell(recipe, field) for recipe in recipes.values())) for field in fields]
+    rows = [
+        (FIELDS[field], *(cell(recipe, field) for recipe in recipes.values())) for field in fields
+    ]
     return table(("setting", *(NETWORKS[net] for net in recipes)), rows)
 
 
@@ -496,7 +615,9 @@ def changes(before: dict, after: dict) -> str:
 
 
 def printed_stages(printed: Sequence[Sequence], *computed: Sequence[Stage]) -> str:
-    """The Appendix's outputs beside those of networks, with parameters and cost of the first; differences in bold."""
+    """The Appendix's outputs beside those of networks, with parameters and cost of the first;
+    differences in bold.
+    """
     rows = []
     for (name, height, maps), *found in zip(printed, *computed, strict=True):
         cells = [f"{each.height}² × {each.maps}" for each in found]
@@ -505,7 +626,13 @@ def printed_stages(printed: Sequence[Sequence], *computed: Sequence[Stage]) -> s
             for cell, each in zip(cells, found, strict=True)
         ]
         rows.append(
-            (name, f"{height}² × {maps}", *cells, f"{found[0].parameters:,}", f"{found[0].multiply_adds / 1e6:,.0f}")
+            (
+                name,
+                f"{height}² × {maps}",
+                *cells,
+                f"{found[0].parameters:,}",
+                f"{found[0].multiply_adds / 1e6:,.0f}",
+            )
         )
     head = (
         "module",
@@ -516,37 +643,63 @@ def printed_stages(printed: Sequence[Sequence], *computed: Sequence[Stage]) -> s
 
 
 def figure_3(shown: Family) -> str:
-    """The paper's Figure 3 beside the runs `shown`, as a Markdown table; accuracies in percent, ± is over seeds."""
+    """The paper's Figure 3 beside the runs `shown`, as a Markdown table; accuracies in percent, ±
+    is over seeds.
+    """
     printed = paper()["figure3"]
     baseline = printed["inception"][1]
     rows = []
     for net, runs in shown.runs.items():
         _, steps, highest = printed[net]
-        theirs = (f"{steps:.1f} million", f"{baseline / steps:.1f}".removesuffix(".0")) if steps else ("never", "–")
+        theirs = (
+            (f"{steps:.1f} million", f"{baseline / steps:.1f}".removesuffix(".0"))
+            if steps
+            else ("never", "–")
+        )
         fewer = ratio(shown, net)
         here = "1" if net == "inception" else show_reached(fewer) if fewer.any() else "–"
         ours = (show_reached(matching(shown, net), 0), here)
         rows.append((NETWORKS[net], *theirs, f"{highest:.1f}", *ours, show(best(runs), 1, 100)))
     head = ("steps", "times fewer", "best, %")
-    return table(("network", *(f"paper: {each}" for each in head), *(f"here: {each}" for each in head)), rows)
+    return table(
+        ("network", *(f"paper: {each}" for each in head), *(f"here: {each}" for each in head)), rows
+    )
 
 
 def scales(families: Mapping[str, Family]) -> str:
-    """How many times fewer steps to Inception's best accuracy, and the best accuracies, printed and at each scale."""
+    """How many times fewer steps to Inception's best accuracy, and the best accuracies, printed and
+    at each scale.
+    """
     printed = paper()["figure3"]
     rows = []
     for net in NETWORKS:
         theirs = printed["inception"][1] / printed[net][1] if printed[net][1] else None
-        fewer = [show_reached(ratio(shown, net)) if ratio(shown, net).any() else "never" for shown in families.values()]
+        fewer = [
+            show_reached(ratio(shown, net)) if ratio(shown, net).any() else "never"
+            for shown in families.values()
+        ]
         highest = [show(best(shown.runs[net]), 1, 100) for shown in families.values()]
-        rows.append((NETWORKS[net], f"{theirs:.1f}" if theirs else "never", *fewer, f"{printed[net][2]:.1f}", *highest))
+        rows.append(
+            (
+                NETWORKS[net],
+                f"{theirs:.1f}" if theirs else "never",
+                *fewer,
+                f"{printed[net][2]:.1f}",
+                *highest,
+            )
+        )
     columns = ("paper", *families)
-    head = (*(f"times fewer, {each}" for each in columns), *(f"best, %, {each}" for each in columns))
+    head = (
+        *(f"times fewer, {each}" for each in columns),
+        *(f"best, %, {each}" for each in columns),
+    )
     return table(("network", *head), rows)
 
 
 def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
-    """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of the shorter runs."""
+    """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of
+    the shorter runs.
+    """
     x5 = shown.runs["bn-x5"]
     until = min((runs[0].recipe["steps"] for runs in without.values()), default=np.inf)
     level = best(shown.runs["inception"]).mean()
@@ -559,37 +712,59 @@ def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> st
         points = f"{signed(found.points)} ± {found.error:.1f}"
         points = f"**{points}**" if found.clear else points
         rows.append((what, back, show(best(runs), 1, 100), points, show_reached(found.reach, 0)))
-    head = ("taken back", "setting", "best, %", "the change is worth, points", "steps to Inception's best")
+    head = (
+        "taken back",
+        "setting",
+        "best, %",
+        "the change is worth, points",
+        "steps to Inception's best",
+    )
     return table(head, rows, text=2)
 
 
 def by_recipe(shown: Family) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Best accuracies without BN and with it, (seeds,) each, by the recipe, within the steps of the shortest runs."""
+    """Best accuracies without BN and with it, (seeds,) each, by the recipe, within the steps of the
+    shortest runs.
+    """
     pairs = {
         "that of Inception": (shown.runs["inception"], shown.runs["bn-baseline"]),
         "six changes, the old learning rate": ("bn-x5-but-bn-and-rate", "bn-x5-but-rate"),
         "all seven changes": ("bn-x5-but-bn", shown.runs["bn-x5"]),
     }
     found = {
-        name: [records.load_all("inception", each) if isinstance(each, str) else each for each in pair]
+        name: [
+            records.load_all("inception", each) if isinstance(each, str) else each for each in pair
+        ]
         for name, pair in pairs.items()
     }
     until = min(runs[0].recipe["steps"] for pair in found.values() for runs in pair)
-    return {name: (best(without, until), best(with_bn, until)) for name, (without, with_bn) in found.items()}
+    return {
+        name: (best(without, until), best(with_bn, until))
+        for name, (without, with_bn) in found.items()
+    }
 
 
 def common_step(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> int:
     """The number of steps that all runs of the sweeps were meant to have."""
-    return min(run.recipe["steps"] for found in sweeps.values() for runs in found.values() for run in runs)
+    return min(
+        run.recipe["steps"] for found in sweeps.values() for runs in found.values() for run in runs
+    )
 
 
 def after(runs: list[Record], step: int) -> np.ndarray:
     """Validation accuracy of each run at its last evaluation up to `step`. Shapes: (seeds,)."""
-    return np.array([values[steps <= step][-1] for steps, values in (run.curve("test_accuracy") for run in runs)])
+    return np.array(
+        [
+            values[steps <= step][-1]
+            for steps, values in (run.curve("test_accuracy") for run in runs)
+        ]
+    )
 
 
 def rates(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> str:
-    """Accuracy by learning rate and network, after as many steps as all runs have and at best, as a Markdown table."""
+    """Accuracy by learning rate and network, after as many steps as all runs have and at best, as a
+    Markdown table.
+    """
     every = sorted({rate for found in sweeps.values() for rate in found})
     step = common_step(sweeps)
 
@@ -602,13 +777,22 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]]) -> str:
             highest = f"diverged at step {lost[0].manifest['diverged_at']:,}"
         return show(after(found[rate], step), 1, 100), highest
 
-    rows = [(f"{rate:g}", *(cell for found in sweeps.values() for cell in cells(found, rate))) for rate in every]
-    head = (f"{NETWORKS[net]}: {what}" for net in sweeps for what in (f"after {step:,} steps, %", "best, %"))
+    rows = [
+        (f"{rate:g}", *(cell for found in sweeps.values() for cell in cells(found, rate)))
+        for rate in every
+    ]
+    head = (
+        f"{NETWORKS[net]}: {what}"
+        for net in sweeps
+        for what in (f"after {step:,} steps, %", "best, %")
+    )
     return table(("learning rate", *head), rows)
 
 
 def exposure(shown: Family, examples: int) -> str:
-    """How often each training picture is seen until Inception's best accuracy, in the paper and here."""
+    """How often each training picture is seen until Inception's best accuracy, in the paper and
+    here.
+    """
     printed = paper()
     count, size = printed["training_images"]["count"], printed["in_words"]["batch_size"]
     rows = []
@@ -618,11 +802,20 @@ def exposure(shown: Family, examples: int) -> str:
         ours = epochs(matching(shown, net), runs[0].recipe["batch_size"], examples)
         whole = epochs(runs[0].recipe["steps"], runs[0].recipe["batch_size"], examples)
         rows.append((NETWORKS[net], theirs, show_reached(ours), f"{whole:.1f}"))
-    return table(("network", "paper: epochs to 72.2 %", "here: epochs to Inception's best", "here: whole run"), rows)
+    return table(
+        (
+            "network",
+            "paper: epochs to 72.2 %",
+            "here: epochs to Inception's best",
+            "here: whole run",
+        ),
+        rows,
+    )
 
 
 def clock(shown: Family, pace: Mapping[str, float]) -> str:
-    """Seconds a step, and how much sooner by the clock Inception's best accuracy is reached, as a Markdown table.
+    """Seconds a step, and how much sooner by the clock Inception's best accuracy is reached, as a
+    Markdown table.
 
     `pace` holds seconds a step by variant; BN-x30 does the work of BN-x5.
     """
@@ -630,12 +823,16 @@ def clock(shown: Family, pace: Mapping[str, float]) -> str:
     for net in LIVE:
         sooner = ratio(shown, net) * pace["inception"] / pace[net]
         cell = "1" if net == "inception" else show_reached(sooner)
-        rows.append((NETWORKS[net], f"{1000 * pace[net]:.0f}", f"{pace[net] / pace['inception']:.2f}", cell))
+        rows.append(
+            (NETWORKS[net], f"{1000 * pace[net]:.0f}", f"{pace[net] / pace['inception']:.2f}", cell)
+        )
     return table(("network", "ms a step", "times Inception's", "times sooner by the clock"), rows)
 
 
 def ensemble_table(record: Record) -> str:
-    """Error by number of averaged networks beside the paper's Figure 4, in percent, as a Markdown table."""
+    """Error by number of averaged networks beside the paper's Figure 4, in percent, as a Markdown
+    table.
+    """
     rows = [
         (
             f"paper: {model}",
@@ -686,13 +883,15 @@ def evidence(
 ) -> dict[str, dict[str, float]]:
     """What the recorded runs say on the claims C55 to C72, by claim and name, as the ledger asks.
 
-    `sigmoid` are the runs of Inception with sigmoids; `pace` holds seconds a step by variant. Changes that are not in
-    `without` are not in the result.
+    `sigmoid` are the runs of Inception with sigmoids; `pace` holds seconds a step by variant.
+    Changes that are not in `without` are not in the result.
     """
     recipes = {net: runs[0].recipe for net, runs in shown.runs.items()}
     first, x5 = recipes["inception"], recipes["bn-x5"]
     printed = paper()["figure3"]
-    papers_ratio = {net: printed["inception"][1] / printed[net][1] for net in ("bn-baseline", "bn-x5", "bn-x30")}
+    papers_ratio = {
+        net: printed["inception"][1] / printed[net][1] for net in ("bn-baseline", "bn-x5", "bn-x30")
+    }
     at_best = 1e6 * printed["inception"][1] / paper()["in_words"]["steps_at_best_of_bn_x30"]
     apart = {field for recipe in recipes.values() for field in differing(first, recipe)}
     x30 = gain(shown, "bn-x30", "inception")
@@ -715,7 +914,10 @@ def evidence(
             "with_bn": best(shown.runs["bn-x5-sigmoid"]).mean(),
             "without_bn": best(sigmoid).mean(),
         },
-        "C69": {"papers_share": 1 / papers_ratio["bn-baseline"], "share": (1 / fewer["bn-baseline"]).mean()},
+        "C69": {
+            "papers_share": 1 / papers_ratio["bn-baseline"],
+            "share": (1 / fewer["bn-baseline"]).mean(),
+        },
         "C70": {
             "papers_ratio": papers_ratio["bn-x5"],
             "ratio": fewer["bn-x5"].mean(),
@@ -742,14 +944,21 @@ def evidence(
     ):
         if name in without:
             found[claim] = {
-                key: value for key, value in worth(shown, without[name])._asdict().items() if key != "reach"
+                key: value
+                for key, value in worth(shown, without[name])._asdict().items()
+                if key != "reach"
             }
-    return {claim: {key: float(value) for key, value in values.items()} for claim, values in found.items()}
+    return {
+        claim: {key: float(value) for key, value in values.items()}
+        for claim, values in found.items()
+    }
 
 
 def headline(shown: Family) -> dict[str, float]:
     """The numbers that other pages quote, by name: accuracies in percent."""
-    numbers = {f"best_{net.replace('-', '_')}": 100 * best(runs).mean() for net, runs in shown.runs.items()}
+    numbers = {
+        f"best_{net.replace('-', '_')}": 100 * best(runs).mean() for net, runs in shown.runs.items()
+    }
     for net in ("bn-baseline", "bn-x5"):
         numbers[f"ratio_{net.replace('-', '_')}"] = ratio(shown, net).mean()
     return numbers

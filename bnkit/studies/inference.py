@@ -1,4 +1,5 @@
-"""Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what becomes of others.
+"""Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what
+becomes of others.
 
 The network is small enough to be written out in NumPy, on top of ``bnkit.reference``.
 """
@@ -31,13 +32,19 @@ class Network(NamedTuple):
     bias: np.ndarray  # (classes,)
 
 
-Normalise = Callable[[int, np.ndarray, Layer], np.ndarray]  # number of the layer, its x (m, units), the layer -> y
+Normalise = Callable[
+    [int, np.ndarray, Layer], np.ndarray
+]  # number of the layer, its x (m, units), the layer -> y
 
 
 def start(sizes: Sequence[int], rng: np.random.Generator) -> Network:
-    """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs), gamma 1, beta 0."""
+    """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs),
+    gamma 1, beta 0.
+    """
     weights = [rng.normal(0, below**-0.5, size=(units, below)) for below, units in pairwise(sizes)]
-    hidden = tuple(Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1])
+    hidden = tuple(
+        Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1]
+    )
     return Network(hidden, weights[-1], np.zeros(sizes[-1]))
 
 
@@ -46,19 +53,25 @@ def sigmoid(y: np.ndarray) -> np.ndarray:
 
 
 def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
-    """The network's output with a normalisation of your choice. Shapes: (m, inputs) -> (m, classes)."""
+    """The network's output with a normalisation of your choice. Shapes: (m, inputs) -> (m,
+    classes).
+    """
     for k, layer in enumerate(network.hidden):
         u = sigmoid(normalise(k, u @ layer.weight.T, layer))
     return u @ network.weight.T + network.bias
 
 
 def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
-    """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes beta, as x - x = 0."""
+    """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes
+    beta, as x - x = 0.
+    """
     return by_group(len(x))(k, x, layer)
 
 
 def by_group(m: int) -> Normalise:
-    """Many batches of m at once, one after another in the rows of x, each normalised by its own statistics."""
+    """Many batches of m at once, one after another in the rows of x, each normalised by its own
+    statistics.
+    """
 
     def normalise(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
         groups = grouped(x, m)
@@ -84,7 +97,8 @@ def loss(network: Network, u: np.ndarray, labels: np.ndarray) -> float:
 def gradients(
     network: Network, u: np.ndarray, labels: np.ndarray, group: int | None = None
 ) -> tuple[Network, list[np.ndarray]]:
-    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer normalised.
+    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer
+    normalised.
 
     With `group`, the mini-batch is normalised in groups of that size, each by its own statistics.
     """
@@ -112,7 +126,9 @@ def gradients(
 
 
 def grouped(x: np.ndarray, m: int) -> np.ndarray:
-    """Groups of m examples side by side, as features of their own. Shapes: (n, d) -> (m, n / m * d)."""
+    """Groups of m examples side by side, as features of their own. Shapes: (n, d) -> (m, n / m *
+    d).
+    """
     return x.reshape(-1, m, x.shape[1]).transpose(1, 0, 2).reshape(m, -1)
 
 
@@ -127,7 +143,9 @@ def step(network: Network, gradient: Network, rate: float) -> Network:
         Layer(*(old - rate * slope for old, slope in zip(layer, slopes, strict=True)))
         for layer, slopes in zip(network.hidden, gradient.hidden, strict=True)
     )
-    return Network(tuple(hidden), network.weight - rate * gradient.weight, network.bias - rate * gradient.bias)
+    return Network(
+        tuple(hidden), network.weight - rate * gradient.weight, network.bias - rate * gradient.bias
+    )
 
 
 def accuracy(network: Network, u: np.ndarray, labels: np.ndarray, normalise: Normalise) -> float:
@@ -140,7 +158,9 @@ def tested(network: Network, digits: "Digits", populations: Sequence[Population]
     return accuracy(network, digits.test_images, digits.test_labels, by_population(populations))
 
 
-def folded(network: Network, populations: Sequence[Population]) -> list[tuple[np.ndarray, np.ndarray]]:
+def folded(
+    network: Network, populations: Sequence[Population]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same network at inference without Batch Normalization: weight and bias of every layer."""
     hidden = [
         reference.fold(layer.weight, None, layer.gamma, layer.beta, population)
@@ -150,7 +170,9 @@ def folded(network: Network, populations: Sequence[Population]) -> list[tuple[np
 
 
 def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -> np.ndarray:
-    """The output of a folded network, which is an ordinary one. Shapes: (m, inputs) -> (m, classes)."""
+    """The output of a folded network, which is an ordinary one. Shapes: (m, inputs) -> (m,
+    classes).
+    """
     *hidden, (weight, bias) = layers
     for below, offset in hidden:
         u = sigmoid(u @ below.T + offset)
@@ -161,7 +183,9 @@ def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -
 
 
 def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Population]:
-    """The plain average over mini-batches (m, inputs) that run through the frozen network as in training."""
+    """The plain average over mini-batches (m, inputs) that run through the frozen network as in
+    training.
+    """
     populations = [None] * len(network.hidden)
 
     def watch(k, x, layer):
@@ -174,17 +198,23 @@ def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Populat
 
 
 def blend(old: Population | None, new: Population, new_weight: float | None) -> Population:
-    """``reference.observe`` for a batch whose statistics are known: several averages share the work of one pass."""
+    """``reference.observe`` for a batch whose statistics are known: several averages share the work
+    of one pass.
+    """
     if old is None:
         return new
     share = 1 / (old.batches + 1) if new_weight is None else new_weight
     return Population(
-        (1 - share) * old.mean + share * new.mean, (1 - share) * old.var + share * new.var, old.batches + 1
+        (1 - share) * old.mean + share * new.mean,
+        (1 - share) * old.var + share * new.var,
+        old.batches + 1,
     )
 
 
 def truth(network: Network, u: np.ndarray) -> list[Population]:
-    """Mean and variance of each x over a whole data set, every layer below normalised by those of its own."""
+    """Mean and variance of each x over a whole data set, every layer below normalised by those of
+    its own.
+    """
     populations = []
 
     def watch(k, x, layer):
@@ -196,7 +226,9 @@ def truth(network: Network, u: np.ndarray) -> list[Population]:
 
 
 def errors(found: Sequence[Population], true: Sequence[Population]) -> tuple[float, float]:
-    """Root mean square errors over all units of all layers: of means, in standard deviations, and of variances."""
+    """Root mean square errors over all units of all layers: of means, in standard deviations, and
+    of variances.
+    """
     pairs = list(zip(found, true, strict=True))
     of_mean = np.concatenate([(each.mean - right.mean) ** 2 / right.var for each, right in pairs])
     of_variance = np.concatenate([(each.var / right.var - 1) ** 2 for each, right in pairs])
@@ -220,7 +252,8 @@ class Digits(NamedTuple):
 def load_digits() -> Digits:
     found = datasets.load("digits")
     images, test_images = (
-        each.reshape(len(each), -1) / found.white for each in (found.train_images, found.test_images)
+        each.reshape(len(each), -1) / found.white
+        for each in (found.train_images, found.test_images)
     )
     return Digits(images, found.train_labels, test_images, found.test_labels)
 
@@ -229,10 +262,14 @@ class Course(NamedTuple):
     """A training, with several estimates of the population statistics that were kept along the way."""
 
     network: Network  # at the end
-    averaged: Network  # at the end, but gamma and beta averaged over the mini-batches of the last epoch
+    averaged: (
+        Network  # at the end, but gamma and beta averaged over the mini-batches of the last epoch
+    )
     populations: dict[str, list[Population]]  # at the end, of each estimate
     steps: np.ndarray  # (t,), where the estimates were compared with the truth
-    checks: dict[str, np.ndarray]  # (t, 3): of means and variances, see ``errors``, and the test accuracy
+    checks: dict[
+        str, np.ndarray
+    ]  # (t, 3): of means and variances, see ``errors``, and the test accuracy
 
 
 def train(
@@ -248,32 +285,52 @@ def train(
 ) -> Course:
     """Train a network with two hidden layers of 50 units, and follow its population statistics.
 
-    `new_weights` names moving averages over the training steps and gives the share of the new batch in each, None for
-    a plain average since the start. "Algorithm 2" is added: at each check the network is frozen and `frozen`
-    mini-batches are averaged.
+    `new_weights` names moving averages over the training steps and gives the share of the new batch
+    in each, None for a plain average since the start. "Algorithm 2" is added: at each check the
+    network is frozen and `frozen` mini-batches are averaged.
     """
     u, labels, *test = digits
     network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))
     moving = {name: [None] * len(network.hidden) for name in new_weights}
-    batches, apart = (datasets.batches(len(u), batch_size, each) for each in (seed, seed + 1_000_000))
+    batches, apart = (
+        datasets.batches(len(u), batch_size, each) for each in (seed, seed + 1_000_000)
+    )
     due = set(np.unique(np.geomspace(1, steps, checks).round().astype(int)).tolist())
-    last_epoch, sums, seen = max(1, len(u) // batch_size), [], {name: [] for name in [*new_weights, "Algorithm 2"]}
+    last_epoch, sums, seen = (
+        max(1, len(u) // batch_size),
+        [],
+        {name: [] for name in [*new_weights, "Algorithm 2"]},
+    )
     for number in range(1, steps + 1):
         indices = next(batches)
         gradient, xs = gradients(network, u[indices], labels[indices])
         seen_now = [reference.observe(None, x) for x in xs]
         for name, weight in new_weights.items():
-            moving[name] = [blend(old, new, weight) for old, new in zip(moving[name], seen_now, strict=True)]
+            moving[name] = [
+                blend(old, new, weight) for old, new in zip(moving[name], seen_now, strict=True)
+            ]
         network = step(network, gradient, rate)
         if number > steps - last_epoch:
             sums.append([(layer.gamma, layer.beta) for layer in network.hidden])
         if number in due:
-            found = moving | {"Algorithm 2": algorithm_2(network, (u[next(apart)] for _ in range(frozen)))}
+            found = moving | {
+                "Algorithm 2": algorithm_2(network, (u[next(apart)] for _ in range(frozen)))
+            }
             right = truth(network, u)
             for name, populations in found.items():
-                seen[name].append((*errors(populations, right), accuracy(network, *test, by_population(populations))))
-    means = [[np.mean(each, axis=0) for each in zip(*layer, strict=True)] for layer in zip(*sums, strict=True)]
-    averaged = tuple(Layer(layer.weight, *pair) for layer, pair in zip(network.hidden, means, strict=True))
+                seen[name].append(
+                    (
+                        *errors(populations, right),
+                        accuracy(network, *test, by_population(populations)),
+                    )
+                )
+    means = [
+        [np.mean(each, axis=0) for each in zip(*layer, strict=True)]
+        for layer in zip(*sums, strict=True)
+    ]
+    averaged = tuple(
+        Layer(layer.weight, *pair) for layer, pair in zip(network.hidden, means, strict=True)
+    )
     seen = {name: np.array(each) for name, each in seen.items()}
     return Course(network, network._replace(hidden=averaged), found, np.array(sorted(due)), seen)
 
@@ -282,20 +339,31 @@ def train(
 
 
 def in_batches(
-    network: Network, u: np.ndarray, labels: np.ndarray, size: int, repeats: int, rng: np.random.Generator
+    network: Network,
+    u: np.ndarray,
+    labels: np.ndarray,
+    size: int,
+    repeats: int,
+    rng: np.random.Generator,
 ) -> float:
-    """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last one left out)."""
+    """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last
+    one left out).
+    """
     orders = [rng.permutation(len(u))[: len(u) // size * size] for _ in range(repeats)]
-    return float(np.mean([accuracy(network, u[order], labels[order], by_group(size)) for order in orders]))
+    return float(
+        np.mean([accuracy(network, u[order], labels[order], by_group(size)) for order in orders])
+    )
 
 
 def in_company(
     network: Network, u: np.ndarray, example: int, normalise: Normalise, companies: np.ndarray
 ) -> np.ndarray:
-    """Class probabilities of one example when it shares its batch with others, given by their indices.
+    """Class probabilities of one example when it shares its batch with others, given by their
+    indices.
 
-    `normalise` sees all batches one after another, the example first in each: ``by_group(1 + others)`` or a population.
-    Shapes: u (n, inputs), companies (batches, others) -> (batches, classes).
+    `normalise` sees all batches one after another, the example first in each: ``by_group(1 +
+    others)`` or a population. Shapes: u (n, inputs), companies (batches, others) -> (batches,
+    classes).
     """
     batches = np.column_stack([np.full(len(companies), example), companies])
     logits = run(network, u[batches.ravel()], normalise)[:: batches.shape[1]]
@@ -313,19 +381,29 @@ def sorted_batches(labels: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def by_size(
-    network: Network, u: np.ndarray, labels: np.ndarray, sizes: Sequence[int], rng: np.random.Generator
+    network: Network,
+    u: np.ndarray,
+    labels: np.ndarray,
+    sizes: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[list[float], list[float]]:
-    """Accuracy by the statistics of random batches and of batches of one class, for each size; NaN where none fits."""
+    """Accuracy by the statistics of random batches and of batches of one class, for each size; NaN
+    where none fits.
+    """
     random = [in_batches(network, u, labels, size, 1, rng) for size in sizes]
     of_a_class = []
     for size in sizes:
         order = np.concatenate([np.empty(0, int), *sorted_batches(labels, size)])
-        of_a_class.append(accuracy(network, u[order], labels[order], by_group(size)) if len(order) else np.nan)
+        of_a_class.append(
+            accuracy(network, u[order], labels[order], by_group(size)) if len(order) else np.nan
+        )
     return random, of_a_class
 
 
 def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> float:
-    """How many batches of a network that stands still a moving average is worth, from the noise of its mean."""
+    """How many batches of a network that stands still a moving average is worth, from the noise of
+    its mean.
+    """
     population = None
     for _ in range(batches):
         population = reference.observe(population, rng.normal(size=(20, 500)), new_weight=weight)
@@ -333,10 +411,19 @@ def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> 
 
 
 def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, float]:
-    """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged, and the accuracy."""
-    found = algorithm_2(network, (digits.images[part] for part in sorted_batches(digits.labels, size)))
-    ratios = [each.var / right.var for each, right in zip(found, truth(network, digits.images), strict=True)]
-    return float(np.mean(ratios)), accuracy(network, digits.test_images, digits.test_labels, by_population(found))
+    """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged,
+    and the accuracy.
+    """
+    found = algorithm_2(
+        network, (digits.images[part] for part in sorted_batches(digits.labels, size))
+    )
+    ratios = [
+        each.var / right.var
+        for each, right in zip(found, truth(network, digits.images), strict=True)
+    ]
+    return float(np.mean(ratios)), accuracy(
+        network, digits.test_images, digits.test_labels, by_population(found)
+    )
 
 
 def small_batches(
@@ -344,8 +431,9 @@ def small_batches(
 ) -> np.ndarray:
     """Test accuracy of networks that were trained with their mini-batches normalised in groups.
 
-    All see the same mini-batches and differ in the size of the groups alone, each a divisor of `batch_size`. They are
-    tested with population statistics, of the whole training set, and with those of random groups. Shape: (2, groups).
+    All see the same mini-batches and differ in the size of the groups alone, each a divisor of
+    `batch_size`. They are tested with population statistics, of the whole training set, and with
+    those of random groups. Shape: (2, groups).
     """
     u, labels, test, test_labels = digits
     found = []
@@ -357,40 +445,56 @@ def small_batches(
             network = step(network, gradients(network, u[chosen], labels[chosen], m)[0], rate)
         order = rng.permutation(len(test))[: len(test) // m * m]
         of_population = accuracy(network, test, test_labels, by_population(truth(network, u)))
-        found.append((of_population, accuracy(network, test[order], test_labels[order], by_group(m))))
+        found.append(
+            (of_population, accuracy(network, test[order], test_labels[order], by_group(m)))
+        )
     return np.array(found).T
 
 
 # The factor m/(m - 1)
 
 
-def batch_variances(sizes: Sequence[int], sigma: float, batches: int, rng: np.random.Generator) -> np.ndarray:
-    """Biased and corrected variance of a batch of independent values, averaged over batches. Shape: (2, sizes)."""
+def batch_variances(
+    sizes: Sequence[int], sigma: float, batches: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Biased and corrected variance of a batch of independent values, averaged over batches. Shape:
+    (2, sizes).
+    """
     found = []
     for m in sizes:
-        x = rng.normal(3.0, sigma, size=(m, batches))  # one feature for each batch: they are normalised apart
+        x = rng.normal(
+            3.0, sigma, size=(m, batches)
+        )  # one feature for each batch: they are normalised apart
         biased = reference.forward(x, np.ones(batches), np.zeros(batches))[1].var
         found.append((biased.mean(), reference.observe(None, x).var.mean()))
     return np.array(found).T
 
 
 def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """One feature of ten classes, variance 1 within each and 4.36 over all, exactly. Shape: (10, per_class)."""
+    """One feature of ten classes, variance 1 within each and 4.36 over all, exactly. Shape: (10,
+    per_class).
+    """
     centres = (np.arange(10) - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0 to 9
     within = reference.forward(rng.normal(size=(per_class, 10)), np.ones(10), centres, eps=0.0)[0]
     return within.T
 
 
 def averaged(values: np.ndarray, m: int) -> Population:
-    """Algorithm 2's averages over mini-batches of m of the values (n,), in the order in which they stand."""
+    """Algorithm 2's averages over mini-batches of m of the values (n,), in the order in which they
+    stand.
+    """
     population = None
     for batch in values.reshape(-1, m, 1):
         population = reference.observe(population, batch)
     return population
 
 
-def correlated_maps(m: int, side: int, rho: float, maps: int, rng: np.random.Generator) -> np.ndarray:
-    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m, maps, side, side)."""
+def correlated_maps(
+    m: int, side: int, rho: float, maps: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m,
+    maps, side, side).
+    """
     of_image = rng.normal(size=(m, maps, 1, 1))
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
@@ -399,12 +503,17 @@ def corrected_variances(
     m: int, side: int, rhos: Sequence[float], maps: int, rng: np.random.Generator
 ) -> tuple[list[float], list[float]]:
     """Var[x] of ``correlated_maps`` for each correlation, measured and expected."""
-    measured = [float(reference.observe(None, correlated_maps(m, side, rho, maps, rng)).var.mean()) for rho in rhos]
+    measured = [
+        float(reference.observe(None, correlated_maps(m, side, rho, maps, rng)).var.mean())
+        for rho in rhos
+    ]
     return measured, [expected_correction(m, side, rho) for rho in rhos]
 
 
 def expected_correction(m: int, side: int, rho: float) -> float:
-    """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for independent values."""
+    """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for
+    independent values.
+    """
     values = m * side * side
     return (1 - rho / m - (1 - rho) / values) * values / (values - 1)
 
@@ -413,7 +522,9 @@ def expected_correction(m: int, side: int, rho: float) -> float:
 
 
 def biased_stored(x: np.ndarray) -> Population:
-    """The variance of a batch kept as it is, without m/(m - 1): a mutant of ``reference.observe(None, x)``."""
+    """The variance of a batch kept as it is, without m/(m - 1): a mutant of
+    ``reference.observe(None, x)``.
+    """
     m = x.size // x.shape[1]
     right = reference.observe(None, x)
     return right._replace(var=right.var * (m - 1) / m)
@@ -426,7 +537,9 @@ def debiased_from_one(variance: float, new_weight: float, batches: int) -> float
 
 
 class Normalisation:
-    """Batch Normalization with a mode and a population of its own, as layers of libraries are; gamma 1 and beta 0."""
+    """Batch Normalization with a mode and a population of its own, as layers of libraries are;
+    gamma 1 and beta 0.
+    """
 
     def __init__(self, features: int, training: bool):
         self.training = training

@@ -1,8 +1,9 @@
-"""Chapter 2: small changes on their way through a network, covariate shift, and internal covariate shift.
+"""Chapter 2: small changes on their way through a network, covariate shift, and internal covariate
+shift.
 
-Internal covariate shift has two definitions, and both can be measured: the change of the distribution of a layer's
-inputs (Section 2 of the paper), and the change of a layer's gradient by the steps of the layers below it (Santurkar et
-al. 2018, Definition 2.1).
+Internal covariate shift has two definitions, and both can be measured: the change of the
+distribution of a layer's inputs (Section 2 of the paper), and the change of a layer's gradient by
+the steps of the layers below it (Santurkar et al. 2018, Definition 2.1).
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bnkit import datasets, stack
+from bnkit import datasets
+from bnkit.networks import many_numpy
 
 # Standard deviation of the weights times sqrt(fan_in): Xavier for square layers, He for ReLU.
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
@@ -38,16 +40,20 @@ def respond(
     seeds: int = 5,
     eps: float = 1e-5,
 ) -> np.ndarray:
-    """How far a small change of the weights moves each layer's pre-activation: ||y' − y|| / ||y||, (seeds, depth).
+    """How far a small change of the weights moves each layer's pre-activation: ||y' − y|| / ||y||,
+    (seeds, depth).
 
-    `where` "first" turns the first layer's weights by the relative size `change` in a random direction; "scale"
-    multiplies the weights of every layer by 1 + `change`. Networks are untrained, inputs Gaussian.
+    `where` "first" turns the first layer's weights by the relative size `change` in a random
+    direction; "scale" multiplies the weights of every layer by 1 + `change`. Networks are
+    untrained, inputs Gaussian.
     """
     weights = deviation(GAINS[activation])
-    networks = stack.build(width, width, depth, None, activation, norm, weights, range(seeds), eps=eps)
+    networks = many_numpy.build(
+        width, width, depth, None, activation, norm, weights, range(seeds), eps=eps
+    )
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
-    changed = stack.copy(networks)
+    changed = many_numpy.copy(networks)
     if where == "first":
         weight = changed.layers[0]["weight"]
         direction = generator.standard_normal(weight.shape)
@@ -57,15 +63,19 @@ def respond(
             layer["weight"] *= 1 + change
     else:
         raise ValueError(f"where={where!r}; it is 'first' or 'scale'")
-    _, before = stack.forward(networks, x)
-    _, after = stack.forward(changed, x)
-    return np.stack([_norm(b.y - a.y) / _norm(a.y) for a, b in zip(before, after, strict=True)], axis=1)
+    _, before = many_numpy.forward(networks, x)
+    _, after = many_numpy.forward(changed, x)
+    return np.stack(
+        [_norm(b.y - a.y) / _norm(a.y) for a, b in zip(before, after, strict=True)], axis=1
+    )
 
 
 def growth(changes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared change grows per layer, from layer 2 on: (seeds, depth) -> (seeds,).
+    """Factor by which the squared change grows per layer, from layer 2 on: (seeds, depth) ->
+    (seeds,).
 
-    Layers count while the change is small enough to be proportional (below 0.03) and larger than rounding errors.
+    Layers count while the change is small enough to be proportional (below 0.03) and larger than
+    rounding errors.
     """
     middle = changes.mean(0)
     last = 1
@@ -93,12 +103,16 @@ def trainable(
     width: int = 30,
     batch: int = 32,
 ) -> np.ndarray:
-    """Test accuracy on digits for each initial scale, learning rate and seed: (gains, rates, seeds), NaN: diverged."""
+    """Test accuracy on digits for each initial scale, learning rate and seed: (gains, rates,
+    seeds), NaN: diverged.
+    """
     digits = Digits.load()
     shape = (len(gains), len(rates), seeds)
-    gain, rate, seed = (grid.ravel() for grid in np.meshgrid(gains, rates, range(seeds), indexing="ij"))
+    gain, rate, seed = (
+        grid.ravel() for grid in np.meshgrid(gains, rates, range(seeds), indexing="ij")
+    )
     networks = digits.build(activation, norm, gain, seed, depth, width)
-    for _ in stack.train(networks, digits.x, digits.labels, rate, steps, batch):
+    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch):
         pass
     return digits.test(networks).reshape(shape)
 
@@ -107,9 +121,13 @@ def trainable(
 
 
 def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
-    """Images turned counter-clockwise about their centre, interpolated, empty outside. Shapes: (n, h, w), the same."""
+    """Images turned counter-clockwise about their centre, interpolated, empty outside. Shapes: (n,
+    h, w), the same.
+    """
     pictures = (Image.fromarray(image) for image in images.astype(np.float32))
-    return np.stack([np.asarray(each.rotate(degrees, Image.Resampling.BILINEAR)) for each in pictures])
+    return np.stack(
+        [np.asarray(each.rotate(degrees, Image.Resampling.BILINEAR)) for each in pictures]
+    )
 
 
 def turned_seven(angles: Sequence[float]) -> np.ndarray:
@@ -133,25 +151,32 @@ class Rotated(NamedTuple):
 
 
 def covariate_shift(
-    norm: bool, angles: Sequence[float], *, seeds: int, steps: int, rate: float = 0.1, depth: int = 3, width: int = 50
+    norm: bool,
+    angles: Sequence[float],
+    *,
+    seeds: int,
+    steps: int,
+    rate: float = 0.1,
+    depth: int = 3,
+    width: int = 50,
 ) -> Rotated:
     """Train ReLU networks on upright digits and test them on turned ones."""
     digits = Digits.load()
     networks = digits.build("relu", norm, GAINS["relu"], range(seeds), depth, width)
-    for _ in stack.train(networks, digits.x, digits.labels, rate, steps, 50):
+    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, 50):
         pass
-    populations = stack.observe(networks, digits.x[:500]) if norm else None
+    populations = many_numpy.observe(networks, digits.x[:500]) if norm else None
 
     def last_input(x: np.ndarray) -> np.ndarray:
-        return stack.forward(networks, x, populations=populations)[1][depth - 1].y
+        return many_numpy.forward(networks, x, populations=populations)[1][depth - 1].y
 
     found = []
     for angle in angles:
-        x = stack.inputs(rotate(digits.data.test_images, angle), digits.data)
+        x = many_numpy.inputs(rotate(digits.data.test_images, angle), digits.data)
         found.append(
             (
-                stack.accuracy(networks, x, digits.test_labels, populations),
-                stack.accuracy(networks, x, digits.test_labels),
+                many_numpy.accuracy(networks, x, digits.test_labels, populations),
+                many_numpy.accuracy(networks, x, digits.test_labels),
                 distance(digits.x_test[None], x[None])[0],
                 distance(last_input(digits.x_test), last_input(x)),
             )
@@ -160,18 +185,23 @@ def covariate_shift(
 
 
 def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]:
-    """Accuracy of networks with BN on the same test images, by what else is in the batch they are tested in, (seeds,).
+    """Accuracy of networks with BN on the same test images, by what else is in the batch they are
+    tested in, (seeds,).
 
-    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches, and batches "by class".
+    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches, and
+    batches "by class".
     """
     digits = Digits.load()
     networks = digits.build("sigmoid", True, GAINS["sigmoid"], range(seeds), 3, 50)
-    for _ in stack.train(networks, digits.x, digits.labels, 1.0, steps, 50):
+    for _ in many_numpy.train(networks, digits.x, digits.labels, 1.0, steps, 50):
         pass
 
     def in_batches(order: np.ndarray) -> np.ndarray:
         parts = np.array_split(order, len(order) // batch)
-        right = [stack.accuracy(networks, digits.x_test[part], digits.test_labels[part]) * len(part) for part in parts]
+        right = [
+            many_numpy.accuracy(networks, digits.x_test[part], digits.test_labels[part]) * len(part)
+            for part in parts
+        ]
         return np.sum(right, axis=0) / len(order)
 
     return {
@@ -185,57 +215,69 @@ def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]
 
 
 def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance of each unit's distribution, mean over units, in units of its spread before.
+    """Wasserstein-1 distance of each unit's distribution, mean over units, in units of its spread
+    before.
 
-    Shapes: (R, m, d) twice -> (R,). For two samples of equal size it is the mean difference of the sorted values.
+    Shapes: (R, m, d) twice -> (R,). For two samples of equal size it is the mean difference of the
+    sorted values.
     """
     moved = np.abs(np.sort(after, axis=1) - np.sort(before, axis=1)).mean((1, 2))
     return moved / before.std(1).mean(1)
 
 
 def displacement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Distance of each unit's mean, mean over units, in the units of ``distance``, which it cannot exceed."""
+    """Distance of each unit's mean, mean over units, in the units of ``distance``, which it cannot
+    exceed.
+    """
     return np.abs(after.mean(1) - before.mean(1)).mean(1) / before.std(1).mean(1)
 
 
 def gradient_change(
-    networks: stack.Stack, x: np.ndarray, labels: np.ndarray, rates: np.ndarray
+    networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray, rates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each layer but the first.
+    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each
+    layer but the first.
 
-    G is a layer's gradient on a mini-batch; G' is its gradient on the same mini-batch after a step of all layers below.
-    Returns ||G − G'|| / ||G|| and the cosine between G and G', (layers − 1, R) each. The networks stay as they are.
+    G is a layer's gradient on a mini-batch; G' is its gradient on the same mini-batch after a step
+    of all layers below. Returns ||G − G'|| / ||G|| and the cosine between G and G', (layers − 1, R)
+    each. The networks stay as they are.
     """
     gradients = _gradients(networks, x, labels)
     relative, cosine = [], []
     for index in range(1, len(networks.layers)):
-        stepped = stack.copy(networks)
-        stack.descend(stepped, gradients, rates, layers=slice(index))
+        stepped = many_numpy.copy(networks)
+        many_numpy.descend(stepped, gradients, rates, layers=slice(index))
         g, g_after = gradients[index]["weight"], _gradients(stepped, x, labels)[index]["weight"]
         relative.append(_norm(g - g_after) / _norm(g))
         cosine.append((g * g_after).sum((1, 2)) / (_norm(g) * _norm(g_after)))
     return np.array(relative), np.array(cosine)
 
 
-def _gradients(networks: stack.Stack, x: np.ndarray, labels: np.ndarray) -> list[stack.Layer]:
-    outputs, tape = stack.forward(networks, x)
-    return stack.backward(networks, tape, stack.cross_entropy(outputs, labels)[1])[0]
+def _gradients(
+    networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray
+) -> list[many_numpy.Layer]:
+    outputs, tape = many_numpy.forward(networks, x)
+    return many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])[0]
 
 
-def noisy(generator: np.random.Generator) -> stack.Disturbance:
-    """The noise of Santurkar et al. (2018), Appendix A.2.1, to be put behind BN: other at every step and in every unit.
+def noisy(generator: np.random.Generator) -> many_numpy.Disturbance:
+    """The noise of Santurkar et al. (2018), Appendix A.2.1, to be put behind BN: other at every
+    step and in every unit.
 
-    Each unit draws a mean from U(−0.5, 0.5) and a deviation from U(1, 1.25); each example then draws its own shift and
-    scale around these.
+    Each unit draws a mean from U(−0.5, 0.5) and a deviation from U(1, 1.25); each example then
+    draws its own shift and scale around these.
     """
 
     def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         units = (shape[0], 1, shape[2])
         mean = generator.random(units, np.float32) - 0.5
         sigma = 1 + generator.random(units, np.float32) / 4
-        # the text leaves open whether the 0.1 of the scale is a deviation or a variance; taken as a deviation
+        # the text leaves open whether the 0.1 of the scale is a deviation or a variance; taken as a
+        # deviation
         scale = sigma + np.float32(0.1) * generator.standard_normal(shape, np.float32)
-        return scale, mean + np.float32(0.2) * (generator.random(shape, np.float32) - np.float32(0.5))
+        return scale, mean + np.float32(0.2) * (
+            generator.random(shape, np.float32) - np.float32(0.5)
+        )
 
     return disturb
 
@@ -246,9 +288,13 @@ class Shift(NamedTuple):
     steps: np.ndarray
     """Optimisation steps at which was looked, (looks,)."""
     distribution: np.ndarray
-    """``distance`` of the last hidden layer's pre-activations from the previous look, (looks − 1, rates, seeds)."""
+    """``distance`` of the last hidden layer's pre-activations from the previous look, (looks − 1,
+    rates, seeds).
+    """
     mean: np.ndarray
-    """The part of it that is a shift of the mean: distance of the means, in the same units, same shape."""
+    """The part of it that is a shift of the mean: distance of the means, in the same units, same
+    shape.
+    """
     gradient: np.ndarray
     """||G − G'|| / ||G||, mean over layers, (looks, rates, seeds)."""
     cosine: np.ndarray
@@ -266,7 +312,11 @@ class Variant:
     noise: bool
 
 
-VARIANTS = (Variant("without BN", False, False), Variant("with BN", True, False), Variant("noisy BN", True, True))
+VARIANTS = (
+    Variant("without BN", False, False),
+    Variant("with BN", True, False),
+    Variant("noisy BN", True, True),
+)
 
 
 def follow(
@@ -282,29 +332,46 @@ def follow(
 ) -> Shift:
     """Train sigmoid networks on digits and measure both kinds of shift, every `every` steps.
 
-    Distributions are those of one fixed set of 256 training images, in training mode as the next layer sees them, with
-    the noise where there is any.
+    Distributions are those of one fixed set of 256 training images, in training mode as the next
+    layer sees them, with the noise where there is any.
     """
     digits = Digits.load()
     every_rate = np.repeat(rates, seeds)
-    networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], list(range(seeds)) * len(rates), depth, width)
-    noise, noise_of_looks = (noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2))
+    networks = digits.build(
+        "sigmoid", variant.norm, GAINS["sigmoid"], list(range(seeds)) * len(rates), depth, width
+    )
+    noise, noise_of_looks = (
+        noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2)
+    )
     looks, inputs = [], []
-    for step, chosen in stack.train(networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise):
+    for step, chosen in many_numpy.train(
+        networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise
+    ):
         if step % every == 0:
-            _, tape = stack.forward(networks, digits.x[:256], noise=noise_of_looks)
+            _, tape = many_numpy.forward(networks, digits.x[:256], noise=noise_of_looks)
             inputs = [*inputs[-1:], tape[depth - 1].y]
             unknown = np.full(len(every_rate), np.nan)  # at the first look there is no earlier one
-            moved, shifted = (distance(*inputs), displacement(*inputs)) if len(inputs) == 2 else (unknown, unknown)
-            relative, cosine = gradient_change(networks, digits.x[chosen], digits.labels[chosen], every_rate)
-            looks.append((step, moved, shifted, relative.mean(0), cosine.mean(0), digits.test(networks)))
+            moved, shifted = (
+                (distance(*inputs), displacement(*inputs))
+                if len(inputs) == 2
+                else (unknown, unknown)
+            )
+            relative, cosine = gradient_change(
+                networks, digits.x[chosen], digits.labels[chosen], every_rate
+            )
+            looks.append(
+                (step, moved, shifted, relative.mean(0), cosine.mean(0), digits.test(networks))
+            )
     at, *values = (np.array(column) for column in zip(*looks, strict=True))
-    moved, shifted, relative, cosine, accuracy = (value.reshape(len(at), len(rates), seeds) for value in values)
+    moved, shifted, relative, cosine, accuracy = (
+        value.reshape(len(at), len(rates), seeds) for value in values
+    )
     return Shift(at, moved[1:], shifted[1:], relative, cosine, accuracy)
 
 
 def over_rates(followed: dict[str, Shift]) -> tuple[dict, dict, dict]:
-    """For each kind of network and each learning rate: both shifts, averaged over training, and the last accuracy.
+    """For each kind of network and each learning rate: both shifts, averaged over training, and the
+    last accuracy.
 
     Three dictionaries of (rates,) arrays, means over the seeds: distribution, gradient, accuracy.
     """
@@ -325,7 +392,11 @@ class Digits(NamedTuple):
     @classmethod
     def load(cls) -> "Digits":
         data = datasets.load("digits")
-        return cls(data, stack.inputs(data.train_images, data), stack.inputs(data.test_images, data))
+        return cls(
+            data,
+            many_numpy.inputs(data.train_images, data),
+            many_numpy.inputs(data.test_images, data),
+        )
 
     @property
     def labels(self) -> np.ndarray:
@@ -335,12 +406,16 @@ class Digits(NamedTuple):
     def test_labels(self) -> np.ndarray:
         return self.data.test_labels
 
-    def build(self, activation: str, norm: bool, gain, seeds: Sequence[int], depth: int, width: int) -> stack.Stack:
+    def build(
+        self, activation: str, norm: bool, gain, seeds: Sequence[int], depth: int, width: int
+    ) -> many_numpy.Stack:
         """Networks for these images, in float32."""
-        return stack.build(64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32)
+        return many_numpy.build(
+            64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32
+        )
 
-    def test(self, networks: stack.Stack) -> np.ndarray:
+    def test(self, networks: many_numpy.Stack) -> np.ndarray:
         """Test accuracy in inference mode, the population taken from 256 training images, (R,)."""
         normalised = "gamma" in networks.layers[0]
-        populations = stack.observe(networks, self.x[:256]) if normalised else None
-        return stack.accuracy(networks, self.x_test, self.test_labels, populations)
+        populations = many_numpy.observe(networks, self.x[:256]) if normalised else None
+        return many_numpy.accuracy(networks, self.x_test, self.test_labels, populations)

@@ -1,4 +1,5 @@
-"""Chapter 3: what whitening buys and what it costs (Sections 2 and 3 of the paper), in six small experiments.
+"""Chapter 3: what whitening buys and what it costs (Sections 2 and 3 of the paper), in six small
+experiments.
 
 The maps themselves are in ``bnkit.whitening``; here they are put to work. NumPy only.
 """
@@ -16,25 +17,31 @@ from bnkit import datasets, whitening
 
 
 def tilted_cloud(m: int, rng: np.random.Generator) -> np.ndarray:
-    """A Gaussian cloud in the plane: off centre, five times as wide as high before it is turned. Shape (m, 2)."""
+    """A Gaussian cloud in the plane: off centre, five times as wide as high before it is turned.
+    Shape (m, 2).
+    """
     turn = np.radians(35)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     return rng.normal(size=(m, 2)) * (2.5, 0.5) @ rotation + (3.0, 1.0)
 
 
 def correlated(m: int, d: int, condition: float, rng: np.random.Generator) -> np.ndarray:
-    """Centred data whose covariance has eigenvalues from 1 down to 1 / `condition` exactly, in random directions.
+    """Centred data whose covariance has eigenvalues from 1 down to 1 / `condition` exactly, in
+    random directions.
 
     Shape (m, d), m > d.
     """
     x = rng.normal(size=(m, d))
-    white = whitening.zca(x)(x)  # this very batch has the identity as its covariance, not only its distribution
+    white = whitening.zca(x)(
+        x
+    )  # this very batch has the identity as its covariance, not only its distribution
     rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
     return white * np.sqrt(np.geomspace(1, 1 / condition, d)) @ rotation
 
 
 def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images as rows without the pixels that are the same in all of them, and which pixels were kept.
+    """Images as rows without the pixels that are the same in all of them, and which pixels were
+    kept.
 
     Shapes: (n, h, w) -> (n, kept) float, (h * w,) bool.
     """
@@ -44,13 +51,17 @@ def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pooled(images: np.ndarray) -> np.ndarray:
-    """Images at half the resolution, as rows; a value is the mean of 2 x 2 pixels. Shapes: (n, h, w), (n, h w / 4)."""
+    """Images at half the resolution, as rows; a value is the mean of 2 x 2 pixels. Shapes: (n, h,
+    w), (n, h w / 4).
+    """
     n, height, width = images.shape
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
 
 class Digits(NamedTuple):
-    """scikit-learn's digits as data to whiten: training images as rows, without the pixels that never change."""
+    """scikit-learn's digits as data to whiten: training images as rows, without the pixels that
+    never change.
+    """
 
     data: datasets.Dataset
     pixels: np.ndarray  # (1500, kept)
@@ -72,14 +83,20 @@ class Digits(NamedTuple):
         return self.data.train_images[:1].reshape(1, 64) + 1.0
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
-        """The first image of each of six classes, from `rows` (1500, kept), as images (6, 8, 8); blank pixels are 0."""
+        """The first image of each of six classes, from `rows` (1500, kept), as images (6, 8, 8);
+        blank pixels are 0.
+        """
         chosen = [int((self.data.train_labels == label).argmax()) for label in (0, 1, 3, 4, 5, 7)]
         images = np.zeros((6, 64))
         images[:, self.kept] = rows[chosen]
         return images.reshape(6, 8, 8)
 
-    def accuracy(self, descent: "Descent", fit: Callable[[np.ndarray], whitening.Whitening]) -> float:
-        """Share of the test digits whose class the model of `descent`, trained behind `fit`, scores highest."""
+    def accuracy(
+        self, descent: "Descent", fit: Callable[[np.ndarray], whitening.Whitening]
+    ) -> float:
+        """Share of the test digits whose class the model of `descent`, trained behind `fit`, scores
+        highest.
+        """
         test = self.data.test_images.reshape(-1, 64)[:, self.kept].astype(float)
         scores = fit(self.pixels)(test) @ descent.weights[:-1] + descent.weights[-1]
         return float(np.mean(scores.argmax(1) == self.data.test_labels))
@@ -109,14 +126,19 @@ class Descent(NamedTuple):
     def told(self, excess: float) -> tuple[str, str]:
         """The condition number and ``steps_to(excess)`` in words."""
         step = self.steps_to(excess)
-        return f"{self.condition:,.0f}", f"more than {len(self.excess) - 1:,}" if step is None else f"{step:,}"
+        return (
+            f"{self.condition:,.0f}",
+            f"more than {len(self.excess) - 1:,}" if step is None else f"{step:,}",
+        )
 
 
 def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
-    """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent from zero, at the best constant rate.
+    """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent from zero, at the best
+    constant rate.
 
-    Shapes: x (m, d), targets (m, k). The best constant rate for a quadratic is 2 / (largest + smallest curvature); a
-    distance along one axis then shrinks at least by (condition - 1) / (condition + 1) per step.
+    Shapes: x (m, d), targets (m, k). The best constant rate for a quadratic is 2 / (largest +
+    smallest curvature); a distance along one axis then shrinks at least by (condition - 1) /
+    (condition + 1) per step.
     """
     z = np.column_stack([x, np.ones(len(x))])
     hessian, moment = z.T @ z / len(z), z.T @ targets / len(z)
@@ -138,7 +160,10 @@ def unchanged(x: np.ndarray) -> whitening.Whitening:
 
 
 def descents(
-    x: np.ndarray, targets: np.ndarray, kinds: Mapping[str, Callable[[np.ndarray], whitening.Whitening]], steps: int
+    x: np.ndarray,
+    targets: np.ndarray,
+    kinds: Mapping[str, Callable[[np.ndarray], whitening.Whitening]],
+    steps: int,
 ) -> dict[str, Descent]:
     """``descend`` on the inputs that each of several maps makes of `x`."""
     return {name: descend(fit(x)(x), targets, steps) for name, fit in kinds.items()}
@@ -154,10 +179,14 @@ class Drift(NamedTuple):
     loss: np.ndarray
 
 
-def drifting_bias(u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_mean: bool) -> Drift:
-    """Section 2's example: learn b in x = u + b, x_hat = x - mean(x), loss mean((x_hat - target)^2) / 2.
+def drifting_bias(
+    u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_mean: bool
+) -> Drift:
+    """Section 2's example: learn b in x = u + b, x_hat = x - mean(x), loss mean((x_hat - target)^2)
+    / 2.
 
-    If `through_mean` is False, the step takes the mean for a constant, as if somebody else centred x. Shapes (m,).
+    If `through_mean` is False, the step takes the mean for a constant, as if somebody else centred
+    x. Shapes (m,).
     """
     b, biases, losses = 0.0, [], []
     for _ in range(steps + 1):
@@ -165,13 +194,19 @@ def drifting_bias(u: np.ndarray, targets: np.ndarray, rate: float, steps: int, t
         error = x - x.mean() - targets  # = dl/dx_hat, up to 1/m
         biases.append(b)
         losses.append(np.mean(error**2) / 2)
-        gradient = error - error.mean() if through_mean else error  # dl/dx: the mean moves along with x, or not
+        gradient = (
+            error - error.mean() if through_mean else error
+        )  # dl/dx: the mean moves along with x, or not
         b -= rate * gradient.mean()
     return Drift(np.array(biases), np.array(losses))
 
 
-def drifting_weight(u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_statistics: bool) -> Drift:
-    """The same with a scale: learn w in x = w u, x_hat = (x - mean(x)) / std(x), from w = 1. Shapes (m,)."""
+def drifting_weight(
+    u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_statistics: bool
+) -> Drift:
+    """The same with a scale: learn w in x = w u, x_hat = (x - mean(x)) / std(x), from w = 1. Shapes
+    (m,).
+    """
     w, weights, losses = 1.0, [], []
     for _ in range(steps + 1):
         x = w * u
@@ -204,9 +239,11 @@ def refused(x: np.ndarray) -> str:
 
 
 def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
-    """Additions and multiplications to normalise one batch of m examples with d features, leading terms only.
+    """Additions and multiplications to normalise one batch of m examples with d features, leading
+    terms only.
 
-    The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR, with vectors).
+    The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR,
+    with vectors).
     """
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
@@ -217,13 +254,17 @@ def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
 
 
 def slowdown(d: int, m: int, rng: np.random.Generator, repeats: int = 5) -> float:
-    """How many times as long ``eigh`` of a d x d covariance takes as the standard deviations of the batch, measured.
+    """How many times as long ``eigh`` of a d x d covariance takes as the standard deviations of the
+    batch, measured.
 
-    The shortest of `repeats` runs counts for each: other work on the machine can only make a run longer.
+    The shortest of `repeats` runs counts for each: other work on the machine can only make a run
+    longer.
     """
     x = rng.normal(size=(m, d))
     covariance = whitening.covariance(x)
-    return _shortest(lambda: np.linalg.eigh(covariance), repeats) / _shortest(lambda: x.std(axis=0), repeats)
+    return _shortest(lambda: np.linalg.eigh(covariance), repeats) / _shortest(
+        lambda: x.std(axis=0), repeats
+    )
 
 
 def _shortest(work: Callable[[], object], repeats: int) -> float:
@@ -239,7 +280,9 @@ def _shortest(work: Callable[[], object], repeats: int) -> float:
 
 
 def whitening_matrix(kind: str, covariance: np.ndarray) -> np.ndarray:
-    """The matrix by which ``pca`` or ``zca`` multiplies a centred batch with this covariance. Shapes (d, d)."""
+    """The matrix by which ``pca`` or ``zca`` multiplies a centred batch with this covariance.
+    Shapes (d, d).
+    """
     eigenvalues, axes = np.linalg.eigh(covariance)
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))])
     scaled = axes / np.sqrt(eigenvalues)
@@ -247,17 +290,22 @@ def whitening_matrix(kind: str, covariance: np.ndarray) -> np.ndarray:
 
 
 def sensitivity(kind: str, eigenvalues: tuple[float, float], along: np.ndarray) -> float:
-    """How fast the whitening matrix moves as the covariance diag(`eigenvalues`) moves `along` a symmetric matrix.
+    """How fast the whitening matrix moves as the covariance diag(`eigenvalues`) moves `along` a
+    symmetric matrix.
 
-    A central difference, in the Frobenius norm, with a step far below both the eigenvalues and the gap between them.
+    A central difference, in the Frobenius norm, with a step far below both the eigenvalues and the
+    gap between them.
     """
     step = 1e-3 * min(*eigenvalues, abs(eigenvalues[0] - eigenvalues[1]) or np.inf)
-    above, below = (whitening_matrix(kind, np.diag(eigenvalues) + sign * step * along) for sign in (1, -1))
+    above, below = (
+        whitening_matrix(kind, np.diag(eigenvalues) + sign * step * along) for sign in (1, -1)
+    )
     return float(np.linalg.norm(above - below) / (2 * step))
 
 
 def zca_change(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The derivative of Cov^(-1/2) along a symmetric matrix, finite wherever Cov can be inverted. Shapes (d, d).
+    """The derivative of Cov^(-1/2) along a symmetric matrix, finite wherever Cov can be inverted.
+    Shapes (d, d).
 
     Divided differences of 1/sqrt, written so that equal eigenvalues are no division by zero.
     """
@@ -268,9 +316,11 @@ def zca_change(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
 
 
 def zca_change_through_eigenvectors(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The same derivative by the chain rule through ``eigh``, as automatic differentiation computes it.
+    """The same derivative by the chain rule through ``eigh``, as automatic differentiation computes
+    it.
 
-    The eigenvectors change by 1 / (difference of two eigenvalues): equal eigenvalues give 0/0. Keeps the dtype.
+    The eigenvectors change by 1 / (difference of two eigenvalues): equal eigenvalues give 0/0.
+    Keeps the dtype.
     """
     eigenvalues, axes = np.linalg.eigh(covariance)
     change = axes.T @ along @ axes
@@ -287,14 +337,18 @@ def zca_change_through_eigenvectors(covariance: np.ndarray, along: np.ndarray) -
 def float32_errors(
     gaps: list[float], rng: np.random.Generator, d: int = 8
 ) -> dict[str, tuple[list[float], np.ndarray]]:
-    """Relative errors of both ways to ZCA's derivative in single precision, for eigenvalues that lie `gaps` apart.
+    """Relative errors of both ways to ZCA's derivative in single precision, for eigenvalues that
+    lie `gaps` apart.
 
     Returns the name of the way -> (gaps, errors); an error is NaN where the way gave NaN.
     """
     rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
     along = rng.normal(size=(d, d))
     along = along + along.T
-    ways = {"through the eigenvectors": zca_change_through_eigenvectors, "by divided differences": zca_change}
+    ways = {
+        "through the eigenvectors": zca_change_through_eigenvectors,
+        "by divided differences": zca_change,
+    }
     errors = {name: [] for name in ways}
     for gap in gaps:
         covariance = rotation * (1 + gap * np.arange(d)) @ rotation.T
@@ -310,7 +364,8 @@ def float32_errors(
 
 
 def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Each principal axis's share of the total variance, and its variance after Newton–Schulz iterations.
+    """Each principal axis's share of the total variance, and its variance after Newton–Schulz
+    iterations.
 
     Returns (d,) shares in falling order, and for each of `counts` iterations the (d,) variances.
     """
@@ -320,7 +375,9 @@ def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dic
 
 
 def iterations_to_white(x: np.ndarray, far: float = 1e-8) -> int:
-    """How many Newton–Schulz iterations bring the covariance of `x` to within `far` of the identity."""
+    """How many Newton–Schulz iterations bring the covariance of `x` to within `far` of the
+    identity.
+    """
     return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < far)
 
 
@@ -336,13 +393,16 @@ def disturbance(
 ) -> np.ndarray:
     """How much the output of a fixed example depends on the mini-batch it is normalised with.
 
-    For each batch size: the root mean square, over `batches` random mini-batches and over ten examples, of an output
-    feature's distance from its mean over the mini-batches. The scale is that of the output, 1. Shapes: x (n, d) ->
-    (sizes,). Huang et al. (2019) call it stochastic normalisation disturbance.
+    For each batch size: the root mean square, over `batches` random mini-batches and over ten
+    examples, of an output feature's distance from its mean over the mini-batches. The scale is that
+    of the output, 1. Shapes: x (n, d) -> (sizes,). Huang et al. (2019) call it stochastic
+    normalisation disturbance.
     """
     found = []
     for m in sizes:
-        outputs = [fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)]  # batches of (10, d)
+        outputs = [
+            fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)
+        ]  # batches of (10, d)
         found.append(np.sqrt(np.var(outputs, axis=0).mean()))
     return np.array(found)
 
@@ -351,7 +411,9 @@ def disturbance(
 
 
 def standardise_each_image(x: np.ndarray) -> np.ndarray:
-    """A mutant: every example to mean 0 and variance 1 over its own features, under the name of whitening."""
+    """A mutant: every example to mean 0 and variance 1 over its own features, under the name of
+    whitening.
+    """
     return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
 
 
@@ -362,7 +424,9 @@ def divide_by_eigenvalues(x: np.ndarray) -> np.ndarray:
 
 
 def axes_as_rows(x: np.ndarray) -> np.ndarray:
-    """A mutant of ``zca``: takes the rows of ``eigh``'s second result for eigenvectors; they are its columns."""
+    """A mutant of ``zca``: takes the rows of ``eigh``'s second result for eigenvectors; they are
+    its columns.
+    """
     eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
     return (x - x.mean(axis=0)) @ (axes.T / np.sqrt(eigenvalues) @ axes)
 
@@ -383,25 +447,37 @@ MUTANTS = {
 
 def far_from_white(x: np.ndarray) -> float:
     """The largest distance of any entry of the covariance from the identity, or of any mean from 0."""
-    return float(max(np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()))
+    return float(
+        max(
+            np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()
+        )
+    )
 
 
 def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
-    """A mutant of ``newton_schulz``: iterates P <- (3P - P P P S) / 2 as it is usually printed. Shapes (d, d).
+    """A mutant of ``newton_schulz``: iterates P <- (3P - P P P S) / 2 as it is usually printed.
+    Shapes (d, d).
 
-    Right for a handful of iterations; then rounding errors that do not commute with S double and redouble.
+    Right for a handful of iterations; then rounding errors that do not commute with S double and
+    redouble.
     """
     total = np.trace(covariance)
     inverse_root = np.eye(len(covariance))
     with np.errstate(over="ignore", invalid="ignore"):  # it is the point
         for _ in range(iterations):
-            inverse_root = (3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total) / 2
+            inverse_root = (
+                3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total
+            ) / 2
     return inverse_root / np.sqrt(total)
 
 
 def both_newtons(x: np.ndarray, counts: Iterable[int]) -> tuple[dict[int, float], dict[int, float]]:
-    """Largest error in the covariance after so many iterations: in the coupled form, and as usually printed."""
+    """Largest error in the covariance after so many iterations: in the coupled form, and as usually
+    printed.
+    """
     covariance = whitening.covariance(x)
     coupled = {k: far_from_white(whitening.newton_schulz(x, k)(x)) for k in counts}
     printed = {k: newton_uncoupled(covariance, k) for k in counts}
-    return coupled, {k: float(np.abs(P @ covariance @ P - np.eye(len(P))).max()) for k, P in printed.items()}
+    return coupled, {
+        k: float(np.abs(P @ covariance @ P - np.eye(len(P))).max()) for k, P in printed.items()
+    }

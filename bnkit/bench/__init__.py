@@ -1,0 +1,1 @@
+"""How fast it is: ours beside its peers, always as ratios within one run."""

@@ -1,0 +1,269 @@
+"""The ledger of claims: each sentence of the study note, its verdict, and the measurement that has
+to bear it out.
+
+``data/claims.yml`` holds the sentences; ``read`` checks every field of it. What chapters do with it
+is in ``bnkit.claims``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import NamedTuple
+
+import yaml
+
+from bnkit import paths
+
+IDS = tuple(f"C{number:02}" for number in range(1, 76))  # the note has 75 statements
+VERDICTS = ("agrees", "imprecise", "wrong", "not in the paper")
+EVIDENCE = ("measured", "analogy", "not testable here", "pending")
+
+
+class LedgerError(ValueError):
+    """The ledger, or what a chapter handed over, does not fit; the message lists each problem."""
+
+
+# Relations: what a measured value must satisfy. No more of a language than the ledger needs, and
+# nothing is evaluated.
+
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+NAME = r"[a-z][a-z0-9_]*"
+OPERAND = rf"(?:{NUMBER} \* {NAME}|{NUMBER}|{NAME})"
+RELATION = re.compile(
+    rf"(?P<sign><=|>=|<|>) (?P<bound>{OPERAND})"
+    rf"|= (?P<equal>{OPERAND})(?: \+- (?P<margin>{NUMBER}))?"
+    rf"|between (?P<low>{OPERAND}) and (?P<high>{OPERAND})"
+)
+SPELLINGS = "< 0.25, >= 3, > other_key, < 0.5 * other_key, = 31, = 1.467 +- 0.03, between 3 and 5"
+
+
+class Relation(NamedTuple):
+    """What the ledger demands of one measured value, as ``< 0.25`` or ``between 3 and 0.5 *
+    other_key``.
+    """
+
+    text: str
+
+    def holds(self, value: float, others: Mapping[str, float]) -> bool:
+        """Whether `value` satisfies it; `others` are the values measured for the same claim, by
+        key.
+        """
+        match = RELATION.fullmatch(self.text)
+
+        def read(operand: str) -> float:
+            factor, star, name = operand.rpartition(" * ")
+            named = name if star else operand
+            if re.fullmatch(NUMBER, named):
+                return float(named)
+            return (float(factor) if star else 1.0) * others[named]
+
+        if match["sign"]:
+            bound = read(match["bound"])
+            return {
+                "<": value < bound,
+                "<=": value <= bound,
+                ">": value > bound,
+                ">=": value >= bound,
+            }[match["sign"]]
+        if match["equal"]:
+            return abs(value - read(match["equal"])) <= float(match["margin"] or 0)
+        return read(match["low"]) <= value <= read(match["high"])
+
+    @property
+    def names(self) -> set[str]:
+        """The other keys that it refers to."""
+        operands = (
+            RELATION.fullmatch(self.text)[part] for part in ("bound", "equal", "low", "high")
+        )
+        return {
+            name
+            for each in operands
+            if each and re.fullmatch(NAME, name := each.rpartition(" * ")[2])
+        }
+
+
+def relation(text: str) -> Relation:
+    """Read a relation. Raises LedgerError, with the spellings that are allowed."""
+    if not isinstance(text, str) or not RELATION.fullmatch(text):
+        raise LedgerError(f"{text!r} is no relation; write, for example: {SPELLINGS}")
+    return Relation(text)
+
+
+# The ledger
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the note."""
+
+    id: str  # C01 to C75, in the note's order
+    note: str  # where it stands: the line of the note, or its lines
+    statement: str  # what the note says, in our words
+    verdict: str
+    paper: str  # where the paper says it, or something else
+    chapter: str  # the chapter that answers for it
+    evidence: str  # what kind there is
+    correction: str = ""  # what is the case instead; empty where the note agrees
+    cell: str = ""  # the cell of the chapter that measures or discusses it
+    measured: dict[str, Relation] = field(
+        default_factory=dict
+    )  # key: relation that the value must satisfy
+    finding: str = ""  # what was measured, in words, with {key:format} where the numbers go
+    test: str = ""  # the test that enforces it, as tests/test_x.py::test_y
+    why: str = ""  # why nothing can be measured, or not yet
+    only_at_defaults: bool = (
+        False  # whether the relations need the chapter's own parameters, no smaller ones
+    )
+
+    @property
+    def badge(self) -> str:
+        """The verdict as a link to the claim's row of the ledger, in Markdown."""
+        return f"[{self.id} · {self.verdict}](claims.ipynb#{self.id.lower()})"
+
+    def name(self, key: str) -> str:
+        """The name under which a measured value is stored in the executed notebook."""
+        return f"{self.id.lower()}_{key}"
+
+    def says(self, quote: Callable[[str, str], str]) -> str:
+        """The finding, with ``quote(key, format)`` in the place of each number; or why there is
+        none.
+        """
+        finding = "".join(
+            text + (quote(key, spec) if key is not None else "")
+            for text, key, spec, _ in Formatter().parse(self.finding)
+        )
+        return (
+            finding
+            if self.evidence == "measured"
+            else sentences(f"*{self.evidence}:* {self.why}", finding)
+        )
+
+    def broken(self, values: Mapping[str, float]) -> list[str]:
+        """The relations that `values` do not satisfy, each in words with the claim's name."""
+        return [
+            f"{self.id} ({self.verdict}: {self.statement}) no longer stands on what was measured: "
+            f"{key} is {values[key]:.6g}, and must be {demanded.text}"
+            for key, demanded in self.measured.items()
+            if not demanded.holds(values[key], values)
+        ]
+
+
+def sentences(*texts: str) -> str:
+    """Those of `texts` that say something, each with its full stop."""
+    return " ".join(f"{text.rstrip('.')}." for text in texts if text)
+
+
+def read(path: Path | None = None) -> dict[str, Claim]:
+    """The ledger by id, every field checked; by default the project's. Raises LedgerError, once,
+    with every problem.
+    """
+    path = path or paths.root() / "data" / "claims.yml"
+    try:
+        entries = yaml.load(
+            path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+    except (OSError, yaml.YAMLError) as error:
+        raise LedgerError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise LedgerError(f"{path.name} must be a list of claims, not {type(entries).__name__}")
+    ledger, problems = {}, []
+    for position, entry in enumerate(entries, start=1):
+        name = entry.get("id") if isinstance(entry, dict) else None
+        if name not in IDS:
+            problems.append(
+                f"entry {position}: must be a claim with an id from C01 to C75, not {name!r}"
+            )
+            continue
+        found = list(_problems(entry))
+        if name in ledger:
+            found.append("is in the ledger twice")
+        problems += [f"{name}: {each}" for each in found]
+        relations = (
+            {}
+            if found
+            else {key: relation(text) for key, text in entry.get("measured", {}).items()}
+        )
+        ledger[name] = (
+            None
+            if found
+            else Claim(**(entry | {"note": str(entry["note"]), "measured": relations}))
+        )
+    problems += [f"{name}: is missing" for name in IDS if name not in ledger]
+    if problems:
+        raise LedgerError("\n".join([f"{path.name}:", *(f"  {each}" for each in problems)]))
+    return ledger
+
+
+FIELDS = tuple(Claim.__dataclass_fields__)
+ALWAYS = ("id", "note", "statement", "verdict", "paper", "chapter", "evidence")
+
+
+def _problems(entry: dict) -> list[str]:
+    """What is wrong with the fields of one entry; relations between fields are looked at only where
+    each is sound.
+    """
+    problems = [
+        f"has an unknown field {name!r}; known are {', '.join(FIELDS)}"
+        for name in entry
+        if name not in FIELDS
+    ]
+    for name in ALWAYS:
+        if not str(entry.get(name) or "").strip():
+            problems.append(f"says nothing under {name!r}")
+    texts = {
+        name: entry.get(name, "")
+        for name in FIELDS
+        if name not in ("note", "measured", "only_at_defaults")
+    }
+    problems += [
+        f"{name!r} must be text, not {value!r}"
+        for name, value in texts.items()
+        if not isinstance(value, str)
+    ]
+    measured = entry.get("measured", {})
+    if not isinstance(measured, dict) or not all(isinstance(key, str) for key in measured):
+        return [*problems, f"'measured' must name the values and their relations, not {measured!r}"]
+    if problems:
+        return problems
+    evidence, verdict = entry["evidence"], entry["verdict"]
+    for value, allowed in ((verdict, VERDICTS), (evidence, EVIDENCE)):
+        if value not in allowed:
+            problems.append(f"{value!r} is none of {', '.join(allowed)}")
+    if bool(texts["correction"]) == (verdict == "agrees"):
+        problems.append("needs a correction unless its verdict is 'agrees', and only then")
+    wanted = {
+        "measured": ("cell", "measured"),
+        "analogy": ("cell", "why"),
+        "not testable here": ("cell", "why"),
+        "pending": ("why",),
+    }
+    needed = (*wanted.get(evidence, ()), *(("finding", "test") if measured else ()))
+    problems += [
+        f"has evidence {evidence!r} and so needs {name!r}" for name in needed if not entry.get(name)
+    ]
+    if evidence in ("not testable here", "pending") and measured:
+        problems.append(f"has measured values although its evidence is {evidence!r}")
+    for key, text in measured.items():
+        if not re.fullmatch(NAME, key):
+            problems.append(f"{key!r} cannot name a value: small letters, digits and _")
+        try:
+            unknown = relation(text).names - set(measured)
+        except LedgerError as error:
+            problems.append(f"{key}: {error}")
+        else:
+            problems += [
+                f"{key}: its relation names {name!r}, which is not measured"
+                for name in sorted(unknown)
+            ]
+    try:
+        quoted = {key for _, key, _, _ in Formatter().parse(texts["finding"]) if key is not None}
+    except ValueError as error:
+        problems.append(f"the finding cannot be read: {error}")
+    else:
+        problems += [
+            f"the finding quotes {name!r}, which is not measured"
+            for name in sorted(quoted - set(measured))
+        ]
+    return problems

@@ -1,0 +1,400 @@
+"""Batch Normalization for torch: a drop-in for ``torch.nn.BatchNorm1d``, ``2d`` and ``3d``.
+
+``BatchNorm`` is the layer, ``convert`` gives it to a model that exists already, ``backend`` says
+which code a tensor meets, and why. Three modules have the mathematics, under the same names:
+``plain``, ``aten`` and ``triton``; with ``BNKIT_KERNELS=off`` in the environment it is the plain
+one. Constructor, parameters, buffers and ``state_dict`` are torch's, inherited, so that they cannot
+differ.
+"""
+
+import os
+from types import ModuleType
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
+from torch.nn.utils.parametrize import is_parametrized
+
+from bnkit.layers import aten, plain, triton
+
+# ---- Which path ----------------------------------------------------------------------------------
+
+NAMES = {plain: "plain torch", aten: "ATen operators", triton: "Triton kernels"}
+
+
+def backend(x: Tensor) -> str:
+    """Which code runs for x in a layer, and why, in words: "plain torch: the tensor is on meta",
+    say.
+
+    It holds in training and in evaluation. Second derivatives always are plain torch.
+
+    Raises ValueError where ``BNKIT_KERNELS`` is neither "on" nor "off".
+    """
+    path, why = _path(x)
+    return f"{NAMES[path]}: {why}"
+
+
+def _path(x: Tensor) -> tuple[ModuleType, str]:
+    if _others_differentiate():
+        return plain, "torch.compile, torch.func or forward mode is at work"
+    if not x.numel():
+        return plain, "the tensor is empty"
+    problem = triton.unavailable(x)
+    if problem is None:
+        return triton, f"the tensor is on {x.device.type}"
+    if not x.is_cpu or os.environ.get("BNKIT_KERNELS") == "off":
+        return plain, problem
+    return aten, problem
+
+
+def _others_differentiate() -> bool:
+    """Whether a compiler, ``torch.func`` or forward mode is at work: they want plain torch, without
+    our autograd.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+# ---- Autograd ------------------------------------------------------------------------------------
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    relu: bool = False,
+    process_group: object = None,
+) -> Tensor:
+    """Normalise by the mini-batch, and observe it, where `training`; else by the running values.
+
+    Takes what ``torch.nn.functional.batch_norm`` takes; `relu` and `process_group` are explained at
+    ``BatchNorm``. Shapes: x and the result (N, C, ...), all others (C,).
+    """
+    group = partners(process_group) if training else None
+    if (
+        not x.numel() and group is None
+    ):  # nothing to normalise and nothing to observe: any constants do
+        running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
+    path, _ = _path(x)
+    rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
+    if path is aten and group is None and aten.small(x, training):
+        return aten.batch_norm(x, *rest)
+    if torch.is_grad_enabled() and not _others_differentiate():
+        return _BatchNormFunction.apply(path, group, x, *rest)
+    return _forward(path, group, x, *rest)[0]
+
+
+def _forward(
+    path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
+):
+    """The result, the mean and 1/√(var + eps) it was made with, and how many values of a channel
+    these stand for.
+    """
+    x, m = x.contiguous(memory_format=plain.layout(x)), x.numel() // x.shape[1]
+    if path is triton and not training:
+        return *triton.forward_running(x, running_mean, running_var, weight, bias, eps, relu), m
+    if path is triton and group is None:
+        y, mean, _, inv_std = triton.forward(
+            x, weight, bias, eps, relu, running_mean, running_var, momentum
+        )
+        return y, mean, inv_std, m
+    if training:
+        mean, var, m = path.moments(x) if group is None else moments_of_all(path, group, x)
+        if running_mean is not None:
+            plain.observe(running_mean, running_var, mean, var, m, momentum)
+    else:
+        wide = torch.float32 if x.dtype in plain.HALF else x.dtype
+        # A copy of the mean: before the gradient is asked for, a training step may move the running
+        # one.
+        mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
+    inv_std = plain.inverse_std(var, eps)
+    return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
+
+
+class _BatchNormFunction(torch.autograd.Function):
+    """Keeps x and vectors, no more than torch's own; x̂, and what a ReLU let through, are made
+    again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
+    ):
+        y, mean, inv_std, ctx.m = _forward(
+            path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
+        )
+        ctx.save_for_backward(x, mean, inv_std, weight, bias if relu else None)
+        ctx.path, ctx.group, ctx.training, ctx.eps, ctx.relu = path, group, training, eps, relu
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, mean, inv_std, weight, bias = ctx.saved_tensors
+        wants_x, _, _, wants_weight, wants_bias = ctx.needs_input_grad[2:7]
+        path, layout = ctx.path, plain.layout(x)
+        x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+        if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
+            path = plain
+            if ctx.training:
+                _refuse_across_processes(ctx.group, "second derivatives")
+                mean, var, _ = plain.moments(x)
+                inv_std = plain.inverse_std(var, ctx.eps)
+        known = (dy, x, mean, inv_std, weight, bias)
+        dx = dweight = dbias = None
+        if ctx.training and wants_x and ctx.group is None and path is not plain:
+            dx, dweight, dbias = path.backward(*known, ctx.relu)
+        else:
+            if wants_weight or wants_bias or (ctx.training and wants_x):
+                dweight, dbias = path.gradient_sums(*known, ctx.relu)
+            if wants_x:
+                sums = (
+                    (dweight, dbias) if ctx.training else (None, None)
+                )  # in evaluation the statistics are constants
+                if ctx.group is not None:
+                    sums = sums_of_all(ctx.group, *sums)
+                dx = path.input_gradient(*known, *sums, ctx.m, ctx.relu)
+        dweight, dbias = dweight if wants_weight else None, dbias if wants_bias else None
+        return None, None, dx, None, None, dweight, dbias, None, None, None, None
+
+
+# ---- Across processes ----------------------------------------------------------------------------
+# Each process has a part of the mini-batch, of any size, also none. What they exchange are a few
+# numbers per channel.
+
+
+def partners(process_group: object) -> object:
+    """The group to exchange with, or None where there is nobody else.
+
+    Raises RuntimeError where torch.distributed has not been started, or this process is not of the
+    group.
+    """
+    if process_group is None:
+        return None
+    if not (distributed.is_available() and distributed.is_initialized()):
+        raise RuntimeError(
+            f"process_group is {process_group!r}, but no processes are joined. Call "
+            "torch.distributed.init_process_group first, use eval(), or make the layer with process_group=None."
+        )
+    group = distributed.group.WORLD if process_group == "world" else process_group
+    size = distributed.get_world_size(group)
+    if size < 1:
+        raise RuntimeError(
+            "this process is not in the layer's process_group. Use the layer only in those that are."
+        )
+    if size == 1:
+        return None
+    if _others_differentiate():
+        _refuse_across_processes(group, "torch.compile, torch.func and forward mode")
+    return group
+
+
+def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance over the parts of all processes, and how many values a channel has:
+    (C,), (C,) and ().
+
+    One exchange, of which everybody pools the same numbers in the same order: all get the same
+    bits.
+
+    Raises ValueError, in every process, where a channel has fewer than two values in all.
+    """
+    channels, m = x.shape[1], x.numel() // x.shape[1]
+    if m:
+        mean, var, _ = path.moments(x)
+    else:
+        mean = var = torch.zeros(channels, dtype=plain.wide(x).dtype, device=x.device)
+    own = torch.cat([mean, var, mean.new_full((1,), m)])
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(parts, own, group=group)
+    means, variances, counts = torch.stack(parts).split((channels, channels, 1), dim=1)
+    if m < 2:  # only then can it be too few, and only then is it worth waiting for the number
+        _refuse_one_value(x, int(counts.sum()))
+    return *aten.pool(means, variances, counts), counts.sum()
+
+
+def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, Tensor]:
+    """The two sums of Section 3 over all processes: the statistics were everybody's, so are the
+    ways through them.
+    """
+    both = torch.stack([dweight, dbias])
+    distributed.all_reduce(both, group=group)
+    return both.unbind()
+
+
+def _refuse_across_processes(group: object, what: str) -> None:
+    if group is not None:
+        raise NotImplementedError(
+            f"{what} do not go through statistics that several processes share. Use eval(), or process_group=None."
+        )
+
+
+# ---- Bookkeeping ---------------------------------------------------------------------------------
+
+
+class BatchNorm(_BatchNorm):
+    """Batch Normalization of (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W): a drop-in for
+    ``torch.nn.BatchNorm*``.
+
+    In training, and always where ``track_running_stats=False``, a channel is normalised by its mean
+    and biased variance over the mini-batch (Algorithm 1), in evaluation by its running values
+    (Algorithm 2, line 11), of which the variance is unbiased. `momentum` is the share of a new
+    batch in the running values; None makes them a plain average.
+
+    Two options are not torch's. ``activation="relu"`` applies the ReLU on the way, where a
+    ``torch.nn.ReLU`` after the layer would go over the batch again, and keep it. `process_group`
+    makes the mini-batch that of several processes, each with a part of it, of any size: a group of
+    ``torch.distributed``, or ``"world"`` for all there are. Its processes must call the layer
+    together, and the backward pass as well. The gradients of weight and bias stay those of each
+    process's own part, for ``DistributedDataParallel`` to put together. None is the layer on its
+    own.
+
+    The statistics of float16 and bfloat16 are float32, the parameters of the input's dtype or, as
+    under autocast, float32. The result is channels last where the input is, else contiguous. First
+    and second derivatives, ``torch.func`` and forward mode work; the running values take no part in
+    them. To torch this is one of its own layers (``isinstance``), so what looks for those, such as
+    ``torch.optim.swa_utils.update_bn``, finds it.
+
+    Raises, before anything has changed: ValueError for an unknown activation, for another number of
+    axes, for one value per channel in training, and for an `eps` that is not positive in training
+    or negative in evaluation; RuntimeError for a number of channels, a dtype or a device that is
+    not the layer's, and for a `process_group` that is not there; NotImplementedError for an input
+    that is not floating, and across processes for second derivatives and ``torch.func``. NaN and
+    infinity are no error, as in torch: they spoil their channel of the result and, in training, of
+    the running values, which from then on are NaN.
+    """
+
+    activation = None  # of a layer that was made before there was one, such as by `convert`
+    process_group = None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device=None,
+        dtype=None,
+        *,
+        bias: bool = True,
+        activation: str | None = None,
+        process_group: object = None,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
+        )
+        if activation not in (None, "relu"):
+            raise ValueError(
+                f'activation is {activation!r}; "relu" and None are allowed. Put others after the layer.'
+            )
+        self.activation, self.process_group = activation, process_group
+
+    def extra_repr(self) -> str:
+        options = {"activation": self.activation, "process_group": self.process_group}
+        return super().extra_repr() + "".join(
+            f", {name}={value}" for name, value in options.items() if value
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise `input`; in training, observe it. Shapes: input and result (N, C, ...)."""
+        weight, running_mean, running_var = self.weight, self.running_mean, self.running_var
+        training = self.training or (running_mean is None and running_var is None)
+        self._refuse(input, training, running_mean if weight is None else weight)
+        tracking = self.training and self.track_running_stats
+        count = self.num_batches_tracked if tracking else None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.momentum is None and count is not None:  # the plain average
+            momentum = 1.0 / (float(count) + 1.0)
+        if training and not tracking:
+            running_mean = running_var = None
+        relu = self.activation is not None
+        y = batch_norm(
+            input,
+            running_mean,
+            running_var,
+            weight,
+            self.bias,
+            training,
+            momentum,
+            self.eps,
+            relu,
+            self.process_group,
+        )
+        if count is not None:
+            count.add_(1)
+        return y
+
+    def _refuse(self, input: Tensor, training: bool, state: Tensor | None) -> None:
+        if input.ndim not in plain.AXES:
+            raise ValueError(
+                f"the input has shape {tuple(input.shape)}; 2 to 5 axes are allowed, (N, C) to (N, C, D, H, W). "
+                "Give a single example a batch axis with unsqueeze(0)."
+            )
+        if input.shape[1] != self.num_features:
+            raise RuntimeError(
+                f"the input has shape {tuple(input.shape)}, so {input.shape[1]} channels on axis 1, but the layer has "
+                f"{self.num_features}. Move the channels to axis 1, or make the layer for that number."
+            )
+        if not input.is_floating_point():
+            raise NotImplementedError(
+                f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. Use input.float()."
+            )
+        if state is not None:
+            same = input.dtype is state.dtype or (
+                input.dtype in plain.HALF and state.dtype is torch.float32
+            )
+            if not same or input.device != state.device:
+                raise RuntimeError(
+                    f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on {state.device}; allowed "
+                    "are one device and one dtype, or a 16-bit input and a float32 layer. Use .to() on one of them."
+                )
+        if training and input.numel() == self.num_features and partners(self.process_group) is None:
+            _refuse_one_value(input, 1)
+        if self.eps < 0 or (training and self.eps == 0):
+            raise ValueError(
+                f"eps is {self.eps}; it must be above 0 in training, where a constant channel would divide by zero, "
+                "and at least 0 in evaluation. 1e-5 is usual."
+            )
+
+
+def _refuse_one_value(input: Tensor, count: int) -> None:
+    if count < 2:
+        raise ValueError(
+            f"the input has shape {tuple(input.shape)}: {'one value' if count else 'no value at all'} per channel has "
+            "no variance to train with. Use at least two, or eval()."
+        )
+
+
+def convert(module: nn.Module, process_group: object = None) -> nn.Module:
+    """Make every ``torch.nn.BatchNorm1d/2d/3d`` in `module`, itself included, a ``BatchNorm``;
+    returns `module`.
+
+    In place: a layer stays the object it was, with its parameters, buffers, hooks and mode. So an
+    optimiser made before goes on working, and a shared layer stays shared. Subclasses are converted
+    too, but for those with a ``forward`` of their own or a parametrization, which would be lost:
+    like ``SyncBatchNorm`` they stay what they are. Every ``BatchNorm`` there is then gets the
+    `process_group`, if one is given; a ReLU behind a layer stays where it is.
+
+    Raises ValueError, having converted nothing, for a lazy layer that has not seen a batch yet.
+    """
+    layers = dict(module.named_modules())
+    for name, layer in layers.items():
+        if isinstance(layer, _LazyNormBase):
+            raise ValueError(
+                f"{name or 'the module'} is a {type(layer).__name__} without a shape. Run a batch through it first."
+            )
+    for layer in layers.values():
+        torchs = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+        if torchs and type(layer).forward is _BatchNorm.forward and not is_parametrized(layer):
+            layer.__class__ = BatchNorm
+        if process_group is not None and isinstance(layer, BatchNorm):
+            layer.process_group = process_group
+    return module

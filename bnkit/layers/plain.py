@@ -1,0 +1,169 @@
+"""Batch Normalization in plain torch: the mathematics of the layer, step by step, as the paper
+writes it.
+
+``moments`` and ``normalise`` are Algorithm 1, ``gradient_sums`` and ``input_gradient`` Section 3,
+``observe`` the moving averages of Section 3.1. The same steps under the same names are in
+``bnkit.layers.triton``, for the GPU, and in ``bnkit.layers.aten``, for the CPU: they are faster,
+and take over where they can.
+"""
+
+# PyTorch's names stay: γ is `weight`, β is `bias`, and what bnkit.reference calls `new_weight`, the
+# share of the new batch in the running value, is `momentum` (nothing to do with the optimiser's).
+
+import torch
+from torch import Tensor
+
+AXES = {
+    2: (0,),
+    3: (0, 2),
+    4: (0, 2, 3),
+    5: (0, 2, 3, 4),
+}  # all but the channels: a map is one feature (Section 3.2)
+HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
+
+# Shapes: x, y, dy and dx (N, C, ...), all others (C,). All but `observe` can be differentiated,
+# again and again.
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and biased variance of each channel, and how many values it has: Algorithm 1, lines 1
+    and 2.
+
+    The variance is that of the centred values, for E[x²] − E[x]² loses its digits where the mean is
+    large.
+    """
+    x = wide(x)
+    mean = x.mean(AXES[x.ndim])
+    var = (x - _along_channels(mean, x)).square().mean(AXES[x.ndim])
+    return mean, var, x.numel() // x.shape[1]
+
+
+def inverse_std(var: Tensor, eps: float) -> Tensor:
+    """1 / √(var + eps): eps stands inside the root."""
+    return (var + eps).rsqrt()
+
+
+def normalise(
+    x: Tensor,
+    mean: Tensor,
+    inv_std: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool = False,
+) -> Tensor:
+    """γ · (x − mean) / √(var + eps) + β, and the larger of that and 0 where `relu`: Algorithm 1,
+    lines 3 and 4.
+
+    With the running values in place of the batch's this is Algorithm 2, line 11.
+    """
+    y = (wide(x) - _along_channels(mean, x)) * _along_channels(_scale(inv_std, weight), x)
+    if bias is not None:
+        y = y + _along_channels(bias.to(y.dtype), x)
+    return (y.relu() if relu else y).to(x.dtype)
+
+
+def gradient_sums(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inv_std: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3."""
+    dy, centred = (
+        _behind_relu(dy, x, mean, inv_std, weight, bias, relu),
+        wide(x) - _along_channels(mean, x),
+    )
+    return (dy * centred).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
+
+
+def input_gradient(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inv_std: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
+    m: int | Tensor,
+    relu: bool = False,
+) -> Tensor:
+    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): Section 3. Without the sums, γ/√(var + eps)
+    · dy: evaluation.
+
+    The paper's chain rule with ∂ℓ/∂σ² and ∂ℓ/∂μ inserted: the second term is the way through the
+    variance, the third the way through the mean. `dweight` and `dbias` are the sums over all `m`
+    values of a channel: N, or N·H·W of maps.
+    """
+    dx = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
+    if dweight is not None:
+        slope = dweight * inv_std / m  # so that slope · (x − mean) = x̂ · dγ/m
+        dx = (
+            dx
+            - (wide(x) - _along_channels(mean, x)) * _along_channels(slope, x)
+            - _along_channels(dbias / m, x)
+        )
+    return (dx * _along_channels(_scale(inv_std, weight), x)).to(x.dtype)
+
+
+def observe(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    m: int | Tensor,
+    momentum: float,
+) -> None:
+    """Move the running values, in place, by the share `momentum` towards those of the mini-batch:
+    Section 3.1.
+
+    The variance is stored unbiased: m/(m − 1) times that of a batch of m values per channel, as
+    Algorithm 2, line 10.
+    """
+    if torch.is_grad_enabled():  # the running values are no part of what is differentiated
+        mean, var = mean.detach(), var.detach()
+    _move(running_mean, mean, momentum)
+    _move(running_var, var * (m / (m - 1)), momentum)
+
+
+def _move(running: Tensor, new: Tensor, share: float) -> None:
+    if running.dtype is new.dtype:
+        running.lerp_(new, share)
+    else:  # 16 bits: rounded once, at the end
+        running.copy_(running.to(new.dtype).lerp_(new, share))
+
+
+def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
+    """dy, but 0 where the ReLU was shut. Its input is made again from x: keeping it would take as
+    much memory as x.
+    """
+    if relu:
+        dy = torch.where(
+            normalise(x, mean, inv_std, weight, bias) <= 0, 0, dy
+        )  # NaN passes, as in torch
+    return wide(dy)
+
+
+def _scale(inv_std: Tensor, weight: Tensor | None) -> Tensor:
+    """γ / √(var + eps)."""
+    return inv_std if weight is None else inv_std * weight
+
+
+def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) in the shape that broadcasts against x."""
+    return vector if x.ndim == 2 else vector.view(-1, *[1] * (x.ndim - 2))
+
+
+def wide(x: Tensor) -> Tensor:
+    """x, in float32 if it is shorter."""
+    return x.float() if x.dtype in HALF else x
+
+
+def layout(x: Tensor) -> torch.memory_format:
+    """The memory format of the result: channels last where x is, else contiguous."""
+    if x.ndim < 4 or x.stride(1) != 1 or x.is_contiguous():
+        return torch.contiguous_format
+    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d

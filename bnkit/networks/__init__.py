@@ -1,0 +1,3 @@
+"""The networks of the book: the paper's, small ones beside each other, and what their loss looks
+like from inside.
+"""

@@ -1,0 +1,132 @@
+"""How a loss and its gradient change along a step, for the networks of
+``bnkit.networks.many_numpy``.
+
+Two rulers of Santurkar et al. (2018): the internal covariate shift of a layer, seen as the change
+of its gradient by the steps of the layers below it (Definition 2.1), and the smoothness of the loss
+along the gradient (Section 3.1).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit.networks import many_numpy
+
+Slope = Callable[
+    [many_numpy.Stack], tuple[np.ndarray, list[many_numpy.Layer]]
+]  # networks -> losses (R,) and their gradients
+
+
+def cross_entropy(x: np.ndarray, labels: np.ndarray) -> Slope:
+    """Mean cross-entropy of one mini-batch and its gradient. Shapes: (m, inputs), (m,)."""
+
+    def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
+        outputs, tape = many_numpy.forward(networks, x)
+        losses, d_outputs = many_numpy.cross_entropy(outputs, labels)
+        return losses, many_numpy.backward(networks, tape, d_outputs)[0]
+
+    return slope
+
+
+def squares(x: np.ndarray, targets: np.ndarray) -> Slope:
+    """Sum of squared errors over all examples, and its gradient. Shapes: (m, inputs), (m, outputs)."""
+
+    def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
+        outputs, tape = many_numpy.forward(networks, x)
+        error = outputs - targets
+        return (error**2).sum((1, 2)), many_numpy.backward(networks, tape, 2 * error)[0]
+
+    return slope
+
+
+class Interference(NamedTuple):
+    """The gradient G of each layer's weights, and G' after a step of all layers below; (layers − 1,
+    R) each.
+    """
+
+    size: np.ndarray
+    """||G||."""
+    change: np.ndarray
+    """||G − G'||."""
+    cosine: np.ndarray
+    """Cosine of the angle between G and G'."""
+
+
+def interference(
+    networks: many_numpy.Stack, slope: Slope, rates: float | np.ndarray
+) -> Interference:
+    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each
+    layer but the first.
+
+    The networks stay as they are.
+    """
+    _, gradients = slope(networks)
+    found = []
+    for index in range(1, len(networks.layers)):
+        stepped = many_numpy.copy(networks)
+        many_numpy.descend(stepped, gradients, rates, layers=slice(index))
+        g, g_after = (_flat([each[index]], "weight") for each in (gradients, slope(stepped)[1]))
+        size, size_after, change = (
+            np.linalg.norm(each, axis=1) for each in (g, g_after, g - g_after)
+        )
+        found.append((size, change, (g * g_after).sum(1) / (size * size_after)))
+    return Interference(*map(np.array, zip(*found, strict=True)))
+
+
+class Along(NamedTuple):
+    """A loss along its own gradient, for steps of several lengths."""
+
+    losses: np.ndarray
+    """Loss after the step, (lengths, R)."""
+    change: np.ndarray
+    """Norm of the difference between the gradients after and before the step, (lengths, R)."""
+    size: np.ndarray
+    """Norm of the gradient before the step, (R,)."""
+    smoothness: np.ndarray
+    """``change`` over the distance moved, its largest value over all lengths, (R,): effective
+    beta-smoothness.
+    """
+
+    def range(self) -> np.ndarray:
+        """How far apart the losses are, (R,)."""
+        return self.losses.max(0) - self.losses.min(0)
+
+
+def along(
+    networks: many_numpy.Stack, slope: Slope, rates: float | np.ndarray, lengths: Sequence[float]
+) -> Along:
+    """Go back and forth along the gradient of all parameters: steps of `lengths` times the learning
+    rates.
+
+    The networks stay as they are. Where a step leads out of what numbers can hold, the result is
+    infinite or NaN.
+    """
+    _, gradients = slope(networks)
+    start = _flat(gradients)
+    rates = np.broadcast_to(rates, len(start))
+    losses, change = [], []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for length in lengths:
+            stepped = many_numpy.copy(networks)
+            for layer, gradient in zip(stepped.layers, gradients, strict=True):
+                for name, value in layer.items():
+                    step = (length * rates).astype(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
+                    value -= step * gradient[name]
+            loss, after = slope(stepped)
+            losses.append(loss)
+            change.append(np.linalg.norm(_flat(after) - start, axis=1))
+        size = np.linalg.norm(start, axis=1)
+        moved = np.multiply.outer(lengths, rates * size)
+        return Along(np.array(losses), np.array(change), size, (np.array(change) / moved).max(0))
+
+
+def _flat(gradients: list[many_numpy.Layer], *names: str) -> np.ndarray:
+    """All named gradients of each network, or all there are, as one vector: (R, numbers)."""
+    parts = [
+        value
+        for layer in gradients
+        for name, value in sorted(layer.items())
+        if not names or name in names
+    ]
+    return np.concatenate([value.reshape(len(value), -1) for value in parts], axis=1)

@@ -1,0 +1,362 @@
+"""Many small fully connected networks at once: one architecture, R sets of weights, gradients
+written out in NumPy.
+
+The theory chapters compare dozens of small networks: seeds, initial weights, learning rates.
+Networks that see the same mini-batches cost far less as one product of (R, m, d) arrays than one
+after another, and the comparison is paired.
+
+Letters: R networks, m examples, d units. Names follow the paper: a hidden layer with input u
+computes x = Wu + b and g(x), or x = Wu, y = BN(x) and g(y) (Section 3.2), or, normalised after the
+nonlinearity, BN(g(x)); where the networks have classes, a linear layer ends them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import datasets, reference
+
+Layer = dict[
+    str, np.ndarray
+]  # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
+Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np.ndarray | float]]
+
+
+class Activation(NamedTuple):
+    """A nonlinearity g and its derivative, as a function of its value: g'(y) = derivative(g(y))."""
+
+    value: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+
+    def slope(self, y: np.ndarray) -> np.ndarray:
+        """g'(y)."""
+        return self.derivative(self.value(y))
+
+
+def _sigmoid(y: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) would overflow for large negative y
+
+
+ACTIVATIONS = {
+    "linear": Activation(lambda y: y, np.ones_like),
+    "sigmoid": Activation(_sigmoid, lambda g: g * (1 - g)),
+    "tanh": Activation(np.tanh, lambda g: 1 - g * g),
+    "relu": Activation(lambda y: np.maximum(y, 0), lambda g: (g > 0).astype(g.dtype)),
+}
+
+
+PAIR = ("gamma", "beta")
+PLACES = ("before", "after")  # of the nonlinearity: where a normalisation stands
+LIMIT = 1e8  # a layer whose weights are longer has diverged; early enough for what follows to be squared in float32
+
+
+@dataclass(frozen=True)
+class Stack:
+    """R networks of one architecture; ``descend`` and ``train`` change its arrays in place."""
+
+    layers: list[Layer]  # hidden layers, then the linear output layer if the networks have classes
+    activation: str  # a name in ACTIVATIONS
+    depth: int  # number of hidden layers
+    diverged: np.ndarray  # (R,) bool: taken out of training, its parameters set to 0
+    eps: float = 1e-5  # of the normalisation
+    place: str = "before"  # one of PLACES
+
+
+class Pass(NamedTuple):
+    """What one layer keeps of a forward pass. Shapes: u (R, m, inputs), x and y (R, m, units)."""
+
+    u: np.ndarray  # its input
+    x: np.ndarray  # Wu, or Wu + b
+    y: np.ndarray  # BN(x), or x: the input of the nonlinearity
+    g: np.ndarray  # g(y); y itself in the output layer
+    cache: object  # of the normalisation; None without it
+    scale_y: np.ndarray | None  # by which a disturbance multiplied y, if any
+    scale_g: np.ndarray | None  # by which dropout multiplied g(y), if any
+
+
+def build(
+    inputs: int,
+    width: int,
+    depth: int,
+    classes: int | None,
+    activation: str,
+    norm: bool,
+    deviation: Callable[[int, int], float | np.ndarray],
+    seeds: Sequence[int],
+    *,
+    eps: float = 1e-5,
+    place: str = "before",
+    dtype: type = np.float64,
+) -> Stack:
+    """Untrained networks, one for each of `seeds`: `depth` hidden layers of `width` units,
+    `classes` outputs or none.
+
+    Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the
+    deviation is one number or one for each network. Networks with equal seeds start from equal
+    weights, up to their deviation, with and without `norm`, which stands at a `place` of PLACES.
+    Biases and beta start at 0, gamma at 1.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}"
+        )
+    if place not in PLACES:
+        raise ValueError(
+            f"there is no place {place!r} for a normalisation; there are: {', '.join(PLACES)}"
+        )
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    widths = [inputs, *[width] * depth, *([classes] if classes else [])]
+    layers = []
+    for index, shape in enumerate(pairwise(widths)):
+        drawn = np.stack(
+            [generator.standard_normal(shape) for generator in generators]
+        )  # (R, fan_in, fan_out)
+        sigma = np.broadcast_to(deviation(*shape), len(generators))[:, None, None]
+        layer = {"weight": (sigma * drawn).astype(dtype)}
+        zeros = np.zeros((len(generators), shape[1]), dtype)
+        normalised = norm and index < depth
+        if (
+            not normalised or place == "after"
+        ):  # in front of a normalisation beta takes the bias's place (Section 3.2)
+            layer["bias"] = zeros
+        if normalised:
+            layer |= {"gamma": zeros + 1, "beta": zeros.copy()}
+        layers.append(layer)
+    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps, place)
+
+
+def forward(
+    stack: Stack,
+    u: np.ndarray,
+    *,
+    populations: list | None = None,
+    noise: Disturbance | None = None,
+    dropout: Disturbance | None = None,
+) -> tuple[np.ndarray, list[Pass]]:
+    """Outputs of all networks for one mini-batch, and what ``backward`` needs.
+
+    With `populations` (of ``observe``) the normalisation is that of inference, Algorithm 2;
+    without, that of training. ``noise(layer, shape)`` gives a scale and a shift for each y,
+    ``dropout(layer, shape)`` a scale for each output of a hidden layer.
+
+    Shapes: u (m, inputs), the same for all networks, or (R, m, inputs) -> outputs (R, m, classes),
+    or (R, m, width).
+    """
+    g = ACTIVATIONS[stack.activation]
+    tape = []
+    for index, layer in enumerate(stack.layers):
+        hidden = index < stack.depth
+        population = populations[index] if populations else None
+        x = u @ layer["weight"]  # (R, m, units)
+        cache = None
+        if "bias" in layer:
+            x = y = x + layer["bias"][:, None, :]
+        else:
+            y, cache = _normalise(x, layer, stack.eps, population)
+        scale_y = scale_g = None
+        if noise and hidden:
+            scale_y, shift_y = noise(index, y.shape)
+            y = y * scale_y + shift_y
+        value = g.value(y) if hidden else y
+        if dropout and hidden:
+            scale_g, _ = dropout(index, y.shape)
+        above = value
+        if _after(stack, layer):
+            above, cache = _normalise(value, layer, stack.eps, population)
+        tape.append(Pass(u, x, y, value, cache, scale_y, scale_g))
+        u = _scaled(above, scale_g)
+    return u, tape
+
+
+def backward(
+    stack: Stack, tape: list[Pass], d_outputs: np.ndarray
+) -> tuple[list[Layer], list[np.ndarray]]:
+    """Gradients of every parameter, in the order of ``stack.layers``, and of every layer's input.
+
+    Shapes: d_outputs as the outputs of ``forward``; the second list has (R, m, inputs of the layer)
+    arrays, the first of them the gradient of the networks' input.
+    """
+    derivative = ACTIVATIONS[stack.activation].derivative
+    gradients, d_inputs, d = [], [], d_outputs
+    for index in reversed(range(len(stack.layers))):
+        layer, passed, gradient = stack.layers[index], tape[index], {}
+        d = _scaled(d, passed.scale_g)
+        if _after(stack, layer):
+            d, gradient = _back(d, passed.cache)
+        if index < stack.depth:
+            d = _scaled(d * derivative(passed.g), passed.scale_y)
+        if "bias" in layer:
+            gradient["bias"] = d.sum(1)
+        else:
+            d, gradient = _back(d, passed.cache)
+        gradient["weight"] = np.swapaxes(passed.u, -1, -2) @ d  # (R, inputs, units)
+        d = d @ np.swapaxes(layer["weight"], 1, 2)
+        gradients.append(gradient)
+        d_inputs.append(d)
+    return gradients[::-1], d_inputs[::-1]
+
+
+def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> list:
+    """Population statistics of each layer, as Algorithm 2 takes them; None for a plain layer.
+
+    From one large batch, or, given the `populations` of the batches before, from all of them.
+    """
+    _, tape = forward(stack, u)
+    populations = populations or [None] * len(tape)
+    seen = [
+        p.g if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)
+    ]
+    return [
+        reference.observe(population, _columns(x)) if "gamma" in layer else None
+        for layer, x, population in zip(stack.layers, seen, populations, strict=True)
+    ]
+
+
+def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cross-entropy of each network, in nats, and its gradient. Shapes: (R, m, c), (m,) ->
+    (R,), (R, m, c).
+
+    Labels of shape (R, m) give each network its own.
+    """
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    right = np.broadcast_to(labels, outputs.shape[:2])[..., None]  # (R, m, 1)
+    d = np.exp(log_p)
+    np.put_along_axis(d, right, np.take_along_axis(d, right, -1) - 1, -1)
+    return -np.take_along_axis(log_p, right, -1)[..., 0].mean(1), d / outputs.shape[1]
+
+
+def accuracy(
+    stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None
+) -> np.ndarray:
+    """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a network about to diverge is wrong, and no reason to warn
+        outputs, _ = forward(stack, u, populations=populations)
+    return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
+
+
+def train(
+    stack: Stack,
+    u: np.ndarray,
+    labels: np.ndarray,
+    rates: float | np.ndarray,
+    steps: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    decay: float | np.ndarray = 0.0,
+    noise: Disturbance | None = None,
+    dropout: Disturbance | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Train in place by plain gradient descent on mini-batches; yield (step, batch) *before* each
+    step and once after.
+
+    `rates` is the learning rate, one or one for each network, and so is `decay`, which times the
+    weight is added to the weight's gradient; all networks see the same mini-batches. What is
+    watched is up to the caller, between two steps.
+    """
+    order = datasets.batches(len(u), batch_size, seed)
+    for step in range(steps):
+        batch = next(order)
+        yield step, batch
+        # Too high a rate ends in infinity and NaN. That is an answer of the experiment: ``descend``
+        # takes note of it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs, tape = forward(stack, u[batch], noise=noise, dropout=dropout)
+            _, d_outputs = cross_entropy(outputs, labels[batch])
+            gradients, _ = backward(stack, tape, d_outputs)
+            descend(stack, gradients, rates, decay=decay)
+    yield steps, next(order)
+
+
+def descend(
+    stack: Stack,
+    gradients: list[Layer],
+    rates: float | np.ndarray,
+    *,
+    decay: float | np.ndarray = 0.0,
+    layers: slice = slice(None),
+) -> None:
+    """One step of gradient descent, in place, of the chosen `layers`; a network that diverges is
+    taken out.
+    """
+    rates, decay = (np.broadcast_to(each, len(stack.diverged)) for each in (rates, decay))
+    for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
+        for name, value in layer.items():
+            step = gradient[name]
+            if name == "weight" and decay.any():
+                step = step + _per_network(decay, value) * value
+            value -= _per_network(rates, value) * step
+            flat = value.reshape(len(value), -1)
+            # written so that NaN, for which every comparison is false, counts as diverged
+            stack.diverged[:] |= ~(np.einsum("ri,ri->r", flat, flat) < LIMIT**2)
+    if stack.diverged.any():
+        for layer in stack.layers:
+            for value in layer.values():
+                value[stack.diverged] = 0
+
+
+def inputs(images: np.ndarray, data: datasets.Dataset) -> np.ndarray:
+    """Images as inputs of a network: less the mean of `data`'s training images, over their one
+    standard deviation.
+
+    Shapes: (n, h, w) -> (n, h * w) float32.
+    """
+    seen = data.train_images.reshape(len(data.train_images), -1).astype(np.float64)
+    return ((images.reshape(len(images), -1) - seen.mean(0)) / seen.std()).astype(np.float32)
+
+
+def copy(stack: Stack) -> Stack:
+    """An independent copy."""
+    layers = [{name: value.copy() for name, value in layer.items()} for layer in stack.layers]
+    return replace(stack, layers=layers, diverged=stack.diverged.copy())
+
+
+def _normalise(
+    x: np.ndarray, layer: Layer, eps: float, population: object | None
+) -> tuple[np.ndarray, object]:
+    """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
+    gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
+    if population is None:
+        y, cache = reference.forward(_columns(x), gamma, beta, eps)
+    else:
+        y, cache = reference.infer(_columns(x), gamma, beta, population, eps), None
+    return _networks(y, len(x)), cache
+
+
+def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
+    """The gradient before a normalisation from the one behind it, (R, m, d), and those of gamma and
+    beta.
+    """
+    flat, *of_pair = reference.backward(_columns(d), cache)
+    return _networks(flat, len(d)), {
+        name: each.reshape(len(d), -1) for name, each in zip(PAIR, of_pair, strict=True)
+    }
+
+
+def _scaled(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    return values if scale is None else values * scale
+
+
+def _after(stack: Stack, layer: Layer) -> bool:
+    return stack.place == "after" and "gamma" in layer
+
+
+def _per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """(R,) -> (R, 1, ...), with the dtype and the axes of `like`."""
+    return numbers.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    """(R, m, d) -> (m, R * d)."""
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+def _networks(values: np.ndarray, networks: int) -> np.ndarray:
+    """(m, R * d) -> (R, m, d)."""
+    return values.reshape(len(values), networks, -1).transpose(1, 0, 2)

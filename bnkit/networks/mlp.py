@@ -1,0 +1,74 @@
+"""The fully connected network of Section 4.1. Its normalisation is an argument: treatment and
+control are one class.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+class Layer(nn.Module):
+    """One hidden layer: z = g(Wu + b), or z = g(BN(Wu)) where `norm` is given (Section 3.2).
+
+    Shapes: (m, inputs) -> (m, units).
+    """
+
+    def __init__(
+        self, inputs: int, units: int, norm: Callable[[int], nn.Module] | None, activation: str
+    ):
+        super().__init__()
+        # "the bias b can be ignored": the normalisation subtracts it again and beta takes its place
+        # (Section 3.2)
+        self.linear = nn.Linear(inputs, units, bias=norm is None)
+        self.norm = nn.Identity() if norm is None else norm(units)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.activation(self.norm(self.linear(u)))
+
+
+class MLP(nn.Module):
+    """Fully connected hidden layers and a linear output: 784-100-100-100-10 with sigmoids in the
+    paper.
+
+    Shapes: (m, inputs) -> (m, classes), unnormalised log-probabilities.
+
+    `norm` makes the normalisation of a hidden layer from its number of units
+    (``bnkit.layers.BatchNorm``, say); None leaves it out. Weights are drawn from N(0, `init_sigma`
+    squared) with `generator`, biases start at zero, so two networks that differ in `norm` alone
+    start from the same weights. Raises ValueError for an unknown `activation`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int] = (100, 100, 100),
+        classes: int = 10,
+        *,
+        norm: Callable[[int], nn.Module] | None = None,
+        activation: str = "sigmoid",
+        init_sigma: float = 0.1,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        widths = [inputs, *hidden]
+        self.hidden = nn.Sequential(
+            *(
+                Layer(below, units, norm, activation)
+                for below, units in zip(widths, hidden, strict=False)
+            )
+        )
+        self.output = nn.Linear(widths[-1], classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=init_sigma, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.output(self.hidden(u))

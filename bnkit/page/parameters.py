@@ -1,0 +1,390 @@
+"""Checks a chapter's parameter cell: unknown names, wrong types, values out of range.
+
+papermill lets a misspelled name pass and turns ``-p quick false`` into the text ``'false'``, which
+counts as true. So the second code cell of a chapter reads::
+
+    p = parameters.check(globals(), chapter="08-mnist", steps=parameters.integer(1, 200_000), ...)
+
+It refuses everything that is wrong in one message that says what is allowed; else it shows the
+run's parameter card.
+"""
+
+import ast
+import io
+import json
+import math
+import shlex
+import tokenize
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from keyword import iskeyword
+from pathlib import Path
+from typing import NamedTuple
+
+INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the parameter cell
+
+
+class ParameterError(ValueError):
+    """A chapter was given parameters it cannot run with; the message lists each problem and what is
+    allowed.
+    """
+
+
+class Declared(NamedTuple):
+    """One line of a parameter cell, ``steps: int = 50_000  # optimisation steps``."""
+
+    name: str
+    type: str
+    default: object
+    meaning: str
+
+
+class Parameters(Mapping):
+    """The checked parameters of a run: ``p.steps``, ``dict(p)``; shown at the end of a cell, the
+    parameter card.
+    """
+
+    def __init__(self, values: dict, card: str, changed: tuple[str, ...] = ()):
+        self.__dict__.update(values, _values=dict(values), _card=card, _changed=changed)
+
+    def __setattr__(self, name: str, value: object):
+        raise AttributeError(
+            f"{name} is set in the parameter cell, or by papermill with -p {name} ..., and not here"
+        )
+
+    def __getitem__(self, name: str) -> object:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return (
+            f"Parameters({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
+        )
+
+    def _repr_markdown_(self) -> str:
+        return self._card
+
+    def asdict(self) -> dict:
+        """The parameters as a new dictionary."""
+        return dict(self._values)
+
+    def changed(self) -> tuple[str, ...]:
+        """The names of those that were given another value than the parameter cell has."""
+        return self._changed
+
+
+# Rules
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one parameter may be: its type in the parameter cell, the allowed values in words, and
+    the reader.
+    """
+
+    type: str
+    allowed: str
+    read: Callable[[object], object]  # the value, or ValueError that says what is wrong with it
+
+
+def integer(low: int, high: int) -> Rule:
+    """A whole number from `low` to `high`, both included."""
+    allowed = f"{low:,} to {high:,}"
+
+    def read(value: object) -> int:
+        if isinstance(value, float) and value.is_integer():
+            raise ValueError(f"{value!r} is a decimal number; write {int(value)}")
+        if type(value) is not int:
+            raise ValueError(f"{value!r} is {_kind(value)}, not a whole number")
+        if not low <= value <= high:
+            raise ValueError(f"{value} is out of range, which is {allowed}")
+        return value
+
+    return Rule("int", allowed, read)
+
+
+def number(low: float, high: float, low_open: bool = False) -> Rule:
+    """A finite number from `low` to `high`, `low` itself left out if `low_open`; a whole number
+    becomes a float.
+    """
+    allowed = f"above {low:g}, up to {high:g}" if low_open else f"{low:g} to {high:g}"
+
+    def read(value: object) -> float:
+        if type(value) not in (int, float):
+            raise ValueError(f"{value!r} is {_kind(value)}, not a number")
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} is not finite")
+        if not low <= value <= high or (low_open and value == low):
+            raise ValueError(f"{value} is out of range, which is {allowed}")
+        return float(value)
+
+    return Rule("float", allowed, read)
+
+
+def choice(*allowed: object) -> Rule:
+    """One of `allowed`, which are all of one type."""
+    words = ", ".join(map(str, allowed))
+
+    def read(value: object) -> object:
+        if not any(type(value) is type(option) and value == option for option in allowed):
+            raise ValueError(f"{value!r} is none of {words}{_suggestion(value, map(str, allowed))}")
+        return value
+
+    return Rule(type(allowed[0]).__name__, words, read)
+
+
+def flag() -> Rule:
+    """True or False."""
+
+    def read(value: object) -> bool:
+        if type(value) is not bool:
+            raise ValueError(
+                f'{value!r} is {_kind(value)}; write -p NAME True or -p NAME False (or -y "NAME: true")'
+            )
+        return value
+
+    return Rule("bool", "True, False", read)
+
+
+# The check
+
+
+def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> Parameters:
+    """Check the parameters in `namespace`, a chapter's ``globals()``, against one rule for each;
+    return them.
+
+    Names, defaults and meanings are read from the source of the parameter cell, what was passed
+    from the cell that papermill puts behind it; without a notebook (no ``In``) the values alone are
+    checked. Other names in `namespace` are of no interest. `chapter`, for example "08-mnist", goes
+    into the commands on the card.
+
+    Raises ParameterError, once, with every problem.
+    """
+    declared, given = _cells(namespace.get("In") or [], rules)
+    problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
+    problems += [
+        f"{name}: stands in the parameter cell but has no rule"
+        for name in declared
+        if name not in rules
+    ]
+    values = {}
+    for name, rule in rules.items():
+        if name not in (declared or namespace) or name not in namespace:
+            problems.append(f"{name}: has a rule but does not stand in the parameter cell")
+            continue
+        if name in declared and declared[name].type != rule.type:
+            problems.append(
+                f"{name}: declared as {declared[name].type}, but its rule wants {rule.type}"
+            )
+        try:
+            values[name] = rule.read(namespace[name])
+        except ValueError as error:
+            problems.append(f"{name}: {error}".replace("NAME", name))
+    if problems:
+        raise ParameterError(_refusal(problems, declared, rules, chapter))
+    changed = tuple(
+        name for name in values if name in declared and values[name] != declared[name].default
+    )
+    return Parameters(values, _card(values, changed, declared, rules, chapter), changed)
+
+
+def dry_run(notebook: Path, given: dict) -> Parameters:
+    """Check `given` as the chapter at path `notebook` will, without starting a kernel.
+
+    Runs the chapter's parameter cell, `given`, and the cell that checks, in a namespace of their
+    own. Raises ParameterError as ``check`` does, and for a chapter that takes no parameters or does
+    not check them.
+    """
+    notebook = Path(notebook)
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = [
+        (cell["metadata"].get("tags", []), "".join(cell["source"]))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+    declaring = next((source for tags, source in cells if "parameters" in tags), None)
+    checking = next((source for _, source in cells if "parameters.check(" in source), None)
+    if declaring is None:
+        if given:
+            raise ParameterError(f"{notebook.stem} takes no parameters; given: {', '.join(given)}")
+        return Parameters({}, "This chapter takes no parameters.")
+    if checking is None:
+        raise ParameterError(
+            f"{notebook.stem} never checks its parameters: no cell of it calls parameters.check"
+        )
+    if no_names := [name for name in given if not name.isidentifier() or iskeyword(name)]:
+        raise ParameterError(f"these cannot name a parameter: {', '.join(map(repr, no_names))}")
+    names = [
+        f"{name} = ..." for name in given
+    ]  # as papermill would write them, but the values come as they are
+    namespace = {"__name__": "__main__"}
+    exec(declaring, namespace)
+    namespace |= given | {"In": ["", declaring, "\n".join([INJECTED, *names]), checking]}
+    exec(checking, namespace)
+    return next(value for value in namespace.values() if isinstance(value, Parameters))
+
+
+def read_cell(source: str) -> list[Declared]:
+    """The parameters that the source of a parameter cell declares, in its order.
+
+    Raises ParameterError where a line is not ``name: type = literal  # meaning``: a value computed
+    in this cell would keep its old input when papermill sets another.
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(f"the parameter cell is not Python: {error}") from error
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
+    declared = []
+    for node in body:
+        try:
+            name, default = _target(node), ast.literal_eval(node.value)
+        except (ValueError, AttributeError) as error:
+            raise ParameterError(
+                f"line {node.lineno} of the parameter cell, {ast.unparse(node)!r}: only lines like "
+                "'name: type = literal  # meaning' belong there; derive other values in a later cell"
+            ) from error
+        kind = (
+            ast.unparse(node.annotation)
+            if isinstance(node, ast.AnnAssign)
+            else type(default).__name__
+        )
+        declared.append(Declared(name, kind, default, comments.get(node.end_lineno, "")))
+    return declared
+
+
+# Reading cells
+
+
+def _cells(sources: list[str], rules: Mapping) -> tuple[dict[str, Declared], list[str]]:
+    """What the parameter cell declares, and the names that papermill injected after it.
+
+    Of cells executed again in JupyterLab the latest counts, and only an injected cell that ran
+    after it. The last source is the cell that is running now.
+    """
+    declared, given = {}, []
+    for source in sources[:-1]:
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:
+            continue  # it failed when it ran, too
+        if source.lstrip().startswith(INJECTED):
+            given = [_target(node) for node in body]
+        elif any(
+            isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in rules for node in body
+        ):
+            declared, given = {each.name: each for each in read_cell(source)}, []
+    return declared, given
+
+
+def _target(node: ast.stmt) -> str:
+    """The one name that a statement assigns to; ValueError if it does something else."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id
+    if (
+        isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name)
+    ):
+        return node.targets[0].id
+    raise ValueError("not an assignment to one name")
+
+
+# Saying it
+
+
+def _kind(value: object) -> str:
+    kinds = {
+        bool: "a truth value",
+        int: "a whole number",
+        float: "a decimal number",
+        str: "text",
+        type(None): "nothing",
+    }
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def _suggestion(name: object, known: Iterable[str]) -> str:
+    close = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _refusal(
+    problems: list[str],
+    declared: dict[str, Declared],
+    rules: Mapping[str, Rule],
+    chapter: str | None,
+) -> str:
+    head = ("name", "type", "default", "allowed", "meaning")
+    rows = [
+        head,
+        *((name, rule.type, *_told(name, declared, rule)) for name, rule in rules.items()),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    title = (
+        f"{chapter} cannot run with these parameters:"
+        if chapter
+        else "these parameters cannot be used:"
+    )
+    return "\n  ".join([title, *problems]) + "\nWhat is allowed:\n  " + "\n  ".join(table)
+
+
+def _told(name: str, declared: dict[str, Declared], rule: Rule) -> tuple[str, str, str]:
+    known = name in declared
+    return (
+        str(declared[name].default) if known else "",
+        rule.allowed,
+        declared[name].meaning if known else "",
+    )
+
+
+def _card(
+    values: dict,
+    changed: tuple[str, ...],
+    declared: dict[str, Declared],
+    rules: Mapping[str, Rule],
+    chapter: str | None,
+) -> str:
+    """The parameter card, in Markdown: what this run used, and the command that runs the chapter
+    with other values.
+    """
+    lines = [
+        "| parameter | this run | default | allowed | meaning |",
+        "| :-- | :-- | :-- | :-- | :-- |",
+    ]
+    for name, rule in rules.items():
+        default, allowed, meaning = (
+            text.replace("|", "\\|") for text in _told(name, declared, rule)
+        )
+        value = f"**`{values[name]}`**" if name in changed else f"`{values[name]}`"
+        lines.append(
+            f"| `{name}` | {value} | {f'`{default}`' if default else ''} | {allowed} | {meaning} |"
+        )
+    shown = changed or list(values)[:1]
+    command = f"papermill chapters/{chapter or 'CHAPTER'}.ipynb out.ipynb"
+    commands = [
+        " ".join([command, *(f"-p {name} {shlex.quote(str(values[name]))}" for name in shown)])
+    ]
+    if chapter:
+        commands.append(
+            f'make rerun CHAPTER={chapter} PARAMS="{" ".join(f"{name}={values[name]}" for name in shown)}"'
+        )
+    title = (
+        f"Changed: {', '.join(f'`{name}`' for name in changed)}."
+        if changed
+        else "All parameters at their defaults."
+    )
+    invitation = "This run again:" if changed else "To run this chapter with other values:"
+    return "\n".join([title, "", *lines, "", invitation, "", "```bash", *commands, "```"])

@@ -1,0 +1,3 @@
+"""Training runs: from a recipe to a record, side by side or together, and whether a record still
+holds.
+"""

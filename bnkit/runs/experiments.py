@@ -1,0 +1,460 @@
+"""Every named run of the book, with its place in the paper, and the four things one does with it.
+
+``train`` makes a run from a recipe, ``run`` makes and stores a recorded one, ``missing`` lists what
+is not recorded yet, ``verify`` trains the first steps of a recorded run again and compares.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bnkit import datasets, paths
+from bnkit.runs import checkpoints, probes, records, verification
+from bnkit.runs.distributed import first, joined
+from bnkit.runs.tasks import imagenet, inception, linear, mnist, small_batches
+from bnkit.runs.tasks.imagenet import ImagenetRecipe
+from bnkit.runs.tasks.inception import InceptionRecipe
+from bnkit.runs.tasks.mnist import MLPRecipe
+from bnkit.runs.training import Progress, Recipe, fit, restore, sgd, state_arrays
+
+TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task, ImagenetRecipe: imagenet.Task}
+CHECKPOINT_SECONDS = 60  # what a kill costs at most
+AnyRecipe = Recipe | small_batches.Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named run of the book: what it is for, and how often it is repeated."""
+
+    name: str  # "mnist/with-bn": experiment and variant
+    recipe: AnyRecipe
+    seeds: int  # recorded repetitions, seeds 0 to seeds - 1; 0 where nothing is recorded
+    purpose: str  # one line, with the place in the paper
+
+
+def _mnist() -> Iterator[Experiment]:
+    """Section 4.1. The paper gives neither learning rate nor standard deviation of the initial
+    weights.
+    """
+    base = MLPRecipe(dataset="mnist")
+    for label, norm in (("with-bn", "batch"), ("without-bn", None)):
+        net = replace(base, norm=norm)
+        yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
+        for rate in (0.5, 2.0, 5.0):
+            name = f"mnist/{label}-lr-{rate:g}"
+            yield Experiment(
+                name,
+                replace(net, learning_rate=rate),
+                3,
+                "control for Figure 1: another learning rate",
+            )
+        for sigma in (0.01, 0.1, 1.0):
+            for rate in (0.1, 2.0):
+                name = f"mnist/{label}-sigma-{sigma:g}-lr-{rate:g}"
+                recipe = replace(net, init_sigma=sigma, learning_rate=rate, steps=10_000)
+                yield Experiment(
+                    name,
+                    recipe,
+                    3,
+                    "control for the abstract's 'less careful about initialization'",
+                )
+
+
+SHORT = 1050  # steps; as long as tells the changes of Section 4.2.1 apart
+
+# For the network without batch normalization, chosen after seeing seed 0 of the sweep below:
+# highest accuracy on the way at 0.01, at the end at 0.03, chance at 0.1. The means over three
+# seeds, two of them trained later, are highest at 0.01 by either.
+BASE_RATE = 0.01
+
+
+def changes(base: InceptionRecipe) -> dict[str, dict]:
+    """The seven changes of Section 4.2.1, in its order, as fields of a recipe; their names are this
+    book's.
+    """
+    return {
+        "rate": {"learning_rate": 5 * base.learning_rate},
+        "dropout": {"dropout": 0.0},
+        "weight-decay": {"weight_decay": base.weight_decay / 5},
+        "decay": {"decay_steps": base.decay_steps // 6},
+        "lrn": {"lrn": False},
+        "shuffle": {"shuffle": True},
+        "light": {"light": base.light / 4},
+    }
+
+
+def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
+    """The five networks of Section 4.2.2, each with its sentence; those with the changes train half
+    as long.
+    """
+    baseline = replace(base, norm="batch")
+    all_changes = {
+        name: value for change in changes(base).values() for name, value in change.items()
+    }
+    x5 = replace(baseline, **all_changes, steps=base.steps // 2)
+    return {
+        "inception": (base, "Section 4.2.2: the network without batch normalization"),
+        "bn-baseline": (baseline, "Section 4.2.2: the same with it, and nothing else changed"),
+        "bn-x5": (x5, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5"),
+        "bn-x30": (
+            replace(x5, learning_rate=30 * base.learning_rate),
+            "Section 4.2.2: the same, rate times 30",
+        ),
+        "bn-x5-sigmoid": (
+            replace(x5, activation="sigmoid"),
+            "Section 4.2.2: sigmoid instead of ReLU",
+        ),
+    }
+
+
+def _inception() -> Iterator[Experiment]:
+    """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what
+    explains them.
+    """
+    base = InceptionRecipe(learning_rate=BASE_RATE)
+    nets = networks(base)
+    large = replace(
+        base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps
+    )
+    passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
+    ending = f"-{large.size}px"
+    for scale, suffix, note in ((base, "", ""), (large, ending, "; larger pictures, longer")):
+        for label, (recipe, purpose) in networks(scale).items():
+            yield Experiment(f"inception/{label}{suffix}", recipe, 3, purpose + note)
+        for label, change in passing.items():
+            recipe = replace(scale, **change, steps=scale.steps // 2)
+            purpose = f"Section 4.2.2, in passing: without BN{note}"
+            yield Experiment(f"inception/inception-{label}{suffix}", recipe, 3, purpose)
+    for rate in (BASE_RATE * 0.3, BASE_RATE * 3):
+        recipe = replace(large, learning_rate=rate, steps=3000)
+        purpose = "whether the base rate is fair for larger pictures, too"
+        yield Experiment(f"inception/inception{ending}-lr-{rate:g}", recipe, 3, purpose)
+    x5, _ = nets["bn-x5"]
+    for label, change in changes(base).items():
+        # the rate falls with the step, not with the length, so BN-x5 passes here too
+        recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=SHORT)
+        yield Experiment(
+            f"inception/bn-x5-but-{label}",
+            recipe,
+            3,
+            "Section 4.2.1: BN-x5 with this change taken back",
+        )
+    without_bn = replace(x5, norm=None, steps=SHORT)
+    controls = {
+        "bn-x5-but-bn": without_bn,
+        "bn-x5-but-bn-and-rate": replace(without_bn, learning_rate=base.learning_rate),
+        "inception-light": replace(base, **changes(base)["light"], steps=SHORT),
+    }
+    for label, recipe in controls.items():
+        yield Experiment(
+            f"inception/{label}", recipe, 3, "Section 4.2.1: what the changes are worth without BN"
+        )
+    sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500), ("bn-baseline", (0.1, 0.3, 1, 3), 600))
+    for label, rates, steps in sweeps:
+        for rate in rates:
+            recipe = replace(nets[label][0], learning_rate=rate, decay_steps=3000, steps=steps)
+            purpose = "which base rate is fair, which still trains"
+            yield Experiment(f"inception/{label}-lr-{rate:g}", recipe, 3, purpose)
+
+
+def _imagenet() -> Iterator[Experiment]:
+    """Section 4.2 itself, for who has ImageNet and many GPUs; none of it is recorded here."""
+    for label, (recipe, purpose) in networks(ImagenetRecipe(steps=31_000_000)).items():
+        yield Experiment(f"imagenet/{label}", recipe, 0, purpose)
+
+
+def _after() -> Iterator[Experiment]:
+    """What came after the paper."""
+    for label, norm in (("with-bn", True), ("without-bn", False)):
+        purpose = "Santurkar et al. 2018: the 25-layer linear network"
+        yield Experiment(f"after/linear-{label}", linear.Recipe(norm=norm), 3, purpose)
+    for norm in ("batch", "group", "layer"):
+        for size in (2, 4, 8, 16, 32):
+            recipe = small_batches.SmallBatches(norm=norm, batch_size=size)
+            purpose = "Wu and He 2018: accuracy against the size of the batch"
+            yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
+
+
+FAMILIES = (_mnist, _inception, _imagenet, _after)
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
+ENSEMBLES = {
+    "inception/bn-x30-ensemble": ("inception/bn-x30", 3)
+}  # name -> members, and how many seeds of them
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment called `name`; KeyError with the list of names where there is none."""
+    try:
+        return EXPERIMENTS[name]
+    except KeyError:
+        raise KeyError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}") from None
+
+
+def find_data(name: str) -> None:
+    """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it
+    cannot be had.
+    """
+    recipe = experiment(name).recipe
+    (small_batches if isinstance(recipe, small_batches.Recipe) else TASKS[type(recipe)]).load(
+        recipe
+    )
+
+
+# The four things one does with a run
+
+
+def train(
+    recipe: AnyRecipe,
+    *,
+    experiment: str = "live",
+    variant: str = "run",
+    device: str = "auto",
+    source: str | None = None,
+    checkpoint: Path | None = None,
+    answers: Path | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> records.Record:
+    """Train the network of `recipe` and return the run as a record; nothing is stored.
+
+    `device` is "auto" (a GPU where there is one), "cpu" or "cuda"; `source` the place of the data
+    for recipes that name none of the book's. With `checkpoint`, a file name, the run is taken up
+    where that file left it and kept there every minute; the file is removed at the end. `answers`
+    is a file for the class probabilities that the trained network gives the test examples, for
+    ``ensemble``. `on_step` is told the number of steps done, now and then. A run that diverges ends
+    early and says so in ``manifest["diverged_at"]``.
+
+    Under ``torchrun`` all its processes train the one network together; the first of them keeps the
+    checkpoint. Runs of ``bnkit.runs.tasks.small_batches`` are made whole, on the CPU.
+    """
+    if isinstance(recipe, small_batches.Recipe):
+        return replace(small_batches.train(recipe, on_step), experiment=experiment, variant=variant)
+    began = time.perf_counter()
+    wanted = torch.device(
+        device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    with joined(wanted) as (processes, place):
+        spread = (
+            {"source": source, "processes": processes} if isinstance(recipe, ImagenetRecipe) else {}
+        )
+        task = TASKS[type(recipe)](recipe, place, **spread)
+        optimiser = sgd(task.model, recipe)
+        progress, checksums, earlier = Progress(), {}, 0.0
+        key = _digest(recipe)
+        if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
+            restore(task.model, optimiser, found[0])
+            progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
+            earlier = found[1]["seconds"]
+        saved = time.monotonic()
+
+        def pause(progress: Progress) -> None:
+            nonlocal saved
+            on_step(progress.step)
+            due = time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps
+            if checkpoint and due and processes.rank == 0:
+                seconds = earlier + time.perf_counter() - began
+                facts = {
+                    "recipe": key,
+                    "progress": vars(progress),
+                    "checksums": checksums,
+                    "seconds": seconds,
+                }
+                checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
+                saved = time.monotonic()
+
+        fit(
+            task.trained,
+            task.batches(progress.step),
+            recipe,
+            task.watches(checksums),
+            optimiser=optimiser,
+            progress=progress,
+            loss_of=task.loss,
+            average=processes.average,
+            pause_every=task.PAUSE_EVERY,
+            on_pause=pause,
+        )
+        for name, curve in progress.curves.items():
+            curve["what"] = task.MEANING[name]
+        if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
+            loss["values"] = records.round_to(loss["values"], 6)
+        if answers and progress.diverged_at is None:
+            _keep(answers, task)
+        if checkpoint and processes.rank == 0:
+            checkpoint.unlink(missing_ok=True)
+        manifest = records.manifest(
+            device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+            data_digest=task.digest,
+            wall_seconds=round(earlier + time.perf_counter() - began, 1),
+            diverged_at=progress.diverged_at,
+            checksums=checksums,
+            **({"processes": processes.size} if processes.size > 1 else {}),
+        )
+    return records.Record(
+        experiment, variant, recipe.seed, recipe.as_dict(), manifest, progress.curves
+    )
+
+
+def run(
+    name: str,
+    seed: int,
+    *,
+    steps: int | None = None,
+    device: str = "auto",
+    source: str | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> tuple[records.Record, Path | None]:
+    """Make one recorded run and store it; return it and where it lies.
+
+    With `steps` other than the experiment's own the run is another one: it is stored in the cache,
+    beside nothing, and so is a run on data that are not the book's. Raises ``datasets.DataError``
+    for a `source` that would not be used, and ``records.RecordError`` for a part of what is only
+    made whole.
+    """
+    recipe = replace(experiment(name).recipe, seed=seed)
+    if isinstance(recipe, small_batches.Recipe) and (steps, source, device) not in (
+        (None, None, "auto"),
+        (None, None, "cpu"),
+    ):
+        raise records.RecordError(f"{name} is made whole and on the CPU: leave out the options")
+    if source is not None and not isinstance(recipe, ImagenetRecipe):
+        raise datasets.DataError(
+            f"{name} trains on {recipe.dataset}; data of your own are for imagenet/... only"
+        )
+    folder = None
+    if steps is not None and steps != recipe.steps:
+        recipe = replace(recipe, steps=steps)
+        folder = paths.cache() / "runs" / f"{steps}-steps"
+    elif source is not None:
+        folder = paths.cache() / "runs" / "own-data"
+    group, variant = name.split("/")
+    asked = any(name == of for of, _ in ENSEMBLES.values())
+    record = train(
+        recipe,
+        experiment=group,
+        variant=variant,
+        device=device,
+        source=source,
+        checkpoint=paths.cache()
+        / "checkpoints"
+        / group
+        / variant
+        / f"seed-{seed}-{_digest(recipe)}.npz",
+        answers=_answers(name, recipe) if asked else None,
+        on_step=on_step,
+    )
+    return record, records.save(record, folder) if first() else None
+
+
+def ensemble(name: str) -> tuple[records.Record, Path]:
+    """Record how accurate the averaged class probabilities of the members of an ensemble are
+    (Section 4.2.3).
+
+    The members' answers are in the cache since they were trained; raises ``records.RecordError``
+    where one is not. The curve `test_accuracy` counts members, not steps: the mean over all choices
+    of so many of them.
+    """
+    try:
+        of, seeds = ENSEMBLES[name]
+    except KeyError:
+        raise KeyError(f"no ensemble {name!r}; there are: {', '.join(ENSEMBLES)}") from None
+    members, labels = [], None
+    for seed in range(seeds):
+        kept = checkpoints.load(_answers(of, replace(experiment(of).recipe, seed=seed)))
+        if kept is None:
+            again = f"python -m bnkit run {of} --seed {seed}"
+            raise records.RecordError(
+                f"the answers of {of} seed {seed} are not in the cache. Train it again: {again}"
+            )
+        members.append(kept[0]["probabilities"])
+        labels = kept[0]["labels"]
+    means = []
+    for count in range(1, seeds + 1):
+        chosen = [np.mean(choice, axis=0) for choice in combinations(members, count)]
+        means.append(float(np.mean([(p.argmax(1) == labels).mean() for p in chosen])))
+    group, variant = name.split("/")
+    curve = {
+        "steps": list(range(1, seeds + 1)),
+        "values": records.round_to(means, 6),
+        "what": "share of validation pictures that the averaged probabilities classify correctly, by number of members",
+    }
+    record = records.Record(
+        group, variant, 0, _of(name), records.manifest(), {"test_accuracy": curve}
+    )
+    return record, records.save(record)
+
+
+def _of(name: str) -> dict:
+    """What an ensemble is made of: its recipe."""
+    of, seeds = ENSEMBLES[name]
+    return {"members": of, "seeds": list(range(seeds)), "recipe": experiment(of).recipe.as_dict()}
+
+
+def _answers(name: str, recipe: Recipe) -> Path:
+    return paths.cache() / "answers" / name / f"seed-{recipe.seed}-{_digest(recipe)}.npz"
+
+
+def _keep(path: Path, task: object) -> None:
+    with probes.inference(task.model, task.population()):
+        probabilities = task.probabilities(task.model).cpu().numpy()
+    checkpoints.save(
+        path, {"probabilities": probabilities, "labels": task.test_labels.cpu().numpy()}, {}
+    )
+
+
+def missing() -> list[tuple[str, int]]:
+    """Name and seed of every run that belongs to the book and is not recorded, or recorded for
+    another recipe.
+    """
+    wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
+    return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
+
+
+def _recorded(name: str, seed: int) -> bool:
+    try:
+        recorded = records.load(*name.split("/"), seed)
+    except records.RecordError:
+        return False
+    return recorded.recipe == replace(experiment(name).recipe, seed=seed).as_dict()
+
+
+def verify(
+    name: str, seed: int, steps: int, *, on_step: Callable[[int], None] = lambda step: None
+) -> verification.Verdict:
+    """Train the first `steps` steps of a recorded run again, on the CPU, and compare with the
+    record.
+
+    Runs that are only made whole are made whole. Raises ``records.RecordError`` where there is no
+    such record.
+    """
+    recorded = records.load(*name.split("/"), seed)
+    torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
+    recipe = replace(experiment(name).recipe, seed=seed)
+    if recorded.recipe != recipe.as_dict():
+        raise records.RecordError(
+            f"{name} seed {seed} was recorded for another recipe than today's; run it again"
+        )
+    if not isinstance(recipe, small_batches.Recipe):
+        recipe = replace(recipe, steps=min(steps, recipe.steps))
+    return verification.judge(recorded, train(recipe, device="cpu", on_step=on_step))
+
+
+def outcome(record: records.Record) -> str:
+    """How a run ended, in words."""
+    name = "test_accuracy" if "test_accuracy" in record.curves else "loss"
+    steps, values = record.curve(name)
+    lost = record.manifest.get("diverged_at")
+    ended = f"diverged at step {lost:,}; " if lost else ""
+    return (
+        f"{record.name}: {ended}{name.replace('_', ' ')} {values[-1]:.4f} after {steps[-1]:,} steps"
+    )
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()[:12]

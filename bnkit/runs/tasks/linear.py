@@ -1,0 +1,105 @@
+"""The 25-layer linear network of Santurkar et al. (2018): no nonlinearity and no mini-batches, but
+depth.
+
+Long enough to be recorded: ``bnkit.runs.experiments`` makes the records from ``train``.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bnkit.networks import landscape, many_numpy
+from bnkit.runs import records
+
+LENGTHS = tuple(
+    np.geomspace(0.01, 30, 10).round(4).tolist()
+)  # steps along the gradient, in units of the learning rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that determines a run."""
+
+    norm: bool  # BN behind each layer but the last, whose outputs have to take the scale of the targets
+    depth: int = 25  # linear layers
+    width: int = 10  # units in each, inputs and outputs
+    examples: int = 1000  # Gaussian inputs, all of them in every step
+    learning_rate: float = 1e-6  # for the sum of squared errors over all examples and outputs
+    steps: int = 3_000  # of gradient descent; they take 10,000
+    seed: int = 0  # of the data and the initial weights
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+
+def task(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian inputs and their images under a random linear map, (examples, width) each."""
+    generator = np.random.default_rng([25, recipe.seed])
+    x = generator.standard_normal((recipe.examples, recipe.width))
+    return x, x @ generator.standard_normal((recipe.width, recipe.width))
+
+
+def network(recipe: Recipe) -> many_numpy.Stack:
+    """The untrained network, a stack of one, with Glorot's initial weights."""
+    hidden = recipe.depth - 1
+    deviation = lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5  # noqa: E731
+    return many_numpy.build(
+        recipe.width,
+        recipe.width,
+        hidden,
+        recipe.width,
+        "linear",
+        recipe.norm,
+        deviation,
+        [recipe.seed],
+    )
+
+
+def looks(steps: int) -> list[int]:
+    """Steps at which is looked: dense at first, on a logarithmic scale."""
+    grid = np.unique(np.geomspace(1, max(steps, 1), 33).round().astype(int)).tolist()
+    return sorted({0, *(step for step in grid if step <= steps)})
+
+
+def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) -> dict[str, dict]:
+    """Train one network by full-batch gradient descent; the curves of a record, taken before the
+    step they name.
+
+    Raises FloatingPointError if the network diverges.
+    """
+    networks, slope = network(recipe), landscape.squares(*task(recipe))
+    wanted, seen = set(looks(recipe.steps)), []
+    for step in range(recipe.steps + 1):
+        loss, gradients = slope(networks)
+        if step in wanted:
+            shift = landscape.interference(networks, slope, recipe.learning_rate)
+            way = landscape.along(networks, slope, recipe.learning_rate, LENGTHS)
+            of_layers = (each[:, 0] for each in shift)
+            seen.append(
+                (step, loss[0], *of_layers, way.losses[:, 0], way.change[:, 0], way.size[0])
+            )
+        many_numpy.descend(networks, gradients, recipe.learning_rate)
+        if networks.diverged.any():
+            raise FloatingPointError(f"the linear network diverged at step {step}: {recipe}")
+        on_step(step)
+    return _curves(seen)
+
+
+def _curves(seen: Iterable[tuple]) -> dict[str, dict]:
+    steps, *columns = zip(*seen, strict=True)
+    meaning = {
+        "loss": "sum of squared errors",
+        "layer_gradient": "norm of the gradient G of the weights of layers 2 to depth; step x layer",
+        "layer_change": "norm of G - G', after a step of all layers below (Santurkar et al. 2018, Definition 2.1)",
+        "layer_cosine": "cosine of G and G'",
+        "losses_along": f"loss after a step along the gradient, of {LENGTHS} times the learning rate; step x length",
+        "change_along": "norm of the change of the gradient of all parameters after these steps",
+        "gradient": "norm of the gradient of all parameters",
+    }
+    return {
+        name: {"steps": list(steps), "values": records.round_to(column, 4), "what": what}
+        for (name, what), column in zip(meaning.items(), columns, strict=True)
+    }

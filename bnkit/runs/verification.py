@@ -1,0 +1,84 @@
+"""Whether a run that was made again is the recorded one: bit for bit on its platform, and what can
+be said elsewhere.
+
+Another processor rounds otherwise, and training amplifies it. Nothing is to be seen of that in the
+first step; after fifty steps of Inception, with momentum, the two runs are as far apart as two
+seeds are. So elsewhere the start must be the same, and later only what hardly differs between seeds
+is judged, within wide bounds; the rest is told.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit.runs import records
+from bnkit.runs.records import Record
+
+START = 1  # the last step before rounding is amplified
+AT_START = 0.01  # of the largest number of a curve: the records keep three digits of some
+LATER = {"loss": 0.1, "test_accuracy": 0.1}  # of the largest loss; as a share of the test examples
+
+
+class Verdict(NamedTuple):
+    """What a comparison of a fresh run with its record says."""
+
+    ok: bool
+    same_platform: bool
+    """Whether equality was asked for (``records.platform_key``)."""
+    steps: int
+    """How many different steps both have entries for."""
+    differences: dict[str, tuple[float, float]]
+    """Curve -> largest difference up to step ``START``, and over all; NaN where there is no entry
+    so early.
+    """
+    same_weights: bool
+    """Whether the weights are the same, bit for bit: on another platform, those that training
+    starts from.
+    """
+
+
+def judge(recorded: Record, fresh: Record) -> Verdict:
+    """Compare two runs of one recipe over the steps that both have; `fresh` may be the shorter one."""
+    same = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
+    theirs, ours = (record.manifest.get("checksums") or {} for record in (recorded, fresh))
+    weights = all(
+        ours[step] == theirs[step] for step in ours.keys() & theirs.keys() if same or step == "0"
+    )
+    whole, start = (
+        records.compare(recorded, fresh),
+        records.compare(_start_of(recorded), _start_of(fresh)),
+    )
+    differences = {
+        name: (start.largest_difference.get(name, np.nan), d)
+        for name, d in whole.largest_difference.items()
+    }
+    close = whole.ok if same else bool(differences) and _near(recorded, differences)
+    return Verdict(close and weights, same, whole.steps_compared, differences, weights)
+
+
+def _near(recorded: Record, differences: dict[str, tuple[float, float]]) -> bool:
+    """Whether the differences are such as another platform makes."""
+    for name, (at_start, over_all) in differences.items():
+        if not np.isfinite(over_all):
+            return False  # only one of the runs has this curve
+        largest = np.abs(recorded.curve(name)[1]).max()
+        if at_start > AT_START * largest:
+            return False
+        if over_all > LATER.get(name, np.inf) * (largest if name == "loss" else 1):
+            return False
+    return True
+
+
+def _start_of(record: Record) -> Record:
+    """The entries up to step ``START``; curves without any are left out."""
+    cut = {}
+    for name, curve in record.curves.items():
+        count = int(np.searchsorted(curve["steps"], START, side="right"))
+        if count:
+            cut[name] = {
+                **curve,
+                "steps": curve["steps"][:count],
+                "values": curve["values"][:count],
+            }
+    return replace(record, curves=cut)

@@ -1,0 +1,98 @@
+"""Chapter 10: frozen random weights, trained gamma and beta, and as many trained weights for
+comparison.
+
+After Frankle, Schwab and Morcos (2021), with fully connected networks in place of residual ones.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import datasets
+from bnkit.networks import landscape, many_numpy
+
+KINDS = (
+    "gamma and beta",
+    "two weights a unit",
+    "everything",
+)  # what is trained; all else, the output too, is random
+
+
+class Trained(NamedTuple):
+    """Networks after training, at the learning rate that is best for each kind and width on
+    training images.
+    """
+
+    accuracy: np.ndarray
+    """Test accuracy, (widths, seeds)."""
+    numbers: np.ndarray
+    """How many numbers were trained, (widths,)."""
+    off: np.ndarray
+    """Share of units whose gamma is less than 0.01 away from 0: they have switched themselves off,
+    (widths, seeds).
+    """
+
+
+def mask(
+    kind: str, layer: many_numpy.Layer, hidden: bool, generator: np.random.Generator
+) -> many_numpy.Layer:
+    """What of a layer is trained: 1 for what is, 0 for what stays as it was drawn.
+
+    "two weights a unit" picks two weights of each hidden unit at random: as many numbers as gamma
+    and beta.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind {kind!r}; there are: {', '.join(KINDS)}")
+    chosen = {name: np.full_like(value, kind == "everything") for name, value in layer.items()}
+    if hidden and kind == "gamma and beta":
+        chosen |= {name: np.ones_like(layer[name]) for name in ("gamma", "beta")}
+    if hidden and kind == "two weights a unit":
+        draw = generator.random(layer["weight"].shape)  # (R, inputs, units)
+        chosen["weight"] = (draw <= np.sort(draw, axis=1)[:, 1:2]).astype(layer["weight"].dtype)
+    return chosen
+
+
+def train(
+    digits,
+    kind: str,
+    widths: Sequence[int],
+    *,
+    seeds: int,
+    steps: int,
+    depth: int = 3,
+    batch: int = 50,
+    rates: Sequence[float] = (1.0, 3.0),
+) -> Trained:
+    """Train ReLU networks with BN on `digits`, a ``shift.Digits``, at each width."""
+    found = []
+    for width in widths:
+        networks = digits.build("relu", True, 2**0.5, list(range(seeds)) * len(rates), depth, width)
+        generator = np.random.default_rng([width, seeds])
+        masks = [
+            mask(kind, layer, index < depth, generator)
+            for index, layer in enumerate(networks.layers)
+        ]
+        order, every_rate = datasets.batches(len(digits.x), batch, 0), np.repeat(rates, seeds)
+        for _ in range(steps):
+            chosen = next(order)
+            _, gradients = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])(
+                networks
+            )
+            kept = [{k: m[k] * g[k] for k in g} for g, m in zip(gradients, masks, strict=True)]
+            many_numpy.descend(networks, kept, every_rate)
+        populations = many_numpy.observe(networks, digits.x[:500])
+        seen = many_numpy.accuracy(
+            networks, digits.x[:500], digits.labels[:500], populations
+        ).reshape(-1, seeds)
+        best = np.nan_to_num(seen).mean(1).argmax()
+        gammas = np.concatenate(
+            [np.abs(layer["gamma"]) for layer in networks.layers[:depth]], axis=1
+        )
+        numbers = sum(value[0].sum() for each in masks for value in each.values())
+        accuracy, off = (
+            each.reshape(-1, seeds)[best]
+            for each in (digits.test(networks), (gammas < 0.01).mean(1))
+        )
+        found.append((accuracy, numbers, off))
+    return Trained(*map(np.array, zip(*found, strict=True)))

@@ -1,0 +1,117 @@
+"""Chapter 10: mini-batches that hold few classes, where BN learns to lean on the company, and Batch
+Renormalization.
+
+After Ioffe (2017), Section 4.3: there batches of 16 classes with two images each, out of a thousand
+classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bnkit.layers.batch_renorm import BatchRenorm
+from bnkit.networks import many_torch
+
+
+def batches(labels: np.ndarray, classes: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Endless batches of `size` examples from `classes` classes drawn anew for each: indices
+    (size,).
+
+    Raises ValueError where the classes do not share the batch evenly.
+    """
+    names = np.unique(labels)
+    if not 1 <= classes <= len(names) or size % classes:
+        raise ValueError(
+            f"{classes} classes cannot share a batch of {size} of {len(names)} classes evenly"
+        )
+    generator, members = (
+        np.random.default_rng([seed, classes]),
+        [np.flatnonzero(labels == name) for name in names],
+    )
+    while True:
+        chosen = generator.choice(len(names), classes, replace=False)
+        yield np.concatenate(
+            [generator.choice(members[k], size // classes, replace=False) for k in chosen]
+        )
+
+
+class Schedule(NamedTuple):
+    """Bounds of r and d: those of BN at first, then loosened in a straight line to `r_max` and
+    `d_max`.
+    """
+
+    start: int  # step at which they begin to loosen
+    end: int  # step at which they are loose
+    r_max: float = 3.0
+    d_max: float = 5.0
+
+    def at(self, step: int) -> tuple[float, float]:
+        share = min(1.0, max(0.0, (step - self.start) / (self.end - self.start)))
+        return 1 + share * (self.r_max - 1), share * self.d_max
+
+
+class Tested(NamedTuple):
+    """Test accuracy of the trained networks, (classes, seeds)."""
+
+    population: np.ndarray
+    """By moving averages, as at inference."""
+    batch: np.ndarray
+    """By the statistics of test batches put together like the training batches."""
+
+
+def train(
+    digits,
+    classes: Sequence[int],
+    schedule: Schedule | None,
+    *,
+    seeds: int,
+    steps: int,
+    size: int = 30,
+    rate: float = 0.1,
+    hidden: Sequence[int] = (50, 50),
+    new_weight: float = 0.02,
+) -> Tested:
+    """Train networks on batches with so many classes each, with Batch Renormalization or, without a
+    schedule, with BN.
+
+    BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``shift.Digits``.
+    """
+    x, labels, x_test, labels_test = many_torch.tensors(digits)
+    population, by_batch = [], []
+    for count in classes:
+        norm = lambda features: BatchRenorm(features, new_weight=new_weight)  # noqa: E731
+        net = many_torch.mlp(x.shape[1], hidden, 10, range(seeds), norm)
+        layers = [module for module in net.modules() if isinstance(module, BatchRenorm)]
+        order = map(torch.from_numpy, islice(batches(digits.labels, count, size, 0), steps))
+        for step in many_torch.train(net, ((x[k], labels[k]) for k in order), [rate] * seeds):
+            for layer in layers if schedule else ():
+                layer.r_max, layer.d_max = schedule.at(step)
+        population.append(many_torch.accuracy(net.eval(), x_test, labels_test, seeds))
+        by_batch.append(_by_batch(net, layers, x_test, labels_test, count, size, seeds))
+    return Tested(np.array(population), np.array(by_batch))
+
+
+def _by_batch(
+    net: torch.nn.Module,
+    layers: list[BatchRenorm],
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    size: int,
+    seeds: int,
+) -> np.ndarray:
+    """Accuracy with plain batch statistics; changes the network, which is done with. Shape:
+    (seeds,).
+    """
+    for layer in layers:
+        layer.r_max, layer.d_max = 1.0, 0.0
+    net.train()
+    size = min(
+        size, classes * (int(labels.bincount().min()))
+    )  # the rarest test class has to fill its share
+    size -= size % classes
+    order = map(torch.from_numpy, islice(batches(labels.numpy(), classes, size, 1), 20))
+    return np.mean([many_torch.accuracy(net, x[k], labels[k], seeds) for k in order], axis=0)

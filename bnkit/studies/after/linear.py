@@ -1,0 +1,48 @@
+"""Chapter 10: the 25-layer linear network of Santurkar et al. (2018), from recorded runs.
+
+``bnkit.runs.tasks.linear`` makes them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit.runs import records
+from bnkit.runs.tasks.linear import LENGTHS
+
+
+class Recorded(NamedTuple):
+    """The recorded runs of one kind of network."""
+
+    steps: np.ndarray
+    """Steps of gradient descent before which was looked, (t,)."""
+    loss: np.ndarray
+    """Sum of squared errors, (seeds, t)."""
+    cosine: np.ndarray
+    """Cosine of G and G' for layers 2 to depth, (seeds, t, layers)."""
+    change: np.ndarray
+    """||G − G'|| / ||G||, same shape."""
+    losses_along: np.ndarray
+    """Losses after steps along the gradient of LENGTHS times the learning rate, (seeds, t,
+    lengths).
+    """
+    smoothness: np.ndarray
+    """Effective beta-smoothness along these steps, (seeds, t)."""
+
+
+def recorded(variant: str) -> Recorded:
+    """The records of `variant`, "linear-with-bn" or "linear-without-bn". RecordError where there
+    are none.
+    """
+    runs = records.load_all("after", variant)
+    curves = {name: records.stack(runs, name) for name in runs[0].curves}
+    steps, values = curves["loss"][0], {name: values for name, (_, values) in curves.items()}
+    moved = np.array(LENGTHS) * runs[0].recipe["learning_rate"] * values["gradient"][..., None]
+    return Recorded(
+        steps,
+        values["loss"],
+        values["layer_cosine"],
+        values["layer_change"] / values["layer_gradient"],
+        values["losses_along"],
+        (values["change_along"] / moved).max(-1),
+    )

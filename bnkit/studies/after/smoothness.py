@@ -1,0 +1,207 @@
+"""Chapter 10: noise behind BN, the landscape along the gradient, and what BN does to a gradient's
+norm.
+
+All three follow Santurkar et al. (2018): Section 2.1, Section 3.1 and Theorem 4.1.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bnkit import reference
+from bnkit.networks import landscape, many_numpy
+
+GAINS = {
+    "sigmoid": 1.0,
+    "tanh": 1.0,
+    "relu": 2**0.5,
+}  # deviation of the initial weights times sqrt(fan_in)
+
+
+def build(
+    digits, activation: str, norm: bool, seeds: Sequence[int], depth: int, width: int
+) -> many_numpy.Stack:
+    """Untrained networks for `digits`, a ``shift.Digits``: Xavier's weights, or He's for ReLU."""
+    return digits.build(activation, norm, GAINS[activation], seeds, depth, width)
+
+
+# Noise
+
+
+def amplified(noise: many_numpy.Disturbance, strengths: np.ndarray) -> many_numpy.Disturbance:
+    """`noise` with its distance from doing nothing multiplied by a strength for each network, (R,)."""
+    k = np.asarray(strengths, np.float32)[:, None, None]
+
+    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        scale, shift = noise(layer, shape)
+        return 1 + k * (scale - 1), k * shift
+
+    return disturb
+
+
+def with_noise(
+    digits,
+    activation: str,
+    norm: bool,
+    strengths: Sequence[float],
+    noise: many_numpy.Disturbance,
+    *,
+    rate: float,
+    depth: int,
+    seeds: int,
+    steps: int,
+    width: int = 50,
+    batch: int = 50,
+) -> np.ndarray:
+    """Test accuracy after training with `noise` at several strengths, (strengths, seeds); 0 for a
+    diverged network.
+
+    The noise acts in training only, on the input of each hidden nonlinearity: behind BN where there
+    is BN.
+    """
+    networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth, width)
+    louder = amplified(noise, np.repeat(strengths, seeds))
+    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch, noise=louder):
+        pass
+    return np.nan_to_num(digits.test(networks)).reshape(len(strengths), seeds)
+
+
+# The landscape along the gradient
+
+
+LENGTHS = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # of the learning rate: the range of Santurkar et al. for their VGG network
+
+
+class Path(NamedTuple):
+    """The landscape around networks on their way, seen along the gradient of the mini-batch they
+    are about to use.
+    """
+
+    steps: np.ndarray
+    """Optimisation steps at which was looked, (looks,)."""
+    loss: np.ndarray
+    """Loss of the mini-batch, (looks, rates, seeds)."""
+    range: np.ndarray
+    """Highest less lowest loss over all step lengths, same shape."""
+    change: np.ndarray
+    """Largest change of the gradient over all step lengths, its norm, same shape."""
+    smoothness: np.ndarray
+    """Largest change of the gradient over the distance moved: effective beta-smoothness, same
+    shape.
+    """
+    accuracy: np.ndarray
+    """Test accuracy at the end, (rates, seeds)."""
+
+
+def follow(
+    digits,
+    activation: str,
+    norm: bool,
+    rates: Sequence[float],
+    *,
+    depth: int,
+    seeds: int,
+    steps: int,
+    looks: int = 12,
+    width: int = 50,
+    batch: int = 50,
+) -> Path:
+    """Train networks on digits and look along the gradient at `looks` steps, denser in the
+    beginning.
+    """
+    networks = build(digits, activation, norm, list(range(seeds)) * len(rates), depth, width)
+    every_rate = np.repeat(rates, seeds)
+    at = {0, *np.geomspace(1, steps, looks - 1).round().astype(int).tolist()}
+    seen = []
+    for step, chosen in many_numpy.train(
+        networks, digits.x, digits.labels, every_rate, steps, batch
+    ):
+        if step in at:
+            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
+            way = landscape.along(networks, slope, every_rate, LENGTHS)
+            seen.append((step, slope(networks)[0], way.range(), way.change.max(0), way.smoothness))
+    found_at, *columns = (np.array(column) for column in zip(*seen, strict=True))
+    shape = (len(found_at), len(rates), seeds)
+    accuracy = np.nan_to_num(digits.test(networks)).reshape(shape[1:])
+    return Path(found_at, *(column.reshape(shape) for column in columns), accuracy)
+
+
+# The norm of a gradient that passes through BN
+
+
+def theorem(
+    x: np.ndarray, gamma: np.ndarray, dy: np.ndarray, c: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of Theorem 4.1 of Santurkar et al. (2018) for each feature, at epsilon = 0.
+    Shapes: (m, d) -> (d,).
+
+    Left the squared norm of the gradient that BN passes to its input x; right gamma²/sigma² times
+    the squared norm of the gradient `dy` that came in, less what is removed along (1, ..., 1) and,
+    with the factor `c`, along x_hat. The theorem prints c = 1/sqrt(m); its proof, in which x_hat
+    has the length sqrt(m), gives 1/m.
+    """
+    _, cache = reference.forward(x, gamma, np.zeros_like(gamma), eps=0.0)
+    left = (reference.backward(dy, cache)[0] ** 2).sum(0)
+    x_hat = (x - x.mean(0)) / x.std(0)
+    kept = (dy**2).sum(0) - dy.sum(0) ** 2 / len(x) - c * (dy * x_hat).sum(0) ** 2
+    return left, gamma**2 / x.var(0) * kept
+
+
+class Passage(NamedTuple):
+    """What happens to a gradient in the BN of each hidden layer: two factors whose product is exact
+    for each unit.
+    """
+
+    scale: np.ndarray
+    """gamma² / (sigma² + epsilon), median over units, (layers, R)."""
+    kept: np.ndarray
+    """Share of the squared norm that the projection keeps, over all units, (layers, R)."""
+
+
+def passage(networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray) -> Passage:
+    """Take the gradient of one mini-batch apart at every BN. Shapes: x (m, inputs)."""
+    outputs, tape = many_numpy.forward(networks, x)
+    _, d_inputs = many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])
+    slope = many_numpy.ACTIVATIONS[networks.activation].slope
+    scales, kept = [], []
+    for index, (layer, passed) in enumerate(
+        zip(networks.layers[: networks.depth], tape, strict=False)
+    ):
+        dy = d_inputs[index + 1] * slope(passed.y)  # (R, m, units)
+        var = passed.x.var(1, keepdims=True) + networks.eps
+        x_hat = (passed.x - passed.x.mean(1, keepdims=True)) / np.sqrt(var)
+        rest = dy - dy.mean(1, keepdims=True) - x_hat * (dy * x_hat).mean(1, keepdims=True)
+        scales.append(np.median(layer["gamma"] ** 2 / var[:, 0], axis=1))
+        kept.append((rest**2).sum((1, 2)) / (dy**2).sum((1, 2)))
+    return Passage(np.array(scales), np.array(kept))
+
+
+def passages(
+    digits,
+    *,
+    depth: int,
+    seeds: int,
+    steps: int,
+    rate: float = 0.1,
+    width: int = 50,
+    batch: int = 50,
+) -> dict[str, Passage]:
+    """``passage`` of one mini-batch through ReLU networks at three moments: untrained, trained, and
+    untrained with weights a tenth as large.
+    """
+    networks = build(digits, "relu", True, range(seeds), depth, width)
+    x, labels = digits.x[:batch], digits.labels[:batch]
+    small = many_numpy.copy(networks)
+    for layer in small.layers[:depth]:
+        layer["weight"] *= 0.1
+    found = {"untrained": passage(networks, x, labels), "trained": None}
+    found["untrained, weights a tenth as large"] = passage(small, x, labels)
+    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch):
+        pass
+    return found | {"trained": passage(networks, x, labels)}

@@ -1,0 +1,34 @@
+"""A checkpoint comes back as it went in, or not at all."""
+
+import numpy as np
+import pytest
+
+from bnkit.runs import checkpoints
+
+
+def test_arrays_and_facts_come_back(tmp_path):
+    arrays = {"model/w": np.arange(6.0).reshape(2, 3), "model/n": np.array(3)}
+    facts = {"step": 7, "curves": {"loss": {"steps": [1], "values": [0.1]}}}
+    found_arrays, found_facts = checkpoints.load(
+        checkpoints.save(tmp_path / "a.npz", arrays, facts)
+    )
+    assert found_facts == facts
+    assert found_arrays.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found_arrays[name], array)
+        assert found_arrays[name].dtype == array.dtype
+
+
+def test_missing_truncated_and_foreign_files_are_no_checkpoint(tmp_path):
+    assert checkpoints.load(tmp_path / "none.npz") is None
+    path = checkpoints.save(tmp_path / "a.npz", {"w": np.arange(1000)}, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    assert checkpoints.load(path) is None
+    (tmp_path / "b.npz").write_text("not a checkpoint")
+    assert checkpoints.load(tmp_path / "b.npz") is None
+
+
+def test_no_pickle(tmp_path):
+    with pytest.raises(ValueError, match="Object arrays"):
+        checkpoints.save(tmp_path / "a.npz", {"w": np.array([print], dtype=object)}, {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,224 @@
+"""Named runs: the recipes are the paper's, runs resume after a kill, records match today's recipes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bnkit import paths
+from bnkit.__main__ import main
+from bnkit.runs import experiments, pool, records
+from bnkit.runs.tasks.mnist import MLPRecipe, Task
+
+LIVE = MLPRecipe(dataset="digits", norm="batch", steps=200, learning_rate=0.5)
+
+
+def test_the_main_pair_is_section_4_1():
+    with_bn = experiments.experiment("mnist/with-bn").recipe
+    assert (with_bn.dataset, with_bn.hidden, with_bn.activation) == (
+        "mnist",
+        (100, 100, 100),
+        "sigmoid",
+    )
+    assert (with_bn.batch_size, with_bn.steps, with_bn.momentum) == (60, 50_000, 0.0)
+    assert experiments.experiment("mnist/without-bn").recipe == replace(with_bn, norm=None)
+
+
+def test_every_control_changes_what_its_name_says_and_nothing_else():
+    mnist = [one for one in experiments.EXPERIMENTS.values() if one.name.startswith("mnist/")]
+    for one in mnist:
+        label, changes = re.fullmatch(r"(mnist/with(?:out)?-bn)(.*)", one.name).groups()
+        expected = experiments.experiment(label).recipe
+        for key, value in re.findall(r"-(lr|sigma)-([\d.]+)", changes):
+            expected = replace(
+                expected, **{{"lr": "learning_rate", "sigma": "init_sigma"}[key]: float(value)}
+            )
+        if "sigma" in changes:
+            expected = replace(expected, steps=10_000)
+        assert one.recipe == expected, one.name
+
+
+def test_every_recorded_run_is_one_of_today_s_recipes():
+    for group, variant, seed in records.index():
+        recorded = records.load(group, variant, seed)
+        assert recorded.manifest["dirty"] is False, recorded.name
+        if f"{group}/{variant}" in experiments.ENSEMBLES:
+            assert recorded.recipe == experiments._of(f"{group}/{variant}"), recorded.name
+            continue
+        today = replace(experiments.experiment(f"{group}/{variant}").recipe, seed=seed)
+        assert recorded.recipe == today.as_dict(), recorded.name
+
+
+def test_nothing_is_missing():
+    assert experiments.missing() == []
+
+
+def test_same_seed_same_curves_and_another_seed_others():
+    first, second = experiments.train(LIVE, device="cpu"), experiments.train(LIVE, device="cpu")
+    assert first.curves == second.curves
+    assert first.manifest["checksums"] == second.manifest["checksums"]
+    other = experiments.train(replace(LIVE, seed=1), device="cpu")
+    assert other.curves["loss"] != first.curves["loss"]
+
+
+def test_a_live_run_learns_and_describes_every_unit():
+    record = experiments.train(LIVE, device="cpu")
+    steps, accuracy = record.curve("test_accuracy")
+    assert steps[[0, -1]].tolist() == [0, 200]
+    assert accuracy[-1] > 0.8 > 0.3 > accuracy[0]
+    _, quantiles = record.curve("quantiles")
+    assert quantiles.shape[1:] == (100, 3)
+    assert (quantiles[..., 0] <= quantiles[..., 1]).all()
+    assert (quantiles[..., 1] <= quantiles[..., 2]).all()
+    # gamma starts at one and the inputs are normalised: near the +-1.04 of a standard normal
+    # distribution
+    assert quantiles[0, :, 2].mean() - quantiles[0, :, 0].mean() == pytest.approx(2.07, abs=0.15)
+    _, gamma = record.curve("gamma")
+    assert (gamma[0] == 1).all()
+    assert (gamma[-1] != 1).any()
+
+
+def test_the_batches_of_treatment_and_control_are_the_same():
+    data = Task(LIVE, torch.device("cpu"))
+    control = Task(replace(LIVE, norm=None), torch.device("cpu"))
+    for _, (a, b) in zip(
+        range(30), zip(data.batches(), control.batches(), strict=False), strict=False
+    ):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    assert set(a[0].unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
+    """A real kill -9 after the first checkpoint; the run that goes on equals one that was never
+    stopped.
+    """
+    monkeypatch.setattr(experiments, "CHECKPOINT_SECONDS", 0)
+    recipe = replace(LIVE, steps=4000)
+    checkpoint = tmp_path / "run.npz"
+    code = (
+        "import sys, torch; from pathlib import Path; from bnkit.runs import experiments\n"
+        "from bnkit.runs.tasks.mnist import MLPRecipe\n"
+        "torch.set_num_threads(1); experiments.CHECKPOINT_SECONDS = 0\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
+        "experiments.train(recipe, device='cpu', checkpoint=Path(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(checkpoint)])
+    while not checkpoint.exists():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        told = []
+        resumed = experiments.train(
+            recipe, device="cpu", checkpoint=checkpoint, on_step=told.append
+        )
+        whole = experiments.train(recipe, device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+    assert told[0] > 1000, "it started from the beginning"
+    assert resumed.manifest["checksums"] == whole.manifest["checksums"]
+    assert resumed.curves == whole.curves
+    assert not checkpoint.exists()
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """Runs and cache in a folder of their own, and one small experiment on `digits`."""
+    monkeypatch.setenv("BNKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
+    small = experiments.Experiment("digits/with-bn", LIVE, 1, "a test")
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {small.name: small})
+    return tmp_path
+
+
+def test_run_verify_and_the_ways_a_record_fails(workshop, capsys):
+    assert experiments.missing() == [("digits/with-bn", 0)]
+    assert main(["run", "digits/with-bn", "--seed", "0"]) == 0
+    assert experiments.missing() == []
+    assert main(["verify", "digits/with-bn", "--steps", "150"]) == 0
+    assert "verified" in capsys.readouterr().out
+
+    path = workshop / "runs" / "digits" / "with-bn" / "seed-0.json"
+    path.write_text(path.read_text().replace('"seed":0', '"seed":1', 1))
+    assert main(["verify", "digits/with-bn"]) == 1
+    assert str(path) in capsys.readouterr().err
+    assert experiments.missing() == [("digits/with-bn", 0)]
+
+
+def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
+    """The command itself, started as users start it: its workers are new processes that must find
+    their work.
+    """
+    code = (
+        "import sys; from dataclasses import replace; from bnkit.runs import experiments\n"
+        "from bnkit.runs.tasks.mnist import MLPRecipe\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=20)\n"
+        "experiments.EXPERIMENTS = {'digits/tiny': experiments.Experiment('digits/tiny', recipe, 2, 'a test')}\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(code)
+    environment = {
+        **os.environ,
+        "BNKIT_RUNS": str(tmp_path / "runs"),
+        "PYTHONPATH": f"{tmp_path}:{paths.root()}",
+    }
+    command = [sys.executable, "-m", "bnkit", "runs", "--jobs", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert records.index(tmp_path / "runs") == [("digits", "tiny", 0), ("digits", "tiny", 1)]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "nothing to do" in again.stdout
+
+
+def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):
+    record, _ = experiments.run("digits/with-bn", 0)
+    record.curves["test_accuracy"]["values"][1] += 0.05
+    records.save(record)
+    assert main(["verify", "digits/with-bn", "--steps", "150"]) == 1
+    assert "NOT verified" in capsys.readouterr().out
+
+
+def test_runs_side_by_side_are_those_that_each_would_be_alone():
+    recipes = [replace(LIVE, seed=seed) for seed in range(3)]
+    assert sum(recipe.steps for recipe in recipes) > pool.WORTHWHILE
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = pool.several(recipes)
+    finally:
+        torch.set_num_threads(threads)
+    assert [run.seed for run in together] == [0, 1, 2]
+    for run, recipe in zip(together, recipes, strict=True):
+        with pool.one_thread():
+            alone = experiments.train(recipe)
+        assert run.curves == alone.curves
+        assert run.manifest["checksums"] == alone.manifest["checksums"]
+
+
+def test_a_run_of_another_length_does_not_replace_the_record(workshop):
+    experiments.run("digits/with-bn", 0)
+    _, path = experiments.run("digits/with-bn", 0, steps=100)
+    assert os.fspath(path).startswith(os.fspath(workshop / "cache"))
+    assert records.load("digits", "with-bn", 0).recipe["steps"] == 200
+
+
+@pytest.mark.parametrize("arguments", [["run", "mnist/bn"], ["verify", "mnist/bn"]])
+def test_an_unknown_experiment_is_refused_with_the_list(arguments, capsys):
+    assert main(arguments) == 1
+    assert "there are: mnist/with-bn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", ["-1", "0", "many"])
+def test_a_senseless_number_of_steps_is_refused(steps, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "mnist/with-bn", "--steps", steps])
+    assert "argument --steps" in capsys.readouterr().err
