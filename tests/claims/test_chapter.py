@@ -16,7 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from test_press import code, make_book, markdown, notebook, press
+from tiny_books import code, make_book, markdown, notebook, press
 
 from bnkit import claims
 from bnkit.book import evidence, pages, stale
@@ -356,7 +356,8 @@ def test_a_chapter_without_claims_has_no_part(project):
 # --- the press: changed in one place only, it does not pass, and the claim is named ---------------
 
 CHECK = """\
-from bnkit import claims, parameters
+from bnkit import claims
+from bnkit.page import parameters
 
 p = parameters.check(globals(), chapter="01-good", seed=parameters.integer(0, 9))
 note = claims.of("01-good", p)

@@ -225,6 +225,7 @@ def test_a_cache_that_cannot_be_written_is_named(server, tiny, home):
 LOAD_TINY = """
 import json, sys
 from bnkit import datasets
+from bnkit.datasets import arrays
 classes, mirrors, files = json.loads(sys.argv[1])
 arrays._IDX["tiny"] = arrays._Idx(classes, mirrors, files)
 print(datasets.load("tiny").digest)

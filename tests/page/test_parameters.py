@@ -26,7 +26,7 @@ quick: bool = False  # a tenth of the work
 """.strip()
 
 CHECKING = """
-from bnkit import parameters
+from bnkit.page import parameters
 
 p = parameters.check(
     globals(),

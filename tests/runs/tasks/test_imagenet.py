@@ -30,7 +30,7 @@ TINY = dict(  # noqa: C408 - reads like the call it is for
 
 SCRIPT = """
 import os, sys
-from bnkit import experiments
+from bnkit.runs import experiments
 from bnkit.__main__ import main
 from bnkit.tasks.imagenet import ImagenetRecipe
 
