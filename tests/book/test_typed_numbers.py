@@ -72,7 +72,7 @@ def book(tmp_path, monkeypatch) -> Book:
     """A book of one page and one chapter, whose captions and reports are text, too; without
     exceptions.
     """
-    monkeypatch.setattr(typed_numbers, "ALLOWED", tmp_path / "typed.yml")
+    monkeypatch.setattr(typed_numbers, "ALLOWED", tmp_path / "typed_numbers.yml")
     figure = {
         "figure": {"caption": "A rise by 41 %."},
         "image": {"alt": "A line that ends at 4.2."},
@@ -122,7 +122,7 @@ def test_an_exception_needs_a_reason_and_goes_when_it_is_not_used(book):
         "chapters/index: does not type '4.8' any more: take it out of bnkit/book/typed_numbers.yml"
     ]
     allowed.write_text('- {document: chapters/index, values: ["4.7"]}\n')
-    with pytest.raises(PressError, match=r"typed.yml, entry 1: must have document, why, values"):
+    with pytest.raises(PressError, match=r"typed_numbers.yml, entry 1: must have document, why, values"):
         list(typed_numbers.check(book))
 
 
