@@ -109,7 +109,8 @@ def _list(options: argparse.Namespace) -> None:
     for one in experiments.EXPERIMENTS.values():
         recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
         print(
-            f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  {one.purpose}"
+            f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  "
+            f"{one.purpose}"
         )
 
 
@@ -167,14 +168,8 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from bnkit.runs import experiments
-    from bnkit.runs.tasks import small_batches
 
-    recipe = experiments.experiment(options.name).recipe
-    steps = (
-        recipe.steps
-        if isinstance(recipe, small_batches.Recipe)
-        else min(options.steps, recipe.steps)
-    )
+    steps = experiments.cut(experiments.experiment(options.name).recipe, options.steps).steps
     with tqdm(total=steps, unit="step", disable=None) as bar:
         found = experiments.verify(
             options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
@@ -201,14 +196,18 @@ def _meaning(found: verification.Verdict) -> str:
         )
     if found.same_platform:
         return "verified: all of it is equal"
-    return "verified: the start is the same, and the rest differs no more than another processor's rounding makes it"
+    return (
+        "verified: the start is the same, and the rest differs no more than another processor's "
+        "rounding makes it"
+    )
 
 
 def _data(options: argparse.Namespace) -> None:
     picture_set = options.name in pictures.names()
     found = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     print(
-        f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test examples, "
+        f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test "
+        "examples, "
         f"{len(found.classes)} classes, sha256 {found.digest}"
     )
 
@@ -226,10 +225,12 @@ def _bench(options: argparse.Namespace) -> int | None:
         )
         return 1
     print(
-        "time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is faster"
+        "time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is "
+        "faster"
     )
     print(
-        "the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most about 1"
+        "the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most "
+        "about 1"
     )
     rounds, found = 5 if options.quick else 15, []
     with pool.one_thread():

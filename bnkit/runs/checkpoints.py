@@ -7,6 +7,7 @@ cache; what lasts is a record (``bnkit.runs.records``).
 
 import io
 import json
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,3 +42,37 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict] | None:
     except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
     return arrays, facts
+
+
+class Checkpoint:
+    """The checkpoint of one run: where it lies, whose it is, and when it is written next."""
+
+    EVERY = 60  # seconds: what a kill costs at most
+
+    def __init__(self, path: Path, recipe: str):
+        """`recipe` is a digest: what another recipe left at `path` is not taken up."""
+        self.path, self.recipe = Path(path), recipe
+        self.earlier = 0.0  # seconds that earlier processes worked on the run
+        self.began = self.saved = time.monotonic()
+
+    def load(self) -> tuple[dict[str, np.ndarray], dict] | None:
+        """Arrays and facts of a run of this recipe that was stopped; None where there is none."""
+        found = load(self.path)
+        if not found or found[1].get("recipe") != self.recipe:
+            return None
+        self.earlier = found[1]["seconds"]
+        return found[0], found[1]["facts"]
+
+    def is_due(self) -> bool:
+        """Whether it is time to write it again."""
+        return time.monotonic() - self.saved >= self.EVERY
+
+    def save(self, arrays: Mapping[str, np.ndarray], facts: Mapping) -> None:
+        """Write it, with the time that the run has taken so far."""
+        seconds = self.earlier + time.monotonic() - self.began
+        save(self.path, arrays, {"recipe": self.recipe, "facts": facts, "seconds": seconds})
+        self.saved = time.monotonic()
+
+    def remove(self) -> None:
+        """The run has ended: there is nothing to take up."""
+        self.path.unlink(missing_ok=True)

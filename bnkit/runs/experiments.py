@@ -7,7 +7,7 @@ is not recorded yet, ``verify`` trains the first steps of a recorded run again a
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -17,16 +17,32 @@ import torch
 
 from bnkit import datasets, paths
 from bnkit.runs import checkpoints, probes, records, verification
+from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
-from bnkit.runs.tasks import imagenet, inception, linear, mnist, small_batches
+from bnkit.runs.tasks import (
+    Answers,
+    AnyRecipe,
+    OnStep,
+    Task,
+    imagenet,
+    inception,
+    linear,
+    mnist,
+    small_batches,
+)
 from bnkit.runs.tasks.imagenet import ImagenetRecipe
 from bnkit.runs.tasks.inception import InceptionRecipe
+from bnkit.runs.tasks.linear import LinearRecipe
 from bnkit.runs.tasks.mnist import MLPRecipe
-from bnkit.runs.training import Progress, Recipe, fit, restore, sgd, state_arrays
+from bnkit.runs.tasks.small_batches import SmallBatchRecipe
 
-TASKS = {MLPRecipe: mnist.Task, InceptionRecipe: inception.Task, ImagenetRecipe: imagenet.Task}
-CHECKPOINT_SECONDS = 60  # what a kill costs at most
-AnyRecipe = Recipe | small_batches.Recipe
+TASKS: dict[type, type[Task]] = {
+    MLPRecipe: mnist.Task,
+    InceptionRecipe: inception.Task,
+    ImagenetRecipe: imagenet.Task,
+    LinearRecipe: linear.Task,
+    SmallBatchRecipe: small_batches.Task,
+}
 
 
 @dataclass(frozen=True)
@@ -174,10 +190,10 @@ def _after() -> Iterator[Experiment]:
     """What came after the paper."""
     for label, norm in (("with-bn", True), ("without-bn", False)):
         purpose = "Santurkar et al. 2018: the 25-layer linear network"
-        yield Experiment(f"after/linear-{label}", linear.Recipe(norm=norm), 3, purpose)
+        yield Experiment(f"after/linear-{label}", LinearRecipe(norm=norm), 3, purpose)
     for norm in ("batch", "group", "layer"):
         for size in (2, 4, 8, 16, 32):
-            recipe = small_batches.SmallBatches(norm=norm, batch_size=size)
+            recipe = SmallBatchRecipe(norm=norm, batch_size=size)
             purpose = "Wu and He 2018: accuracy against the size of the batch"
             yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
 
@@ -202,9 +218,17 @@ def find_data(name: str) -> None:
     cannot be had.
     """
     recipe = experiment(name).recipe
-    (small_batches if isinstance(recipe, small_batches.Recipe) else TASKS[type(recipe)]).load(
-        recipe
-    )
+    task_of(recipe).load(recipe)
+
+
+def task_of(recipe: AnyRecipe) -> type[Task]:
+    """The family that trains `recipe`."""
+    return TASKS[type(recipe)]
+
+
+def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
+    """The first `steps` steps of `recipe`; all of it where a run is only made whole."""
+    return recipe if task_of(recipe).WHOLE else replace(recipe, steps=min(steps, recipe.steps))
 
 
 # The four things one does with a run
@@ -219,7 +243,7 @@ def train(
     source: str | None = None,
     checkpoint: Path | None = None,
     answers: Path | None = None,
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: OnStep = lambda step: None,
 ) -> records.Record:
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
@@ -231,74 +255,35 @@ def train(
     early and says so in ``manifest["diverged_at"]``.
 
     Under ``torchrun`` all its processes train the one network together; the first of them keeps the
-    checkpoint. Runs of ``bnkit.runs.tasks.small_batches`` are made whole, on the CPU.
+    checkpoint. What is only made whole is made on the CPU.
     """
-    if isinstance(recipe, small_batches.Recipe):
-        return replace(small_batches.train(recipe, on_step), experiment=experiment, variant=variant)
+    family, kept = task_of(recipe), Checkpoint(checkpoint, _digest(recipe)) if checkpoint else None
     began = time.perf_counter()
-    wanted = torch.device(
-        device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    )
-    with joined(wanted) as (processes, place):
-        spread = (
-            {"source": source, "processes": processes} if isinstance(recipe, ImagenetRecipe) else {}
-        )
-        task = TASKS[type(recipe)](recipe, place, **spread)
-        optimiser = sgd(task.model, recipe)
-        progress, checksums, earlier = Progress(), {}, 0.0
-        key = _digest(recipe)
-        if checkpoint and (found := checkpoints.load(checkpoint)) and found[1]["recipe"] == key:
-            restore(task.model, optimiser, found[0])
-            progress, checksums = Progress(**found[1]["progress"]), found[1]["checksums"]
-            earlier = found[1]["seconds"]
-        saved = time.monotonic()
-
-        def pause(progress: Progress) -> None:
-            nonlocal saved
-            on_step(progress.step)
-            due = time.monotonic() - saved >= CHECKPOINT_SECONDS and progress.step < recipe.steps
-            if checkpoint and due and processes.rank == 0:
-                seconds = earlier + time.perf_counter() - began
-                facts = {
-                    "recipe": key,
-                    "progress": vars(progress),
-                    "checksums": checksums,
-                    "seconds": seconds,
-                }
-                checkpoints.save(checkpoint, state_arrays(task.model, optimiser), facts)
-                saved = time.monotonic()
-
-        fit(
-            task.trained,
-            task.batches(progress.step),
-            recipe,
-            task.watches(checksums),
-            optimiser=optimiser,
-            progress=progress,
-            loss_of=task.loss,
-            average=processes.average,
-            pause_every=task.PAUSE_EVERY,
-            on_pause=pause,
-        )
-        for name, curve in progress.curves.items():
-            curve["what"] = task.MEANING[name]
-        if loss := progress.curves.get("loss"):  # a run may diverge before the first entry
-            loss["values"] = records.round_to(loss["values"], 6)
+    with joined(_device("cpu" if family.WHOLE else device)) as (processes, place):
+        task = family(recipe, place, source, processes)
+        progress = task.train(kept, on_step)
         if answers and progress.diverged_at is None:
             _keep(answers, task)
-        if checkpoint and processes.rank == 0:
-            checkpoint.unlink(missing_ok=True)
+        if kept and processes.rank == 0:
+            kept.remove()
+        seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
         manifest = records.manifest(
             device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
             data_digest=task.digest,
-            wall_seconds=round(earlier + time.perf_counter() - began, 1),
+            wall_seconds=round(seconds, 1),
             diverged_at=progress.diverged_at,
-            checksums=checksums,
+            checksums=progress.checksums,
             **({"processes": processes.size} if processes.size > 1 else {}),
         )
-    return records.Record(
-        experiment, variant, recipe.seed, recipe.as_dict(), manifest, progress.curves
-    )
+    curves = {name: {**c, "what": task.MEANING[name]} for name, c in progress.curves.items()}
+    if "loss" in curves:  # a run may diverge before the first entry
+        curves["loss"]["values"] = records.round_to(curves["loss"]["values"], 6)
+    return records.Record(experiment, variant, recipe.seed, recipe.as_dict(), manifest, curves)
+
+
+def _device(name: str) -> torch.device:
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if name == "auto" else name)
 
 
 def run(
@@ -308,7 +293,7 @@ def run(
     steps: int | None = None,
     device: str = "auto",
     source: str | None = None,
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: OnStep = lambda step: None,
 ) -> tuple[records.Record, Path | None]:
     """Make one recorded run and store it; return it and where it lies.
 
@@ -318,12 +303,10 @@ def run(
     made whole.
     """
     recipe = replace(experiment(name).recipe, seed=seed)
-    if isinstance(recipe, small_batches.Recipe) and (steps, source, device) not in (
-        (None, None, "auto"),
-        (None, None, "cpu"),
-    ):
+    family = task_of(recipe)
+    if family.WHOLE and (steps is not None or source is not None or device == "cuda"):
         raise records.RecordError(f"{name} is made whole and on the CPU: leave out the options")
-    if source is not None and not isinstance(recipe, ImagenetRecipe):
+    if source is not None and not family.TAKES_SOURCE:
         raise datasets.DataError(
             f"{name} trains on {recipe.dataset}; data of your own are for imagenet/... only"
         )
@@ -335,17 +318,14 @@ def run(
         folder = paths.cache() / "runs" / "own-data"
     group, variant = name.split("/")
     asked = any(name == of for of, _ in ENSEMBLES.values())
+    place = paths.cache() / "checkpoints" / group / variant
     record = train(
         recipe,
         experiment=group,
         variant=variant,
         device=device,
         source=source,
-        checkpoint=paths.cache()
-        / "checkpoints"
-        / group
-        / variant
-        / f"seed-{seed}-{_digest(recipe)}.npz",
+        checkpoint=place / f"seed-{seed}-{_digest(recipe)}.npz",
         answers=_answers(name, recipe) if asked else None,
         on_step=on_step,
     )
@@ -382,7 +362,8 @@ def ensemble(name: str) -> tuple[records.Record, Path]:
     curve = {
         "steps": list(range(1, seeds + 1)),
         "values": records.round_to(means, 6),
-        "what": "share of validation pictures that the averaged probabilities classify correctly, by number of members",
+        "what": "share of validation pictures that the averaged probabilities classify "
+        "correctly, by number of members",
     }
     record = records.Record(
         group, variant, 0, _of(name), records.manifest(), {"test_accuracy": curve}
@@ -396,11 +377,11 @@ def _of(name: str) -> dict:
     return {"members": of, "seeds": list(range(seeds)), "recipe": experiment(of).recipe.as_dict()}
 
 
-def _answers(name: str, recipe: Recipe) -> Path:
+def _answers(name: str, recipe: AnyRecipe) -> Path:
     return paths.cache() / "answers" / name / f"seed-{recipe.seed}-{_digest(recipe)}.npz"
 
 
-def _keep(path: Path, task: object) -> None:
+def _keep(path: Path, task: Answers) -> None:
     with probes.inference(task.model, task.population()):
         probabilities = task.probabilities(task.model).cpu().numpy()
     checkpoints.save(
@@ -425,7 +406,7 @@ def _recorded(name: str, seed: int) -> bool:
 
 
 def verify(
-    name: str, seed: int, steps: int, *, on_step: Callable[[int], None] = lambda step: None
+    name: str, seed: int, steps: int, *, on_step: OnStep = lambda step: None
 ) -> verification.Verdict:
     """Train the first `steps` steps of a recorded run again, on the CPU, and compare with the
     record.
@@ -440,9 +421,8 @@ def verify(
         raise records.RecordError(
             f"{name} seed {seed} was recorded for another recipe than today's; run it again"
         )
-    if not isinstance(recipe, small_batches.Recipe):
-        recipe = replace(recipe, steps=min(steps, recipe.steps))
-    return verification.judge(recorded, train(recipe, device="cpu", on_step=on_step))
+    fresh = train(cut(recipe, steps), device="cpu", on_step=on_step)
+    return verification.judge(recorded, fresh)
 
 
 def outcome(record: records.Record) -> str:
@@ -456,5 +436,5 @@ def outcome(record: records.Record) -> str:
     )
 
 
-def _digest(recipe: Recipe) -> str:
+def _digest(recipe: AnyRecipe) -> str:
     return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()[:12]

@@ -360,7 +360,8 @@ def _check(content: dict) -> None:
             )
         if values.ndim == 0 or len(values) != len(steps):
             raise ValueError(
-                f"curve {name!r} needs one value per step: {len(steps)} steps, {values.shape} values"
+                f"curve {name!r} needs one value per step: {len(steps)} steps, {values.shape} "
+                "values"
             )
         if not np.isfinite(values).all():
             raise ValueError(f"curve {name!r} holds numbers that are not finite")

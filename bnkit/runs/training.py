@@ -69,9 +69,9 @@ class Progress:
     curves: dict[str, dict[str, list]] = field(default_factory=dict)
     loss_sum: float = 0.0  # of the steps since the last entry of the loss curve
     loss_count: int = 0
-    diverged_at: int | None = (
-        None  # step at which the loss was found not finite; training ends there
-    )
+    # step at which the loss was found not finite; training ends there
+    diverged_at: int | None = None
+    checksums: dict[str, str] = field(default_factory=dict)  # step -> that of the weights
 
     def add(self, name: str, value: Any) -> None:
         curve = self.curves.setdefault(name, {"steps": [], "values": []})

@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
 
 def judge(recorded: Record, fresh: Record) -> Verdict:
-    """Compare two runs of one recipe over the steps that both have; `fresh` may be the shorter one."""
+    """Compare two runs of one recipe over the steps that both have; `fresh` may be shorter."""
     same = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
     theirs, ours = (record.manifest.get("checksums") or {} for record in (recorded, fresh))
     weights = all(

@@ -122,7 +122,9 @@ def test_an_exception_needs_a_reason_and_goes_when_it_is_not_used(book):
         "chapters/index: does not type '4.8' any more: take it out of bnkit/book/typed_numbers.yml"
     ]
     allowed.write_text('- {document: chapters/index, values: ["4.7"]}\n')
-    with pytest.raises(PressError, match=r"typed_numbers.yml, entry 1: must have document, why, values"):
+    with pytest.raises(
+        PressError, match=r"typed_numbers.yml, entry 1: must have document, why, values"
+    ):
         list(typed_numbers.check(book))
 
 

@@ -14,6 +14,7 @@ import torch
 from bnkit import paths
 from bnkit.__main__ import main
 from bnkit.runs import experiments, pool, records
+from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.tasks.mnist import MLPRecipe, Task
 
 LIVE = MLPRecipe(dataset="digits", norm="batch", steps=200, learning_rate=0.5)
@@ -99,13 +100,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, mo
     """A real kill -9 after the first checkpoint; the run that goes on equals one that was never
     stopped.
     """
-    monkeypatch.setattr(experiments, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(Checkpoint, "EVERY", 0)
     recipe = replace(LIVE, steps=4000)
     checkpoint = tmp_path / "run.npz"
     code = (
         "import sys, torch; from pathlib import Path; from bnkit.runs import experiments\n"
         "from bnkit.runs.tasks.mnist import MLPRecipe\n"
-        "torch.set_num_threads(1); experiments.CHECKPOINT_SECONDS = 0\n"
+        "from bnkit.runs.checkpoints import Checkpoint\n"
+        "torch.set_num_threads(1); Checkpoint.EVERY = 0\n"
         "recipe = MLPRecipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
         "experiments.train(recipe, device='cpu', checkpoint=Path(sys.argv[1]))"
     )

@@ -1,21 +1,138 @@
 """The families of experiments: from a recipe to a network, its data, and what is watched while it
 trains.
 
-A task is made from a recipe and a device; ``bnkit.runs.experiments`` trains it without knowing what
-it is. It uses ``model`` and ``trained`` (the same, or a wrapper around it), ``digest`` of the data,
-``batches(start)``, ``watches(checksums)``, ``loss``, ``PAUSE_EVERY`` (steps) and ``MEANING``, what
-each curve means. Here is what the families share.
+``Task`` says what a run needs to know of a family; ``bnkit.runs.experiments`` has the table from
+kinds of recipes to tasks and trains any of them without knowing which it is. ``Descent`` is what
+all tasks on torch share.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from bnkit import datasets
 from bnkit.layers import BatchNorm
-from bnkit.runs.training import Recipe
+from bnkit.runs.checkpoints import Checkpoint
+from bnkit.runs.distributed import ALONE, Processes
+from bnkit.runs.training import Progress, Recipe, Watch, fit, restore, sgd, state_arrays
+
+OnStep = Callable[[int], None]
+
+
+class AnyRecipe(Protocol):
+    """What every recipe has: equal recipes give equal runs on one platform."""
+
+    seed: int
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+
+
+class Task(Protocol):
+    """A network and its data, made from a recipe; trains itself, once.
+
+    Made as ``Task(recipe, device, source, processes)``; `source` is the place of the data and None
+    where ``TAKES_SOURCE`` is false, `processes` are those that train the one network together.
+    """
+
+    MEANING: ClassVar[Mapping[str, str]]
+    """What each curve means."""
+    WHOLE: ClassVar[bool]
+    """Whether a run is only made whole and on the CPU."""
+    TAKES_SOURCE: ClassVar[bool]
+    """Whether it trains on data that the caller names."""
+
+    digest: str
+    """Of the data."""
+
+    @staticmethod
+    def load(recipe: AnyRecipe) -> object:
+        """The verified data; DataError where they cannot be had."""
+
+    def train(self, checkpoint: Checkpoint | None, on_step: OnStep) -> Progress:
+        """Train the network, from `checkpoint` on where it holds something; tell `on_step` the
+        step.
+        """
+
+
+class Answers(Protocol):
+    """What an ensemble asks of a trained task besides."""
+
+    model: nn.Module
+    test_labels: Tensor
+    """(t,)."""
+
+    def population(self) -> Iterator[Tensor]:
+        """The mini-batches of Algorithm 2."""
+
+    def probabilities(self, model: nn.Module) -> Tensor:
+        """Class probabilities of the test examples, (t, classes), by a network in evaluation."""
+
+
+class Descent:
+    """Stochastic gradient descent on a network of torch: what all tasks share but the one in NumPy.
+
+    A task sets `recipe`, `digest`, `model` and gives ``batches`` and ``watches``.
+    """
+
+    MEANING: ClassVar[Mapping[str, str]]
+    WHOLE: ClassVar[bool] = False
+    TAKES_SOURCE: ClassVar[bool] = False
+    PAUSE_EVERY: ClassVar[int] = 1000
+    """Steps between two looks at the clock, for progress bars and checkpoints."""
+
+    recipe: Recipe
+    digest: str
+    model: nn.Module
+    processes: Processes = ALONE
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is called on a mini-batch: the model, or a wrapper around it."""
+        return self.model
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats. Shapes: outputs (m, classes), labels (m,)."""
+        return cross_entropy(outputs, labels)
+
+    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """(x, labels) of every step from `start` on."""
+        raise NotImplementedError
+
+    def watches(self, checksums: dict[str, str]) -> list[Watch]:
+        """What is looked at on the way; `checksums` collects step -> checksum of the weights."""
+        raise NotImplementedError
+
+    def train(self, checkpoint: Checkpoint | None, on_step: OnStep) -> Progress:
+        """See ``Task``. Of several processes the first keeps the checkpoint."""
+        optimiser, progress = sgd(self.model, self.recipe), Progress()
+        if checkpoint and (kept := checkpoint.load()):
+            restore(self.model, optimiser, kept[0])
+            progress = Progress(**kept[1])
+
+        def pause(progress: Progress) -> None:
+            on_step(progress.step)
+            ended = progress.step >= self.recipe.steps
+            if checkpoint and self.processes.rank == 0 and not ended and checkpoint.is_due():
+                checkpoint.save(state_arrays(self.model, optimiser), vars(progress))
+
+        return fit(
+            self.trained,
+            self.batches(progress.step),
+            self.recipe,
+            self.watches(progress.checksums),
+            optimiser=optimiser,
+            progress=progress,
+            loss_of=self.loss,
+            average=self.processes.average,
+            pause_every=self.PAUSE_EVERY,
+            on_pause=pause,
+        )
 
 
 def norm_of(recipe: Recipe, **options: object) -> Callable[[int], nn.Module] | None:
@@ -24,9 +141,8 @@ def norm_of(recipe: Recipe, **options: object) -> Callable[[int], nn.Module] | N
 
     `options` are passed on to ``BatchNorm``. Raises KeyError for a norm that nobody knows.
     """
-    return {None: None, "batch": lambda features: BatchNorm(features, eps=recipe.eps, **options)}[
-        recipe.norm
-    ]
+    batch = lambda features: BatchNorm(features, eps=recipe.eps, **options)  # noqa: E731
+    return {None: None, "batch": batch}[recipe.norm]
 
 
 def population_indices(recipe: Recipe, n: int) -> Iterator[np.ndarray]:

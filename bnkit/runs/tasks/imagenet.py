@@ -76,6 +76,7 @@ class Task(inception.Task):
 
     MEANING = MEANING
     PAUSE_EVERY = 10
+    TAKES_SOURCE = True
 
     def __init__(
         self,
@@ -89,43 +90,37 @@ class Task(inception.Task):
             raise ValueError(f"precision {recipe.precision!r} is not one of {', '.join(DTYPES)}")
         if recipe.batch_size % processes.size:
             raise DataError(
-                f"a mini-batch of {recipe.batch_size} pictures cannot be shared evenly by {processes.size} processes; "
+                f"a mini-batch of {recipe.batch_size} pictures cannot be shared evenly by "
+                f"{processes.size} processes; "
                 "take a number of processes that divides it"
             )
-        self.recipe, self.digest, self.device, self.processes = (
-            recipe,
-            found.digest,
-            device,
-            processes,
-        )
-        self.images, self.labels = (
-            found.train_images,
-            found.train_labels,
-        )  # the images stay on disk, mapped
-        self.test, self.test_labels = (
-            found.test_images,
-            torch.from_numpy(np.array(found.test_labels)),
-        )
+        self.recipe, self.device, self.processes = recipe, device, processes
+        self.digest = found.digest
+        self.images, self.labels = found.train_images, found.train_labels  # on disk, mapped
+        self.test = found.test_images
+        self.test_labels = torch.from_numpy(np.array(found.test_labels))
         sample = np.random.default_rng(0).permutation(len(self.images))[:SAMPLE]
         pixels = self.images[np.sort(sample)].reshape(-1, 3) / found.white
-        self.white, self.mean, self.std = (
-            found.white,
-            pixels.mean(0),
-            pixels.std(0),
-        )  # of each colour
+        # mean and deviation of each colour
+        self.white, self.mean, self.std = found.white, pixels.mean(0), pixels.std(0)
         self.dtype = DTYPES[recipe.precision]
         self.model = self._network(len(found.classes)).to(
             device, self.dtype, memory_format=torch.channels_last
         )
         network = _Bfloat16(self.model) if recipe.precision == "bfloat16" else self.model
-        self.trained = network if processes.size == 1 else DistributedDataParallel(network)
+        self._together = network if processes.size == 1 else DistributedDataParallel(network)
+
+    @property
+    def trained(self) -> nn.Module:
+        return self._together
 
     @staticmethod
     def load(recipe: ImagenetRecipe, source: str | Path | None = None) -> pictures.Pictures:
         """The tree `source`; raises DataError where none is given."""
         if source is None:
             raise DataError(
-                f"{recipe.dataset} is nothing that comes with the book. Give --data a folder, .zip or .tgz with "
+                f"{recipe.dataset} is nothing that comes with the book. Give --data a folder, "
+                ".zip or .tgz with "
                 "train/<class>/* and val/<class>/*"
             )
         return pictures.load(source, recipe.size)
@@ -177,9 +172,8 @@ class Task(inception.Task):
 
         order = orders(len(self.images), recipe.batch_size, recipe.seed, start)
         for step, (images, labels) in enumerate(_ahead(part, enumerate(order, start)), start):
-            rng = np.random.default_rng(
-                [recipe.seed, step, recipe.batch_size + self.processes.rank]
-            )  # nobody's place
+            nobodys_place = recipe.batch_size + self.processes.rank
+            rng = np.random.default_rng([recipe.seed, step, nobodys_place])
             torch.manual_seed(int(rng.integers(2**62)))  # of Dropout
             yield self._tensor(images), torch.from_numpy(labels).to(self.device)
 

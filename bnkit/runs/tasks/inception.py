@@ -10,21 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bnkit import datasets
 from bnkit.datasets import pictures
 from bnkit.networks.inception import Inception, small_inception
 from bnkit.runs import probes, records
-from bnkit.runs.tasks import norm_of, population_indices
+from bnkit.runs.distributed import ALONE, Processes
+from bnkit.runs.tasks import Descent, norm_of, population_indices
 from bnkit.runs.training import Recipe, Watch
 
 MEANING = {
-    "test_accuracy": "share of validation pictures classified correctly, by the inference network of Algorithm 2",
+    "test_accuracy": "share of validation pictures classified correctly, by the inference "
+    "network of Algorithm 2",
     "loss": "mean training cross-entropy since the previous entry, in nats",
     "test_loss": "mean cross-entropy of the validation pictures, in nats, by the inference network",
-    "gradient_norm": "Euclidean norm of the gradient of each stage's convolutions (stem, then modules), one mini-batch",
-    "inputs": "15th, 50th and 85th percentile of what the last nonlinearity of each module's 3x3 branch receives: 256 "
+    "gradient_norm": "Euclidean norm of the gradient of each stage's convolutions (stem, then "
+    "modules), one mini-batch",
+    "inputs": "15th, 50th and 85th percentile of what the last nonlinearity of each module's 3x3 "
+    "branch receives: 256 "
     "validation pictures, inference network; step x module x percentile",
 }
 PROBED = 256  # validation pictures whose activations are described
@@ -46,12 +49,11 @@ class InceptionRecipe(Recipe):
     momentum: float = 0.9  # the usual value; the paper says "with momentum"
     learning_rate: float = 0.01  # see BASE_RATE in bnkit.runs.experiments
     decay_steps: int = 2000  # the learning rate falls by the factor e in so many steps
-    dropout: float = (
-        0.4  # share of dropped inputs of the softmax layer: that of the original Inception
-    )
+    dropout: float = 0.4  # of the inputs of the softmax layer: that of the original Inception
     weight_decay: float = 5e-4  # of the weights, not of biases, gamma or beta
     lrn: bool = True  # Local Response Normalization in the stem
-    shuffle: bool = False  # whether every epoch composes its mini-batches anew; else the same examples always meet
+    # whether every epoch composes its mini-batches anew; else the same examples always meet
+    shuffle: bool = False
     light: float = 0.4  # photometric distortion: contrast and brightness off by up to this share
     steps: int = 4000
     population_batches: int = 30
@@ -83,21 +85,15 @@ def landmarks(steps: int) -> frozenset[int]:
 
 def sparse_landmarks(steps: int) -> frozenset[int]:
     """Steps at which gradients and activations are described."""
-    return frozenset(
-        step for step in (0, 1, 50, 150, 600, *range(1200, steps, 1200)) if step < steps
-    ) | {steps}
+    grid = (0, 1, 50, 150, 600, *range(1200, steps, 1200))
+    return frozenset(step for step in grid if step < steps) | {steps}
 
 
-class Task:
+class Task(Descent):
     """A network and its pictures. The mini-batch of a step depends on the seed and the step alone."""
 
     MEANING = MEANING
     PAUSE_EVERY = 50  # steps
-
-    @staticmethod
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, in nats. Shapes: outputs (m, classes), labels (m,)."""
-        return cross_entropy(outputs, labels)
 
     @staticmethod
     def load(recipe: InceptionRecipe) -> pictures.Pictures | datasets.Dataset:
@@ -106,21 +102,24 @@ class Task:
             return datasets.coloured(datasets.load(recipe.dataset), recipe.size)
         return pictures.load(recipe.dataset, recipe.size)
 
-    def __init__(self, recipe: InceptionRecipe, device: torch.device):
+    def __init__(
+        self,
+        recipe: InceptionRecipe,
+        device: torch.device,
+        source: None = None,
+        processes: Processes = ALONE,
+    ):
         found = self.load(recipe)
-        self.recipe, self.digest, self.device = recipe, found.digest, device
+        self.recipe, self.device, self.processes = recipe, device, processes
+        self.digest = found.digest
         self.images, self.labels = np.ascontiguousarray(found.train_images), found.train_labels
         self.test = found.test_images
         self.test_labels = torch.from_numpy(np.array(found.test_labels)).to(device)
         pixels = self.images.reshape(-1, 3) / found.white
-        self.white, self.mean, self.std = (
-            found.white,
-            pixels.mean(0),
-            pixels.std(0),
-        )  # of each colour
+        # mean and deviation of each colour
+        self.white, self.mean, self.std = found.white, pixels.mean(0), pixels.std(0)
         # channels last: convolutions on a CPU are several times faster
         self.model = build(recipe, len(found.classes)).to(device, memory_format=torch.channels_last)
-        self.trained = self.model
 
     def _tensor(self, images: np.ndarray) -> Tensor:
         """Pictures (m, h, w, 3) as standardised input (m, 3, h, w), channels last in memory."""
@@ -132,9 +131,8 @@ class Task:
         Dropout, at each step.
         """
         recipe, n = self.recipe, len(self.images)
-        order = (datasets.batches if recipe.shuffle else datasets.fixed_batches)(
-            n, recipe.batch_size, recipe.seed, start
-        )
+        orders = datasets.batches if recipe.shuffle else datasets.fixed_batches
+        order = orders(n, recipe.batch_size, recipe.seed, start)
         for step, index in enumerate(order, start):
             rng = np.random.default_rng([recipe.seed, step, 1])
             torch.manual_seed(int(rng.integers(2**62)))

@@ -1,10 +1,8 @@
-"""The 25-layer linear network of Santurkar et al. (2018): no nonlinearity and no mini-batches, but
-depth.
+"""The 25-layer linear network of Santurkar et al. (2018): no nonlinearity, no mini-batches, depth.
 
-Long enough to be recorded: ``bnkit.runs.experiments`` makes the records from ``train``.
+In NumPy, with derivatives by hand; a run is made whole.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,17 +10,31 @@ import numpy as np
 
 from bnkit.networks import landscape, many_numpy
 from bnkit.runs import records
+from bnkit.runs.checkpoints import Checkpoint
+from bnkit.runs.tasks import OnStep
+from bnkit.runs.training import Progress
 
-LENGTHS = tuple(
-    np.geomspace(0.01, 30, 10).round(4).tolist()
-)  # steps along the gradient, in units of the learning rate
+# steps along the gradient, in units of the learning rate
+LENGTHS = tuple(np.geomspace(0.01, 30, 10).round(4).tolist())
+MEANING = {
+    "loss": "sum of squared errors",
+    "layer_gradient": "norm of the gradient G of the weights of layers 2 to depth; step x layer",
+    "layer_change": "norm of G - G', after a step of all layers below "
+    "(Santurkar et al. 2018, Definition 2.1)",
+    "layer_cosine": "cosine of G and G'",
+    "losses_along": f"loss after a step along the gradient, of {LENGTHS} times the learning rate; "
+    "step x length",
+    "change_along": "norm of the change of the gradient of all parameters after these steps",
+    "gradient": "norm of the gradient of all parameters",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class LinearRecipe:
     """Everything that determines a run."""
 
-    norm: bool  # BN behind each layer but the last, whose outputs have to take the scale of the targets
+    # BN behind each layer but the last, whose outputs have to take the scale of the targets
+    norm: bool
     depth: int = 25  # linear layers
     width: int = 10  # units in each, inputs and outputs
     examples: int = 1000  # Gaussian inputs, all of them in every step
@@ -35,14 +47,14 @@ class Recipe:
         return asdict(self)
 
 
-def task(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def task(recipe: LinearRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian inputs and their images under a random linear map, (examples, width) each."""
     generator = np.random.default_rng([25, recipe.seed])
     x = generator.standard_normal((recipe.examples, recipe.width))
     return x, x @ generator.standard_normal((recipe.width, recipe.width))
 
 
-def network(recipe: Recipe) -> many_numpy.Stack:
+def network(recipe: LinearRecipe) -> many_numpy.Stack:
     """The untrained network, a stack of one, with Glorot's initial weights."""
     hidden = recipe.depth - 1
     deviation = lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5  # noqa: E731
@@ -64,9 +76,8 @@ def looks(steps: int) -> list[int]:
     return sorted({0, *(step for step in grid if step <= steps)})
 
 
-def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) -> dict[str, dict]:
-    """Train one network by full-batch gradient descent; the curves of a record, taken before the
-    step they name.
+def train(recipe: LinearRecipe, on_step: OnStep = lambda step: None) -> dict[str, dict]:
+    """Train one network by full-batch gradient descent; curves, taken before the step they name.
 
     Raises FloatingPointError if the network diverges.
     """
@@ -77,29 +88,34 @@ def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) ->
         if step in wanted:
             shift = landscape.interference(networks, slope, recipe.learning_rate)
             way = landscape.along(networks, slope, recipe.learning_rate, LENGTHS)
-            of_layers = (each[:, 0] for each in shift)
-            seen.append(
-                (step, loss[0], *of_layers, way.losses[:, 0], way.change[:, 0], way.size[0])
-            )
+            layers = (norms[:, 0] for norms in shift)
+            seen.append((step, loss[0], *layers, way.losses[:, 0], way.change[:, 0], way.size[0]))
         many_numpy.descend(networks, gradients, recipe.learning_rate)
         if networks.diverged.any():
             raise FloatingPointError(f"the linear network diverged at step {step}: {recipe}")
         on_step(step)
-    return _curves(seen)
-
-
-def _curves(seen: Iterable[tuple]) -> dict[str, dict]:
     steps, *columns = zip(*seen, strict=True)
-    meaning = {
-        "loss": "sum of squared errors",
-        "layer_gradient": "norm of the gradient G of the weights of layers 2 to depth; step x layer",
-        "layer_change": "norm of G - G', after a step of all layers below (Santurkar et al. 2018, Definition 2.1)",
-        "layer_cosine": "cosine of G and G'",
-        "losses_along": f"loss after a step along the gradient, of {LENGTHS} times the learning rate; step x length",
-        "change_along": "norm of the change of the gradient of all parameters after these steps",
-        "gradient": "norm of the gradient of all parameters",
-    }
     return {
-        name: {"steps": list(steps), "values": records.round_to(column, 4), "what": what}
-        for (name, what), column in zip(meaning.items(), columns, strict=True)
+        name: {"steps": list(steps), "values": records.round_to(column, 4)}
+        for name, column in zip(MEANING, columns, strict=True)
     }
+
+
+class Task:
+    """The network and its random data."""
+
+    MEANING = MEANING
+    WHOLE = True
+    TAKES_SOURCE = False
+    digest = "none: random numbers"
+
+    @staticmethod
+    def load(recipe: LinearRecipe) -> None:
+        """There is nothing to load."""
+
+    def __init__(self, recipe: LinearRecipe, *_: object):
+        self.recipe = recipe
+
+    def train(self, checkpoint: Checkpoint | None, on_step: OnStep) -> Progress:
+        """The whole run at once; it takes a minute, and is not kept on the way."""
+        return Progress(step=self.recipe.steps, curves=train(self.recipe, on_step))

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bnkit import datasets
 from bnkit.networks.mlp import MLP
 from bnkit.runs import probes, records
-from bnkit.runs.tasks import norm_of, population_indices
+from bnkit.runs.distributed import ALONE, Processes
+from bnkit.runs.tasks import Descent, norm_of, population_indices
 from bnkit.runs.training import Recipe, Watch
 
 MEANING = {
-    "test_accuracy": "share of test examples classified correctly, by the inference network of Algorithm 2",
+    "test_accuracy": "share of test examples classified correctly, by the inference network of "
+    "Algorithm 2",
     "loss": "mean training cross-entropy since the previous entry, in nats",
-    "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the last hidden layer: "
+    "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the "
+    "last hidden layer: "
     "test set, inference network; step x unit x percentile",
     "gamma": "gamma of each unit in the last hidden layer; step x unit",
 }
@@ -74,34 +76,32 @@ def sparse_landmarks(steps: int) -> frozenset[int]:
     return frozenset(step for step in grid if step < steps) | {steps}
 
 
-class Task:
+class Task(Descent):
     """A network and its data on the device: pictures binary, as Section 4.1 has them, in the
     recipe's order.
     """
 
     MEANING = MEANING
-    PAUSE_EVERY = 1000  # steps
-
-    @staticmethod
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, in nats. Shapes: outputs (m, classes), labels (m,)."""
-        return cross_entropy(outputs, labels)
 
     @staticmethod
     def load(recipe: MLPRecipe) -> datasets.Dataset:
         """The verified data of `recipe`."""
         return datasets.load(recipe.dataset)
 
-    def __init__(self, recipe: MLPRecipe, device: torch.device):
+    def __init__(
+        self,
+        recipe: MLPRecipe,
+        device: torch.device,
+        source: None = None,
+        processes: Processes = ALONE,
+    ):
         found = self.load(recipe)
-        self.recipe, self.digest, self.white = recipe, found.digest, found.white
-        self.train, self.train_labels = self._tensors(
-            found.train_images, found.train_labels, device
-        )
+        self.recipe, self.processes = recipe, processes
+        self.digest, self.white = found.digest, found.white
+        self.pixels, self.labels = self._tensors(found.train_images, found.train_labels, device)
         self.test, self.test_labels = self._tensors(found.test_images, found.test_labels, device)
         self.test = self.test.float()
         self.model = build(recipe, self.test.shape[1], len(found.classes)).to(device)
-        self.trained = self.model
 
     def _tensors(
         self, images: np.ndarray, labels: np.ndarray, device: torch.device
@@ -112,18 +112,20 @@ class Task:
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, labels) of every step from `start` on."""
         recipe = self.recipe
-        for index in datasets.batches(len(self.train), recipe.batch_size, recipe.seed, start):
-            chosen = torch.from_numpy(index).to(self.train.device)
-            # index_select copies rows whole, several times faster than self.train[chosen]
+        for index in datasets.batches(len(self.pixels), recipe.batch_size, recipe.seed, start):
+            chosen = torch.from_numpy(index).to(self.pixels.device)
+            # index_select copies rows whole, several times faster than self.pixels[chosen]
             yield (
-                self.train.index_select(0, chosen).float(),
-                self.train_labels.index_select(0, chosen),
+                self.pixels.index_select(0, chosen).float(),
+                self.labels.index_select(0, chosen),
             )
 
     def population(self) -> Iterator[Tensor]:
         """The mini-batches of Algorithm 2."""
-        for index in population_indices(self.recipe, len(self.train)):
-            yield self.train.index_select(0, torch.from_numpy(index).to(self.train.device)).float()
+        for index in population_indices(self.recipe, len(self.pixels)):
+            yield self.pixels.index_select(
+                0, torch.from_numpy(index).to(self.pixels.device)
+            ).float()
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 1 shows, and what explains it; all in the inference network of Algorithm 2,

@@ -1,42 +1,39 @@
-"""The recorded runs of the chapter on what came after the paper, each made whole, on the CPU.
-
-Two experiments are too long for a page that trains while it is built: the 25-layer linear network
-of Santurkar et al. (2018), as they describe it, and normalisation with small batches in a
-convolutional network (Wu and He 2018).
-"""
+"""Normalisation with small mini-batches in a convolutional network, after Wu and He (2018)."""
 
 import copy
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnkit import datasets
 from bnkit.networks.convnet import convnet
-from bnkit.runs import probes, records
-from bnkit.runs.tasks import linear, population_indices
-from bnkit.runs.training import Watch, fit
+from bnkit.runs import probes
+from bnkit.runs.distributed import ALONE, Processes
+from bnkit.runs.tasks import Descent, population_indices
+from bnkit.runs.training import Watch
 
 POPULATION = 6_400  # training examples whose mini-batches Algorithm 2 averages, whatever their size
 IN_BATCHES = 2_000  # test examples that are tested in mini-batches, too
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallBatches:
-    """Everything that determines a run of the convolutional network: one pass through the training
-    images.
-    """
+class SmallBatchRecipe:
+    """Everything that determines a run: one pass through the training images."""
+
+    weight_decay: ClassVar[float] = 0.0
 
     norm: str  # a name of bnkit.networks.convnet.NORMS
     batch_size: int  # examples per mini-batch, over which batch normalization takes its statistics
     dataset: str = "fashion-mnist"
     channels: tuple[int, ...] = (16, 32, 32)  # maps of each convolution
-    rate_at_32: float = 0.1  # learning rate at the first step for batches of 32; for others in proportion to their size
-    end: float = 0.0  # share of the learning rate that is left after the last step; it falls in a straight line
+    # learning rate at the first step for batches of 32; for others in proportion to their size
+    rate_at_32: float = 0.1
+    # share of the learning rate that is left after the last step; it falls in a straight line
+    end: float = 0.0
     momentum: float = 0.9  # of the optimiser
     examples: int = 60_000  # training images, the first so many, each seen once
     seed: int = 0  # of the initial weights and of the order of the images
@@ -62,32 +59,16 @@ class SmallBatches:
         return {**asdict(self), "channels": list(self.channels)}
 
 
-Recipe = linear.Recipe | SmallBatches
-
-
-def load(recipe: Recipe) -> datasets.Dataset | None:
-    """The images of `recipe`; None for the linear network, whose data are random numbers."""
-    return datasets.load(recipe.dataset) if isinstance(recipe, SmallBatches) else None
-
-
-def train(recipe: Recipe, on_step: Callable[[int], None] = lambda step: None) -> records.Record:
-    """Make the run of `recipe` and return it as a record that is called live/run; nothing is
-    stored.
-    """
-    began = time.perf_counter()
-    if isinstance(recipe, linear.Recipe):
-        curves, digest = linear.train(recipe, on_step), "none: random numbers"
-    else:
-        curves, digest = _train_conv(recipe, on_step)
-    manifest = records.manifest(
-        device="cpu", data_digest=digest, wall_seconds=round(time.perf_counter() - began, 1)
-    )
-    return records.Record("live", "run", recipe.seed, recipe.as_dict(), manifest, curves)
+MEANING = {
+    "loss": "mean training cross-entropy since the previous entry, in nats",
+    "test_accuracy": "share of test images named correctly, population statistics of Algorithm 2",
+    "test_accuracy_batch": "the same for 2,000 test images, by statistics of mini-batches "
+    "as in training",
+}
 
 
 def pictures(images: np.ndarray, data: datasets.Dataset) -> Tensor:
-    """Images as input of a convolution: less the mean of all training pixels, over their standard
-    deviation.
+    """Images as input of a convolution: less the mean of all training pixels, over their deviation.
 
     Shapes: (n, h, w) -> (n, 1, h, w) float32.
     """
@@ -95,59 +76,60 @@ def pictures(images: np.ndarray, data: datasets.Dataset) -> Tensor:
     return (pixels - float(data.train_images.mean())) / float(data.train_images.std())
 
 
-def _train_conv(
-    recipe: SmallBatches, on_step: Callable[[int], None]
-) -> tuple[dict[str, dict], str]:
-    data = load(recipe)
-    x, labels = (
-        pictures(data.train_images[: recipe.examples], data),
-        torch.from_numpy(data.train_labels),
-    )
-    x_test, labels_test = pictures(data.test_images, data), torch.from_numpy(data.test_labels)
-    net = convnet(
-        recipe.norm, recipe.channels, len(data.classes), torch.Generator().manual_seed(recipe.seed)
-    )
+class Task(Descent):
+    """The network and its images; looked at once, at the end."""
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for index in map(
-            torch.from_numpy, datasets.batches(len(x), recipe.batch_size, recipe.seed)
-        ):
-            yield x.index_select(0, index), labels.index_select(0, index)
+    MEANING = MEANING
+    WHOLE = True
 
-    def measure(step: int, model: torch.nn.Module, _) -> dict[str, float]:
-        population = (
-            x.index_select(0, torch.from_numpy(index))
-            for index in population_indices(recipe, len(x))
-        )
-        with probes.inference(model, population):
-            found = {"test_accuracy": probes.accuracy(model, x_test, labels_test)}
-        if recipe.norm == "batch":
-            part = x_test[:IN_BATCHES], labels_test[:IN_BATCHES]
-            found["test_accuracy_batch"] = _by_batch(model, *part, recipe.batch_size)
-        return {name: round(value, 6) for name, value in found.items()}
+    @staticmethod
+    def load(recipe: SmallBatchRecipe) -> datasets.Dataset:
+        """The verified images of `recipe`."""
+        return datasets.load(recipe.dataset)
 
-    optimiser = torch.optim.SGD(
-        net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, fused=True
-    )
-    watch = Watch(frozenset({recipe.steps}), measure)
-    progress = fit(
-        net, batches(), recipe, [watch], optimiser=optimiser, on_pause=lambda p: on_step(p.step)
-    )
-    meaning = {
-        "loss": "mean training cross-entropy since the previous entry, in nats",
-        "test_accuracy": "share of test images named correctly, population statistics of Algorithm 2",
-        "test_accuracy_batch": "the same for 2,000 test images, by statistics of mini-batches as in training",
-    }
-    progress.curves["loss"]["values"] = records.round_to(progress.curves["loss"]["values"], 6)
-    return {
-        name: {**curve, "what": meaning[name]} for name, curve in progress.curves.items()
-    }, data.digest
+    def __init__(
+        self,
+        recipe: SmallBatchRecipe,
+        device: torch.device,
+        source: None = None,
+        processes: Processes = ALONE,
+    ):
+        data = self.load(recipe)
+        self.recipe, self.digest, self.processes = recipe, data.digest, processes
+        self.x = pictures(data.train_images[: recipe.examples], data).to(device)
+        self.labels = torch.from_numpy(data.train_labels).to(device)
+        self.test = pictures(data.test_images, data).to(device)
+        self.test_labels = torch.from_numpy(data.test_labels).to(device)
+        weights = torch.Generator().manual_seed(recipe.seed)
+        net = convnet(recipe.norm, recipe.channels, len(data.classes), weights)
+        self.model = net.to(device)
+
+    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """(x, labels) of every step from `start` on."""
+        for index in datasets.batches(len(self.x), self.recipe.batch_size, self.recipe.seed, start):
+            chosen = torch.from_numpy(index).to(self.x.device)
+            yield self.x.index_select(0, chosen), self.labels.index_select(0, chosen)
+
+    def population(self) -> Iterator[Tensor]:
+        """The mini-batches of Algorithm 2."""
+        for index in population_indices(self.recipe, len(self.x)):
+            yield self.x.index_select(0, torch.from_numpy(index).to(self.x.device))
+
+    def watches(self, checksums: dict[str, str]) -> list[Watch]:
+        """Accuracy at the end: by the inference network, and by statistics of mini-batches."""
+        return [Watch(frozenset({self.recipe.steps}), self._measure)]
+
+    def _measure(self, step: int, model: nn.Module, _: object) -> dict[str, float]:
+        with probes.inference(model, self.population()):
+            accuracy = {"test_accuracy": probes.accuracy(model, self.test, self.test_labels)}
+        if self.recipe.norm == "batch":
+            part = self.test[:IN_BATCHES], self.test_labels[:IN_BATCHES]
+            accuracy["test_accuracy_batch"] = _by_batch(model, *part, self.recipe.batch_size)
+        return {name: round(value, 6) for name, value in accuracy.items()}
 
 
 def _by_batch(model: torch.nn.Module, x: Tensor, labels: Tensor, size: int) -> float:
-    """Accuracy in training mode; of a copy, as the running averages of the model itself shall not
-    move.
-    """
+    """Accuracy in training mode, of a copy: the model's own running averages shall not move."""
     model = copy.deepcopy(model).train()
     with torch.no_grad():
         parts = zip(x.split(size), labels.split(size), strict=True)

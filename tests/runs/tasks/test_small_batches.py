@@ -15,20 +15,18 @@ from bnkit.runs.tasks import small_batches
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
 
-TINY = small_batches.SmallBatches(
+TINY = small_batches.SmallBatchRecipe(
     norm="batch", batch_size=8, dataset="digits", examples=480, channels=(8, 8)
 )
 RUNS = {
     name.removeprefix("after/"): each
     for name, each in experiments.EXPERIMENTS.items()
-    if isinstance(each.recipe, small_batches.Recipe)
+    if name.startswith("after/")
 }
 
 
 def test_the_rate_is_in_proportion_to_the_batch_and_every_run_sees_the_same_images():
-    runs = [
-        each.recipe for each in RUNS.values() if isinstance(each.recipe, small_batches.SmallBatches)
-    ]
+    runs = [each.recipe for name, each in RUNS.items() if name.startswith("conv-")]
     assert len(runs) == 15
     for recipe in runs:
         assert recipe.learning_rate / recipe.batch_size == pytest.approx(0.1 / 32)
@@ -48,14 +46,14 @@ def test_names_say_what_the_recipes_hold():
 
 
 def test_a_run_learns_and_can_be_repeated():
-    first, second = small_batches.train(TINY), small_batches.train(TINY)
+    first, second = experiments.train(TINY), experiments.train(TINY)
     assert first.curves == second.curves
     assert first.recipe == TINY.as_dict()
     steps, accuracy = first.curve("test_accuracy")
     assert steps.tolist() == [60]
     assert accuracy[-1] > 0.3
     assert 0.1 < first.curve("test_accuracy_batch")[1][-1] != accuracy[-1]
-    assert "test_accuracy_batch" not in small_batches.train(replace(TINY, norm="group")).curves, (
+    assert "test_accuracy_batch" not in experiments.train(replace(TINY, norm="group")).curves, (
         "it has no batch statistics"
     )
 

@@ -11,11 +11,11 @@ from conftest import assert_close
 from bnkit.networks import landscape
 from bnkit.runs.tasks import linear
 
-SMALL = linear.Recipe(norm=True, depth=6, examples=50, learning_rate=1e-5, steps=8)
+SMALL = linear.LinearRecipe(norm=True, depth=6, examples=50, learning_rate=1e-5, steps=8)
 
 
 def test_the_network_is_the_one_described():
-    recipe = linear.Recipe(norm=True)
+    recipe = linear.LinearRecipe(norm=True)
     net, (x, targets) = linear.network(recipe), linear.task(recipe)
     assert len(net.layers) == 25
     assert {layer["weight"].shape for layer in net.layers} == {(1, 10, 10)}
