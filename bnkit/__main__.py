@@ -1,10 +1,9 @@
-"""``python -m bnkit``: list the experiments, run them, verify recorded ones, fetch data, measure
-speed.
-"""
+"""``python -m bnkit``: list the experiments, run and verify them, fetch data, measure speed."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import chain
 from multiprocessing import get_context
@@ -19,67 +18,51 @@ from bnkit.runs import records, verification
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnkit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser(
-        "list", help="the experiments of the book, and which of their runs are recorded"
-    )
-    command.set_defaults(do=_list)
+    def command(name: str, do: Callable, purpose: str) -> Callable[..., argparse.Action]:
+        made = commands.add_parser(name, help=purpose)
+        made.set_defaults(do=do)
+        return made.add_argument
 
-    command = commands.add_parser("run", help="make one run and store it")
-    command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
-    command.add_argument("--seed", type=_whole, default=0)
-    command.add_argument(
-        "--steps", type=_positive, help="another number of steps; such a run goes to the cache"
-    )
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    command.add_argument(
-        "--data", help="imagenet/...: a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
-    )
-    command.set_defaults(do=_run)
+    command("list", _list, "the experiments of the book, and which of their runs are recorded")
 
-    command = commands.add_parser(
-        "runs", help="make every run that is missing; safe to stop and to start again"
-    )
-    command.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each"
-    )
-    command.add_argument("--only", default="", help="names that begin with this")
-    command.set_defaults(do=_runs)
+    add = command("run", _run, "make one run and store it")
+    add("name", help="EXPERIMENT/VARIANT, as in `list`")
+    add("--seed", type=_whole, default=0)
+    add("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    tree = "a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
+    add("--data", help=f"imagenet/...: {tree}")
 
-    command = commands.add_parser(
-        "ensemble", help="record what averaged answers of trained networks are worth"
-    )
-    command.add_argument("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
-    command.set_defaults(do=_ensemble)
+    add = command("runs", _runs, "make every run that is missing; safe to stop and start again")
+    add("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
+    add("--only", default="", help="names that begin with this")
 
-    command = commands.add_parser(
-        "verify", help="train the first steps of a recorded run again and compare"
-    )
-    command.add_argument("name", help="EXPERIMENT/VARIANT, as in `list`")
-    command.add_argument("--seed", type=_whole, default=0)
-    command.add_argument("--steps", type=_positive, default=500)
-    command.set_defaults(do=_verify)
+    add = command("ensemble", _ensemble, "record what averaged answers of trained networks give")
+    add("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
 
-    command = commands.add_parser("data", help="find or download a data set and check it")
-    command.add_argument("name", choices=(*datasets.names(), *pictures.names()))
-    command.set_defaults(do=_data)
+    add = command("verify", _verify, "train the first steps of a recorded run again and compare")
+    add("name", help="EXPERIMENT/VARIANT, as in `list`")
+    add("--seed", type=_whole, default=0)
+    add("--steps", type=_positive, default=500)
 
-    command = commands.add_parser("bench", help="time ours beside its peers, as ratios")
-    command.add_argument(
-        "--quick", action="store_true", help="few rounds, three shapes: a first impression"
-    )
-    command.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cpu", help="the CPU, one thread, or a GPU"
-    )
-    command.add_argument(
-        "--json", type=Path, metavar="FILE", help="keep the result there, as in data/bench/cpu.json"
-    )
-    command.set_defaults(do=_bench)
+    add = command("data", _data, "find or download a data set and check it")
+    add("name", choices=(*datasets.names(), *pictures.names()))
 
-    options = parser.parse_args(arguments)
+    add = command("bench", _bench, "time ours beside its peers, as ratios")
+    add("--quick", action="store_true", help="few rounds, three shapes: a first impression")
+    device = "the CPU, one thread, or a GPU"
+    add("--device", choices=["cpu", "cuda"], default="cpu", help=device)
+    kept = "keep the result there, as in data/bench/cpu.json"
+    add("--json", type=Path, metavar="FILE", help=kept)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
     try:
         return options.do(options) or 0
     except (KeyError, records.RecordError, datasets.DataError, OSError) as error:
