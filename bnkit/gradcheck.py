@@ -59,7 +59,8 @@ def complex_step(f, x, step=1e-30):
         value = np.asarray(f(moved))
         if value.dtype.kind != "c":
             raise TypeError(
-                f"f returned {value.dtype}; it dropped the imaginary part, which carries the derivative."
+                f"f returned {value.dtype}; it dropped the imaginary part, which carries the "
+                "derivative."
             )
         if value.size != 1 or not np.isfinite(value).all():
             raise ValueError(f"f returned {value!r}; it must return one finite number.")

@@ -69,7 +69,8 @@ def settings(book: Book) -> dict:
     repository = _address("BNKIT_REPOSITORY_URL").removesuffix(".git").rstrip("/")
     if repository and urlsplit(repository).path.count("/") < 2:
         raise PressError(
-            f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: .../OWNER/NAME"
+            f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: "
+            ".../OWNER/NAME"
         )
     if repository:
         config.setdefault("repository", {})["url"] = repository

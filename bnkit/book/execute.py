@@ -68,7 +68,8 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
                 for document, problem, seconds in (future.result() for future in done):
                     _say_live("")
                     say(
-                        f"  {document.removeprefix('chapters/'):24} {'FAILED after ' if problem else ''}{seconds:.0f} s"
+                        f"  {document.removeprefix('chapters/'):24} "
+                        f"{'FAILED after ' if problem else ''}{seconds:.0f} s"
                     )
                     failures += [Failure(document, problem)] if problem else []
                 running = list(since.items())

@@ -7,7 +7,8 @@ from bnkit.page.prose import SITE
 CLAIM = (
     "claim:"  # what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
 )
-INJECTED = "injected-parameters"  # papermill's tag of the cell it injects; our id for it, as papermill's is random
+# papermill's tag of the cell it injects; our id for it, as papermill's is random
+INJECTED = "injected-parameters"
 
 
 def normalise(notebook: dict, alone: bool = False) -> dict:

@@ -83,7 +83,8 @@ def kernel(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     if (notebook.nbformat, notebook.nbformat_minor) < (4, 5):
         yield (
             "",
-            f"is of format {notebook.nbformat}.{notebook.nbformat_minor}; cells have ids from 4.5 on",
+            f"is of format {notebook.nbformat}.{notebook.nbformat_minor}; cells have ids from "
+            "4.5 on",
         )
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "", "must name the kernel python3, which every installation has"
@@ -123,7 +124,8 @@ def opening(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     if len(code) < 2 or tagged != code[:1]:
         yield (
             "",
-            "must have one cell tagged 'parameters', its first code cell, and a cell that checks them",
+            "must have one cell tagged 'parameters', its first code cell, and a cell that checks "
+            "them",
         )
         return
     try:
@@ -131,14 +133,16 @@ def opening(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             if not parameter.meaning:
                 yield (
                     code[0].id,
-                    f"says nothing about what {parameter.name} means; write it behind the value: # ...",
+                    f"says nothing about what {parameter.name} means; write it behind the value: "
+                    "# ...",
                 )
     except ParameterError as error:
         yield code[0].id, str(error)
     if "parameters.check(" not in code[1].source:
         yield (
             code[1].id,
-            "is the second code cell and must check the parameters: parameters.check(globals(), ...)",
+            "is the second code cell and must check the parameters: parameters.check(globals(), "
+            "...)",
         )
 
 

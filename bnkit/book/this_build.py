@@ -24,8 +24,10 @@ def page(book: Book) -> str:
     lines = [
         "# This build",
         "",
-        f"All {len(notebooks)} chapters of this site were executed from their committed, clean notebooks with the "
-        "parameters shown, which are the defaults. They passed their own assertions and the checks of the press before "
+        f"All {len(notebooks)} chapters of this site were executed from their committed, clean "
+        "notebooks with the "
+        "parameters shown, which are the defaults. They passed their own assertions and the "
+        "checks of the press before "
         "the site was built.",
         f"Not executed, and not part of the site: {', '.join(left_out)}."
         if left_out
@@ -44,11 +46,14 @@ def page(book: Book) -> str:
         f"| Python | {platform.python_version()} |",
         *(f"| {name} | {version} |" for name, version in _locked(book.lock)),
         "",
-        f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same sources, versions and "
-        "machine give the same pages, byte for byte: there is no date here to spoil that. Each figure of "
+        f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same "
+        "sources, versions and "
+        "machine give the same pages, byte for byte: there is no date here to spoil that. Each "
+        "figure of "
         "recorded runs names its runs, and each run's file holds its date, machine and revision.",
         "",
-        "Formulas are drawn by MathJax (Apache License 2.0), which comes with the site: it needs no network.",
+        "Formulas are drawn by MathJax (Apache License 2.0), which comes with the site: it needs "
+        "no network.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -42,7 +42,10 @@ SOURCE = re.compile(
 )
 
 
-REMEDY = "report or glue it, assert it, or, if it is somebody else's, enter it in data/paper/facts.yml and say whose it is"
+REMEDY = (
+    "report or glue it, assert it, or, if it is somebody else's, enter it in data/paper/facts.yml "
+    "and say whose it is"
+)
 
 
 class Fact(NamedTuple):
@@ -178,7 +181,8 @@ def _entries(path: Path, fields: tuple[str, ...]) -> list[tuple[dict, list]]:
     for position, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or set(entry) != set(fields) or not all(entry.values()):
             raise PressError(
-                f"{path.name}, entry {position}: must have {', '.join(fields)} and nothing else: {entry}"
+                f"{path.name}, entry {position}: must have {', '.join(fields)} and nothing else: "
+                f"{entry}"
             )
     return [
         ({key: value for key, value in entry.items() if key != "values"}, entry["values"])

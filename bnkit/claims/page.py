@@ -48,7 +48,8 @@ def summary(claims: list[Claim]) -> str:
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
     rest = ", ".join(f"{kinds[kind]} {kind}" for kind in EVIDENCE[1:] if kinds[kind])
     return (
-        f"Of {len(claims)} statements: {verdicts}. For {kinds['measured']} of them a cell measures what the verdict "
+        f"Of {len(claims)} statements: {verdicts}. For {kinds['measured']} of them a cell "
+        "measures what the verdict "
         f"stands on{f'; the others: {rest}' if rest else ''}."
     )
 

@@ -266,7 +266,8 @@ def _verified(name: str, file: str) -> bytes:
             f"{path} is truncated or altered; it is left as it is and not used.\n"
             f"  expected SHA-256 {expected} ({size:,} bytes)\n"
             f"  found    SHA-256 {found} ({len(content):,} bytes)\n"
-            "Move it away: then a good copy in another folder is used, or a fresh one is downloaded."
+            "Move it away: then a good copy in another folder is used, or a fresh one is "
+            "downloaded."
         )
     return content
 
@@ -295,7 +296,8 @@ def _download(name: str, file: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
             for mirror in idx.mirrors:
-                try:  # asks nobody if another process fetched the file while this one waited for the lock
+                # asks nobody if another process fetched the file while this one waited for the lock
+                try:
                     pooch.retrieve(
                         mirror + file,
                         f"sha256:{idx.files[file][1]}",
@@ -319,7 +321,8 @@ def _download(name: str, file: str) -> Path:
         + "\n".join(problems)
         + "\nThree remedies:\n"
         "  1. connect to the internet and try again;\n"
-        f"  2. put {', '.join(idx.files)} into {folder}, or into <folder>/{name}/ and set BNKIT_DATA=<folder>;\n"
+        f"  2. put {', '.join(idx.files)} into {folder}, or into <folder>/{name}/ and set "
+        "BNKIT_DATA=<folder>;\n"
         "  3. choose the data set 'digits', which needs no file."
     )
 
@@ -375,7 +378,8 @@ def _load_digits() -> Dataset:
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:
         raise DataError(
-            "the digits of this scikit-learn, or NumPy's shuffle of them, are not those of the book.\n"
+            "the digits of this scikit-learn, or NumPy's shuffle of them, are not those of the "
+            "book.\n"
             f"  expected SHA-256 {_DIGITS_DIGEST}\n  found    SHA-256 {digest}\n"
             "Install the versions of requirements.lock (make setup)."
         )

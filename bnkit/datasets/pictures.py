@@ -80,8 +80,10 @@ _CARDS = {
             ),
         },
         counts=(9_469, 3_925),
-        advice="get https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz and give its path, not the name:\n"
-        "     the same photographs encoded differently, another data set with accuracies of its own",
+        advice="get https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz and give its "
+        "path, not the name:\n"
+        "     the same photographs encoded differently, another data set with accuracies of its "
+        "own",
     )
 }
 
@@ -488,7 +490,8 @@ def _found(name: str) -> Path:
     looked = "\n".join(f"  {folder}" for folder in folders)
     raise DataError(
         f"{name} is not here. Looked in\n{looked}\nThree remedies:\n"
-        f"  1. put {', '.join(files)} into {folders[-1]}, or into <folder>/{name}/ and set BNKIT_DATA=<folder>;\n"
+        f"  1. put {', '.join(files)} into {folders[-1]}, or into <folder>/{name}/ and set "
+        "BNKIT_DATA=<folder>;\n"
         f"  2. {_CARDS[name].advice};\n"
         "  3. choose the data set 'digits', which needs no file."
     )
@@ -501,12 +504,17 @@ def _altered(card: _Card, place: Path) -> str:
         found = trees.file_digest(path) if path.is_file() else "none: there is no such file"
         if found != expected:
             return (
-                f"{path} is missing, truncated or altered; what is there is left as it is and not used.\n"
+                f"{path} is missing, truncated or altered; what is there is left as it is and "
+                "not used.\n"
                 f"  expected SHA-256 {expected} ({size:,} bytes)\n"
                 f"  found    SHA-256 {found} ({_size(path) or 0:,} bytes)\n"
-                "Put the right file there; another set of pictures is given by its path, not by this name."
+                "Put the right file there; another set of pictures is given by its path, not by "
+                "this name."
             )
-    return f"{place} holds more than {', '.join(card.files)}. Give another set by its path, not by this name."
+    return (
+        f"{place} holds more than {', '.join(card.files)}. Give another set by its path, not by this "
+        "name."
+    )
 
 
 def _given(source: str | Path) -> Path:

@@ -25,7 +25,8 @@ from typing import NamedTuple
 from bnkit.datasets import DataError
 
 PARTS = ("train", "val")
-MAX_BYTES = 100_000_000  # of one picture's file: ImageNet's largest has 16 MB; more is a mistake or an attack
+# of one picture's file: ImageNet's largest has 16 MB; more is a mistake or an attack
+MAX_BYTES = 100_000_000
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
@@ -102,7 +103,8 @@ def open_tree(place: Path) -> "Folder | Archives":
                 return Folder(place)
             if missing := [path for path in zips if not path.is_file()]:
                 raise DataError(
-                    f"{missing[0]} is missing: a folder holds both train.zip and val.zip, or neither"
+                    f"{missing[0]} is missing: a folder holds both train.zip and val.zip, or "
+                    "neither"
                 )
             table = place / _CLASSES
             return Archives(place, (*zips, table) if table.is_file() else tuple(zips))
@@ -286,7 +288,8 @@ def _tar_members(path: Path) -> Iterator[tuple[Member, Reader]]:
                 info.size > 1032 * path.stat().st_size
             ):  # gzip packs no more, and tarfile would look for ever
                 raise DataError(
-                    f"{path} is damaged: {info.name!r} cannot have {info.size:,} bytes. Get it again."
+                    f"{path} is damaged: {info.name!r} cannot have {info.size:,} bytes. Get it "
+                    "again."
                 )
             name, read = _safe(path, info.name), partial(_read_tar, archive, info)
             content = read() if _explains(name) and info.isreg() and info.size <= MAX_BYTES else b""
@@ -387,11 +390,13 @@ def arrange(container: Folder | Archives) -> Tree:
             files[part, *rest] = member
     if loose:
         raise DataError(
-            f"{where}: {_some(loose)} in no class folder. Sort them into folders, one for each class"
+            f"{where}: {_some(loose)} in no class folder. Sort them into folders, one for each "
+            "class"
         )
     if strange:
         raise DataError(
-            f"{where}: {_some(strange)} is neither a picture nor a class folder. Move it away; {_LAYOUT}"
+            f"{where}: {_some(strange)} is neither a picture nor a class folder. Move it away; "
+            f"{_LAYOUT}"
         )
     if folders["val"] == {"images"} and _ANNOTATIONS in tables:
         files, folders["val"] = _annotated(files, tables[_ANNOTATIONS], where)
@@ -474,7 +479,8 @@ def _names(classes: tuple[str, ...], table: bytes | None, where: Path) -> tuple[
 
 
 def _suffix(file: str) -> str:
-    return f".{file.rpartition('.')[2].lower()}"  # pathlib takes ten times as long, and there may be a million
+    # pathlib takes ten times as long, and there may be a million
+    return f".{file.rpartition('.')[2].lower()}"
 
 
 def _some(names: list[str], most: int = 5) -> str:

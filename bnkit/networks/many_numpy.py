@@ -50,7 +50,9 @@ ACTIVATIONS = {
 
 PAIR = ("gamma", "beta")
 PLACES = ("before", "after")  # of the nonlinearity: where a normalisation stands
-LIMIT = 1e8  # a layer whose weights are longer has diverged; early enough for what follows to be squared in float32
+# a layer whose weights are longer has diverged; early enough for what follows to be squared in
+# float32
+LIMIT = 1e8
 
 
 @dataclass(frozen=True)

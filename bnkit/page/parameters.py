@@ -253,7 +253,8 @@ def read_cell(source: str) -> list[Declared]:
         except (ValueError, AttributeError) as error:
             raise ParameterError(
                 f"line {node.lineno} of the parameter cell, {ast.unparse(node)!r}: only lines like "
-                "'name: type = literal  # meaning' belong there; derive other values in a later cell"
+                "'name: type = literal  # meaning' belong there; derive other values in a later "
+                "cell"
             ) from error
         kind = (
             ast.unparse(node.annotation)

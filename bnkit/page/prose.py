@@ -49,7 +49,8 @@ def as_table(
     for number, line in enumerate(lines):
         if len(line) != len(lines[0]):
             raise ValueError(
-                f"row {number} of the table has {len(line)} cells, its header has {len(lines[0])}: {line}"
+                f"row {number} of the table has {len(line)} cells, its header has "
+                f"{len(lines[0])}: {line}"
             )
     if align is None:
         align = "".join(
@@ -58,7 +59,8 @@ def as_table(
         )
     if len(align) != len(lines[0]) or set(align) - set("lr"):
         raise ValueError(
-            f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} columns"
+            f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} "
+            "columns"
         )
     lines.insert(1, [{"l": "---", "r": "---:"}[letter] for letter in align])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

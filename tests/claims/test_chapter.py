@@ -281,7 +281,8 @@ def test_what_was_measured_is_stored_and_shown(project, shown):
         f"c27_{key}": value for key, value in VALUES.items()
     }
     assert shown[-1].data["text/markdown"] == (
-        "[C27 · wrong](claims.ipynb#c27): `off` = 1e-12 (`< 1e-9`); `kept` = 2 (`= 2`); `moved` = 12.5% (`> 10 * off`)."
+        "[C27 · wrong](claims.ipynb#c27): `off` = 1e-12 (`< 1e-9`); `kept` = 2 (`= 2`); `moved` "
+        "= 12.5% (`> 10 * off`)."
     )
 
 
@@ -344,7 +345,8 @@ def test_the_closing_table_is_the_ledger_with_the_numbers(project, shown):
         "| [C09 · agrees](claims.ipynb#c09) | The note says so. | *analogy:* a picture. |",
         "| [C27 · wrong](claims.ipynb#c27) | The note says so. | It is learned. "
         "One step is off by 1e-12 and moves it by 12.5%. |",
-        "| [C31 · agrees](claims.ipynb#c31) | The note says so. | *not testable here:* a matter of naming. |",
+        "| [C31 · agrees](claims.ipynb#c31) | The note says so. | *not testable here:* a matter "
+        "of naming. |",
     ]
 
 
@@ -381,7 +383,10 @@ def chapter() -> dict:
     )
 
 
-INDEX = "# A book\n\nSee [C27 · wrong](claims.ipynb#c27): {glue:text}`/chapters/claims.ipynb::wrong:d` is.\n"
+INDEX = (
+    "# A book\n\nSee [C27 · wrong](claims.ipynb#c27): {glue:text}`/chapters/claims.ipynb::wrong:d` "
+    "is.\n"
+)
 
 
 def small_book(root: Path) -> Book:
@@ -511,7 +516,8 @@ def test_a_stored_value_that_breaks_its_relation_is_named(small):
     (found,) = evidence.measured(executed(off=1e-3), book)
     assert found == (
         "c27-learned",
-        "C27 (wrong: The note says so.) no longer stands on what was measured: off is 0.001, and must be < 1e-9",
+        "C27 (wrong: The note says so.) no longer stands on what was measured: off is 0.001, and "
+        "must be < 1e-9",
     )
 
 

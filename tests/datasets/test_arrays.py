@@ -408,7 +408,8 @@ PUBLISHED = {
 def test_the_published_counts_come_out(name):
     if not datasets.available(name):
         pytest.skip(
-            f"the files of {name} are not here; set BNKIT_DATA, or download them: python -m bnkit data {name}"
+            f"the files of {name} are not here; set BNKIT_DATA, or download them: python -m "
+            f"bnkit data {name}"
         )
     data = datasets.load(name)
     assert data.train_images.shape == (60_000, 28, 28)

@@ -20,7 +20,8 @@ from bnkit.networks import landscape, many_numpy
 class Setting(NamedTuple):
     """How the hidden weights of one network are trained."""
 
-    rate: float  # learning rate of the hidden weights; gamma, beta and the output layer have one of their own
+    # learning rate of the hidden weights; gamma, beta and the output layer have one of their own
+    rate: float
     decay: float  # weight decay of the hidden weights
     gain: float = 2**0.5  # standard deviation of the initial weights times sqrt(fan_in)
 

@@ -1,4 +1,4 @@
-"""Chapter 10: the numbers that its sentences quote, by name, and its closing table.
+"""Chapter 10: the numbers that its sentences quote, by name.
 
 Each function takes what one section has computed and returns a dictionary of plain numbers. The
 chapter asserts what it says about them, quotes them, and hands them on to other pages under the
@@ -183,105 +183,6 @@ def features(learned: Mapping) -> Numbers:
             "switched_off": pair.off.mean(),
         }
     )
-
-
-def verdicts(n: Numbers) -> list[tuple[str, str, str, str]]:
-    """The closing table: what was said, by whom, the verdict in this chapter's setting, and what
-    was measured.
-    """
-    return [
-        (
-            "Noisy BN trains as well; the same noise stops the standard network",
-            "Santurkar 2018",
-            "the first half holds; the second with more noise",
-            f"at four times the noise {n['fast_bn_noise_4']:.0%} with BN, {n['fast_plain_noise_4']:.0%} without; at "
-            f"theirs {n['fast_bn_noise_1']:.0%} and {n['fast_plain_noise_1']:.0%}",
-        ),
-        (
-            "BN does not reduce the shift of gradients",
-            "Santurkar 2018",
-            "holds; the standard network is calmer at first only",
-            f"cosine early {n['cosine_early_bn']:.2f} with BN, {n['cosine_early_plain']:.2f} without; late "
-            f"{n['cosine_late_bn']:.2f} and {n['cosine_late_plain']:.2f}",
-        ),
-        (
-            "BN makes loss and gradient smoother along the gradient",
-            "Santurkar 2018",
-            "at a large learning rate; at a small one not at first",
-            f"loss range in the first steps, without BN: × {n['rougher_range_0.3_early']:.1f} at rate 0.3, "
-            f"× {n['rougher_range_0.03_early']:.1f} at 0.03",
-        ),
-        (
-            "Theorem 4.1 bounds the gradient",
-            "Santurkar 2018",
-            "an equality, with 1/m for the printed 1/√m",
-            f"equal to 1e-10; its scale is {n['scale_untrained']:.2f} at the start, above 1",
-        ),
-        (
-            "At equal learning rates BN gains nothing; it allows larger ones",
-            "Bjorck 2018",
-            "holds, for a good initialisation",
-            f"{n['gain_at_small_rates']:+.1f} points at best; usable up to {n['usable_rate_bn']:g} instead of "
-            f"{n['usable_rate_plain']:g}; at the best rate of each {n['best_bn']:.1%} and {n['best_plain']:.1%}",
-        ),
-        (
-            "BN makes gradients explode; without skip connections deep networks do not train",
-            "Yang 2019",
-            "holds",
-            f"× {n['explosion']:.2f} per layer; deepest chain {n['deep_chain_bn']:.0%}, residual network "
-            f"{n['deep_residual_bn']:.0%}",
-        ),
-        (
-            "A start near the identity replaces BN",
-            "Zhang 2019, De 2020",
-            "holds",
-            f"SkipInit {n['deep_residual_skipinit']:.0%}, Fixup {n['deep_residual_fixup']:.0%}, neither "
-            f"{n['deep_residual']:.0%}",
-        ),
-        (
-            "Behind BN the learning rate tunes itself",
-            "Arora 2019",
-            "holds",
-            f"rates 10,000-fold apart: loss {n['tuned_loss_low']:.2f} to {n['tuned_loss_high']:.2f}, turns "
-            f"{n['turn_ratio']:.0f}-fold apart",
-        ),
-        (
-            "With weight decay each step turns the weights by √(2ηλ)",
-            "van Laarhoven 2017, Wan 2020",
-            "holds",
-            f"measured over predicted {n['angle_low']:.2f} to {n['angle_high']:.2f}",
-        ),
-        (
-            "Weight decay is a schedule of the learning rate",
-            "Hoffer 2018",
-            "exact, for plain gradient descent",
-            f"outputs of the twins agree to {n['twins_apart']:.0e}",
-        ),
-        (
-            "Small batches hurt batch norm, not group norm",
-            "Wu and He 2018",
-            "holds",
-            f"from 32 images to 2: {n['small_batch_batch']:+.1f} and {n['small_batch_group']:+.1f} points",
-        ),
-        (
-            "Moving averages lag, statistics taken anew do not",
-            "Wu and Johnson 2021",
-            "holds",
-            f"weight 0.01 hides up to {n['lag_slow']:.0f} points, 0.1 up to {n['lag_quick']:.0f}",
-        ),
-        (
-            "Few classes in a batch ruin BN; Batch Renormalization mends it",
-            "Ioffe 2017",
-            "holds; but batch statistics in the test do not help",
-            f"two classes: {n['bn_2']:.0%} with BN, {n['renorm_2']:.0%} with Batch Renormalization",
-        ),
-        (
-            "γ and β alone can learn, better than other numbers, and switch features off",
-            "Frankle 2021",
-            "the first holds, the second in wider networks, the third not here",
-            f"{n['pair']:.0%}; {n['pair_lead']:+.1f} points; {n['switched_off']:.1%} switched off",
-        ),
-    ]
 
 
 def _geometric(values: np.ndarray) -> float:

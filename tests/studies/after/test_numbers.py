@@ -132,19 +132,3 @@ def test_features():
         "switched_off": 0.1,
     }
     assert numbers.features(learned) == pytest.approx(expected)
-
-
-def test_the_table_quotes_every_finding_and_misses_none():
-    asked = set()
-
-    class Numbers(dict):
-        def __missing__(self, name):
-            asked.add(name)
-            return 0.5
-
-    rows = numbers.verdicts(Numbers())
-    assert len(rows) == 14
-    assert {len(row) for row in rows} == {4}
-    for name in asked:
-        with pytest.raises(KeyError, match=name):
-            numbers.verdicts(dict.fromkeys(asked - {name}, 0.5))
