@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from claim_cells import broken, handed_over
 from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from bnkit.networks import inception
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record, RecordError
 from bnkit.studies import inception as study
+from bnkit.studies.recorded import printed, show
 
 
 def flat(variant: str, seed: int, accuracies: dict[int, float], **recipe) -> Record:
@@ -316,7 +318,7 @@ def test_scales_stand_side_by_side(recorded):
     assert first.startswith("| Inception | 1.0 | 1.0")
     small, theirs = study.ratio(study.family(), "bn-x5"), 31.0 / 2.1
     assert third.startswith(
-        f"| BN-x5 | {theirs:.1f} | {study.show(small)} | {study.show(study.ratio(large, 'bn-x5'))} |"
+        f"| BN-x5 | {theirs:.1f} | {show(small)} | {show(study.ratio(large, 'bn-x5'))} |"
     )
     assert "| BN-x5-Sigmoid | never | " in text
 
@@ -336,27 +338,12 @@ def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
     assert seven[1] == pytest.approx(study.best(shown.runs["bn-x5"], 1000))
 
 
-def test_memory_is_what_training_adds():
-    held = study.held()
-    assert set(held) == {"ours", "a plain torch loop"}
-    assert all(10 < each < 2000 for each in held.values())
-
-
-def test_numbers_in_words():
-    assert study.show([0.5, 0.7], 1, 100) == "60.0 ± 14.1"
-    assert study.show([-2]) == "−2.0"
-    assert study.show_reached([np.inf, 1200], 0) == "1,200 (1 of 2)"
-    assert study.show_reached([np.inf]) == study.show_reached([0]) == "never"
-    assert study.signed(-0.25) == "−0.2"
-    assert study.signed(1) == "+1.0"
-
-
 # The paper
 
 
 def test_the_paper_s_numbers_are_consistent_with_its_curves():
-    printed, drawn = study.paper()["figure3"], study.figure_2()
-    for net, (_, steps, highest) in ((net, printed[net]) for net in study.NETWORKS):
+    rows, drawn = printed()["figure3"], study.figure_2()
+    for net, (_, steps, highest) in ((net, rows[net]) for net in study.NETWORKS):
         assert 0 <= highest - 100 * drawn[net][1].max() < 0.25
         if steps and net != "inception":  # whose curve is nearly flat there
             assert study.reach(*drawn[net], 0.722 - 0.0005) == pytest.approx(1e6 * steps, rel=0.15)
@@ -395,22 +382,27 @@ def test_tables_hold_what_was_measured():
 PACE = {"inception": 0.1, "bn-baseline": 0.2, "bn-x5": 0.05}
 
 
-def test_every_claim_of_the_note_has_its_row():
-    shown = study.Family(networks(3))
-    without = {
-        name: [run("bn-x5", **{field: RECIPE[field]})] for name, (field, _) in study.CHANGES.items()
-    }
-    sweeps = {"inception": {0.1: [run("inception")]}, "bn-baseline": {3.0: [run("bn-baseline")]}}
-    dead = [flat("inception-sigmoid", 0, {0: 0.1, 100: 0.1})]
-    found = study.evidence(shown, without, sweeps, dead, PACE)
-    counted = {"C54", "C64"}  # by the chapter itself, from the networks that it builds
-    assert found.keys() | counted == {f"C{number}" for number in range(54, 73)}
-    assert found["C60"] == {"raised": 5, "without_bn": 0.1, "with_bn": 3}
-    assert (found["C65"]["differ"], found["C66"]["differ"], found["C68"]["differ"]) == (1, 7, 1)
-    assert found["C59"]["faster"] == RECIPE["decay_steps"] / X5["decay_steps"]
-    assert all(np.isfinite(list(each.values())).all() for each in found.values())
-    some = study.evidence(shown, {}, {"inception": {}, "bn-baseline": {}}, dead, PACE)
-    assert "C57" not in some
+BEFORE = ("parameters", "setup", "choose", "load", "stages")
+BEFORE += ("figure-worth", "figure-rates", "figure-sigmoid")
+
+
+def test_the_cells_of_claims_measure_what_is_recorded(recorded):
+    """Runs that never were, with differences known beforehand, in the place of the book's."""
+    for name, (field, _) in study.CHANGES.items():
+        one = run("bn-x5", **{field: RECIPE[field]})
+        records.save(replace(one, variant=f"bn-x5-but-{name}"), recorded)
+    for net, rate in (("inception", 0.1), ("bn-baseline", 3)):
+        records.save(replace(run(net), variant=f"{net}-lr-{rate}"), recorded)
+    records.save(flat("inception-sigmoid", 0, {0: 0.1, 100: 0.1}), recorded)
+    before = [cell for cell in BEFORE if cell != "choose"]
+    names = {"recipes": RECIPES, "shown": study.family()}
+    note = handed_over("09-inception", before, asserting=False, **names)
+    assert note.keys() == {f"C{number}" for number in range(54, 73)}
+    assert note["C60"] == {"raised": 5, "without_bn": 0.1, "with_bn": 3}
+    assert (note["C65"]["differ"], note["C66"]["differ"], note["C68"]["differ"]) == (1, 7, 1)
+    assert note["C59"]["faster"] == RECIPE["decay_steps"] / X5["decay_steps"]
+    assert note["C71"]["seeds"] == 3
+    assert all(np.isfinite(list(values.values())).all() for values in note.values())
 
 
 # The recorded runs of the book
@@ -429,24 +421,10 @@ def test_the_recorded_runs_bear_out_the_chapter():
     assert all(np.isfinite(value) for value in numbers.values())
 
 
-LEDGER = {claim.id: claim for claim in ledger.read().values() if claim.chapter == "09-inception"}
-
-
-def committed():
-    """What `evidence` takes, from the records of the book."""
-    sweeps = {net: study.sweep(net) for net in ("inception", "bn-baseline")}
-    dead = records.load_all("inception", "inception-sigmoid")
-    return study.family(), study.taken_back(), sweeps, dead, study.timed()["small Inception"]
-
-
-def broken(shown, *rest) -> list[str]:
-    found = study.evidence(shown, *rest)
-    return [problem for name, values in found.items() for problem in LEDGER[name].broken(values)]
-
-
 def test_the_recorded_runs_bear_out_every_claim():
-    assert study.evidence(*committed()).keys() | {"C54", "C64"} == LEDGER.keys()
-    assert broken(*committed()) == []
+    note = handed_over("09-inception", BEFORE)
+    assert note.keys() == {c.id for c in ledger.read().values() if c.chapter == "09-inception"}
+    assert broken(note) == []
 
 
 @pytest.mark.parametrize(
@@ -457,12 +435,19 @@ def test_the_recorded_runs_bear_out_every_claim():
         ("bn-x30", lambda values: values * 1.2, "C72"),
     ],
 )
-def test_a_recorded_value_that_is_changed_breaks_a_claim(net, change, claim):
-    shown, *rest = committed()
-    forged = []
-    for one in shown.runs[net]:
+def test_a_recorded_value_that_is_changed_breaks_a_claim(monkeypatch, net, change, claim):
+    load = records.load
+
+    def forged(experiment: str, variant: str, seed: int, *rest) -> Record:
+        one = load(experiment, variant, seed, *rest)
+        if variant != net:
+            return one
         steps, values = one.curve("test_accuracy")
         curve = {"steps": list(map(int, steps)), "values": change(np.asarray(values)).tolist()}
-        forged.append(replace(one, curves=one.curves | {"test_accuracy": curve}))
-    spoilt = replace(shown, runs={**shown.runs, net: forged})
-    assert any(problem.startswith(f"{claim} (") for problem in broken(spoilt, *rest))
+        return replace(one, curves=one.curves | {"test_accuracy": curve})
+
+    monkeypatch.setattr(records, "load", forged)
+    note = handed_over("09-inception", BEFORE, asserting=False)
+    assert any(problem.startswith(f"{claim} (") for problem in broken(note))
+    with pytest.raises(AssertionError):
+        handed_over("09-inception", BEFORE)
