@@ -67,39 +67,23 @@ def _figure_1() -> list[Row]:
     spreads = [np.median(mnist.spread(main.with_bn, step), axis=1) for step in (0, None)]
     best = [mnist.best(rates, net)[0] for net in ("with_bn", "without_bn")]
     tuned = rates[best[0]].with_bn, rates[best[1]].without_bn
+    stable = (
+        "inputs to the sigmoids stay stable: 85th minus 15th percentile, start → end (Figure 1c)",
+        f"{high[0] - low[0]:.2f} → {high[-1] - low[-1]:.2f}, one unit",
+        f"{' → '.join(recorded.show(spread, 2) for spread in spreads)}, median of all units",
+    )
+    faster = f"it trains faster: test accuracy after {EARLY:,} steps (Figure 1a)"
+    equal = f"the same, each network at the best of {len(rates)} learning rates"
+    unsaid = "none: the paper gives no learning rate"
+    at_best = f"{_accuracies(tuned)} (rates {best[0]:g} and {best[1]:g})"
+    careless = "initialisation matters less (abstract): initial weights ten times smaller"
+    both, bad = mnist.nets(main), mnist.nets(small)
     return [
-        Row(
-            f"it trains faster: test accuracy after {EARLY:,} steps (Figure 1a)",
-            _versus(*early),
-            _accuracies(mnist.nets(main), EARLY),
-            main.seeds,
-        ),
-        Row(
-            "it ends more accurate (Figure 1a)",
-            _versus(*end),
-            _accuracies(mnist.nets(main)),
-            main.seeds,
-        ),
-        Row(
-            f"the same, each network at the best of {len(rates)} learning rates",
-            "none: the paper gives no learning rate",
-            f"{_accuracies(tuned)} (rates {best[0]:g} and {best[1]:g})",
-            min(map(len, tuned)),
-        ),
-        Row(
-            "inputs to the sigmoids stay stable: "
-            "85th minus 15th percentile, start → end (Figure 1c)",
-            f"{high[0] - low[0]:.2f} → {high[-1] - low[-1]:.2f}, one unit",
-            f"{' → '.join(recorded.show(spread, 2) for spread in spreads)}, median of all units",
-            main.seeds,
-        ),
-        Row(
-            "initialisation matters less (abstract): initial weights ten times smaller, "
-            f"{small.steps:,} steps",
-            "none",
-            _accuracies(mnist.nets(small)),
-            small.seeds,
-        ),
+        Row(faster, _versus(*early), _accuracies(both, EARLY), main.seeds),
+        Row("it ends more accurate (Figure 1a)", _versus(*end), _accuracies(both), main.seeds),
+        Row(equal, unsaid, at_best, min(map(len, tuned))),
+        Row(*stable, main.seeds),
+        Row(f"{careless}, {small.steps:,} steps", "none", _accuracies(bad), small.seeds),
     ]
 
 

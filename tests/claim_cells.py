@@ -6,10 +6,14 @@ from unittest.mock import patch
 
 from bnkit import claims, paths
 from bnkit.claims import ledger
+from bnkit.page import prose
 
 
 class Note(dict):
     """Stands in for the chapter's part of the ledger: keeps what is measured, judges nothing."""
+
+    def __init__(self):
+        self.glued = {}  # what is stored for other pages, by name
 
     def measured(self, claim: str, **values: float) -> None:
         self[claim] = {name: float(value) for name, value in values.items()}
@@ -23,7 +27,8 @@ def handed_over(chapter: str, before: Sequence[str], asserting: bool = True, **n
     """
     text = (paths.root() / "chapters" / f"{chapter}.ipynb").read_text(encoding="utf-8")
     note = Note()
-    with patch.object(claims, "of", lambda *_: note):
+    glue = patch.object(prose, "glue", note.glued.__setitem__)
+    with glue, patch.object(claims, "of", lambda *_: note):
         for cell in json.loads(text)["cells"]:
             carries = any(tag.startswith("claim:") for tag in cell["metadata"].get("tags", []))
             if cell["cell_type"] == "code" and (carries or cell["id"] in before):

@@ -45,9 +45,7 @@ Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 @styled
 def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Drawing:
-    """An Inception module as a diagram: what enters, its branches of layers from bottom to top, and
-    what leaves.
-    """
+    """An Inception module: what enters, its branches of layers from bottom to top, what leaves."""
     drawing, axes = figure(width=WIDTH, height=3.6)
     axes.set(xlim=(0, len(branches)), ylim=(-0.2, 5.2))
     axes.axis("off")
@@ -142,9 +140,7 @@ def speedups(
 
 @styled
 def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float]) -> Drawing:
-    """What each change is worth in points of accuracy, with bars of twice the standard error; one
-    row a change.
-    """
+    """What each change is worth in points, with bars of twice the standard error; a row each."""
     drawing, axes = figure(width=WIDTH, height=1.2 + 0.42 * len(names))
     places = np.arange(len(names))[::-1]
     points, bars = np.asarray(points), 2 * np.asarray(errors)
@@ -191,9 +187,7 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable:
 
 @styled
 def beside(runs: Runs, title: str) -> Drawing:
-    """Validation accuracy against steps of networks that are to be compared, one by one, names on
-    the right margin.
-    """
+    """Validation accuracy against steps of networks that are to be compared one by one."""
     drawing, axes = figure(width=WIDTH, height=3.6)
     _accuracies(axes, runs, every=True)
     axes.set_title(title)
@@ -208,10 +202,10 @@ def beside(runs: Runs, title: str) -> Drawing:
 
 @styled
 def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
-    """85th minus 15th percentile of what each module's nonlinearity receives, over training; a
-    panel for each network.
+    """85th minus 15th percentile of what each module's nonlinearity receives, over training.
 
-    Lines are means over seeds, one for each module by its name, from dark (first) to light (last).
+    A panel for each network; lines are means over seeds, one for each module by its name, from dark
+    (first) to light (last).
     """
     drawing, panels = _panels(runs)
     for axes, (net, records) in zip(panels, runs.items(), strict=True):
@@ -232,10 +226,9 @@ def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
 
 @styled
 def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
-    """Norm of the gradient from stage to stage at the start, early, and at the end; a panel for
-    each network.
+    """Norm of the gradient from stage to stage at the start, half-way, and at the end.
 
-    `names` are those of the stages. Lines are means over seeds, bands their range.
+    A panel for each network; `names` are those of the stages, lines means over seeds.
     """
     drawing, panels = _panels(runs)
     places = np.arange(len(names))
@@ -269,9 +262,7 @@ def _panels(runs: Runs) -> tuple[Drawing, np.ndarray]:
 
 
 def _accuracies(axes: Axes, runs: Runs, every: bool = False) -> None:
-    """Accuracy against steps; with `every`, networks without a colour of their own get one line
-    style each.
-    """
+    """Accuracy against steps; with `every`, grey networks get a line style of their own each."""
     styles = iter(("-", "--", ":", "-."))
     for net, records in runs.items():
         name, colour = NETWORKS[net]

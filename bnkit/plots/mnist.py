@@ -53,9 +53,7 @@ class Pair(Protocol):
 
 @styled
 def accuracy(pair: Pair, paper: Curves | None = None) -> Drawing:
-    """Test accuracy against steps: above on the paper's axes, below as error, both axes
-    logarithmic.
-    """
+    """Test accuracy against steps: above on the paper's axes, below as error, logarithmic."""
     drawing, (whole, errors) = figure(2, width=WIDTH, height=7)
     _shares(whole, pair, paper, 70)  # percent: where the paper's axis starts
     whole.set_title(f"Figure 1(a): {pair.title}")
@@ -75,9 +73,7 @@ def learning(pair: Pair) -> Drawing:
 
 @styled
 def hero(pair: Pair, tuned: Pair, paper: Curves) -> Drawing:
-    """The finding at a glance: test error of a pair beside the paper's and, to the right, of the
-    pair `tuned`, at a higher learning rate.
-    """
+    """The finding at a glance: test error of a pair and the paper's; right, at a tuned rate."""
     drawing, panels = figure(1, 2, width=8.4, height=4, sharey=True)
     for axes, shown, printed in zip(panels, (pair, tuned), (paper, None), strict=True):
         _errors(axes, shown, printed)
@@ -88,9 +84,7 @@ def hero(pair: Pair, tuned: Pair, paper: Curves) -> Drawing:
 
 
 def _shares(axes: Axes, pair: Pair, paper: Curves | None, lowest: float) -> None:
-    """Test accuracy in percent against steps, as the paper draws it; `lowest` is where the axis
-    starts, or below.
-    """
+    """Test accuracy in percent against steps; the axis starts at `lowest`, or below."""
     last = 0
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
@@ -106,9 +100,7 @@ def _shares(axes: Axes, pair: Pair, paper: Curves | None, lowest: float) -> None
 
 
 def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
-    """Test error in percent against steps, both logarithmic: shows the early gap and the last
-    tenths of a point.
-    """
+    """Test error in percent, both axes logarithmic: early gap and last tenths of a point."""
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
         if len(steps) == 1:
@@ -166,9 +158,7 @@ def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
 
 @styled
 def gamma(pair: Pair) -> Drawing:
-    """Gamma of every unit over the steps, and each unit's spread against its gamma with the line of
-    a normal input.
-    """
+    """Gamma of every unit over the steps; spread against gamma, with the line of a normal input."""
     drawing, (above, below) = figure(2, width=WIDTH, height=7)
     steps, values = stack(pair.with_bn, "gamma")  # (seeds, steps, units)
     above.plot(steps, values[0], **EVERY)
@@ -195,9 +185,7 @@ def gamma(pair: Pair) -> Drawing:
 
 @styled
 def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
-    """Test accuracy against the learning rate, after `early` steps and at the end: points are
-    seeds, lines means.
-    """
+    """Test accuracy against learning rate, `early` and at the end: a point for each seed, means."""
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True)
     first = next(iter(pairs.values()))
     for axes, step in zip(panels, (early, None), strict=True):
@@ -214,9 +202,7 @@ def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
 
 @styled
 def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
-    """Test error at the end against the standard deviation of the initial weights; a panel for each
-    learning rate.
-    """
+    """Final test error against the deviation of the initial weights; a panel for each rate."""
     size = {"width": WIDTH, "height": 3.5 * len(pairs)}
     drawing, panels = figure(len(pairs), **size, sharex=True, sharey=True)
     for axes, (rate, by_sigma) in zip(panels, pairs.items(), strict=True):

@@ -20,19 +20,8 @@ from bnkit import paths
 from bnkit.page.prose import as_table
 from bnkit.runs import records
 from bnkit.runs.records import Record
-from bnkit.studies.recorded import (
-    Curve,
-    Shown,
-    count,
-    digitised,
-    diverged,
-    look_up,
-    printed,
-    shared,
-    show,
-    show_reached,
-    signed,
-)
+from bnkit.studies import recorded
+from bnkit.studies.recorded import Curve, Shown, diverged, printed, show, show_reached, signed
 
 NETWORKS = {  # variant -> its name in Section 4.2.2
     "inception": "Inception",
@@ -84,12 +73,12 @@ class Family(Shown):
     def says(self) -> str:
         """What the page shows, in Markdown: on which data, made how and when, and why these."""
         recipe = self.first.recipe
-        lengths = (
-            f"{NETWORKS[net]} {run.recipe['steps']:,}" for net, (run, *_) in self.runs.items()
-        )
+        steps = {net: runs[0].recipe["steps"] for net, runs in self.runs.items()}
+        lengths = (f"{NETWORKS[net]} {count:,}" for net, count in steps.items())
         how = (
-            f"{count(self.seeds, 'seed')} of each network, mini-batches of {recipe['batch_size']} "
-            f"pictures of {recipe['size']} × {recipe['size']} pixels. Steps: {', '.join(lengths)}"
+            f"{recorded.count(self.seeds, 'seed')} of each network, mini-batches of "
+            f"{recipe['batch_size']} pictures of {recipe['size']} × {recipe['size']} pixels. "
+            f"Steps: {', '.join(lengths)}"
         )
         return self.describe("Imagenette", "ten classes of ImageNet", how)
 
@@ -98,13 +87,12 @@ class Family(Shown):
 
 
 def family(size: str = "") -> Family:
-    """The recorded runs of the five networks, for the seeds that all of them have. Raises
-    RecordError without any.
-
-    `size` is "" for the pictures of most of the chapter, or "64px" for the larger ones.
+    """The recorded runs of the five networks, for the seeds that all of them have, with the usual
+    pictures or those of `size` "64px". Raises RecordError without any.
     """
     ending = f"-{size}" if size else ""
-    return Family(shared({net: records.load_all("inception", net + ending) for net in NETWORKS}))
+    runs = {net: records.load_all("inception", net + ending) for net in NETWORKS}
+    return Family(recorded.shared(runs))
 
 
 def choose(
@@ -125,50 +113,37 @@ def choose(
     on `dataset`. ``Family.says`` tells which they are.
     """
     share = steps / recipes["inception"]["steps"]
-    wanted = {
-        net: {**recipes[net], "steps": max(1, round(share * recipes[net]["steps"]))}
-        for net in NETWORKS
-    }
-    runs, why = look_up(source, "inception", wanted, seeds, by_variant=True)
+    lengths = {net: max(1, round(share * recipes[net]["steps"])) for net in NETWORKS}
+    wanted = {net: {**recipes[net], "steps": lengths[net]} for net in NETWORKS}
+    runs, why = recorded.look_up(source, "inception", wanted, seeds, by_variant=True)
     if runs:
         return Family(runs)
     return live({net: wanted[net] for net in LIVE}, dataset, live_seeds, train, why)
 
 
 def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, why: str) -> Family:
-    """Runs of `recipes`, by variant, trained now on `dataset`, with a smaller population for
-    Algorithm 2.
-    """
-    wanted = [
-        (net, {**recipe, "dataset": dataset, "seed": seed, "population_batches": 3})
-        for net, recipe in recipes.items()
-        for seed in range(seeds)
-    ]
-    made: dict[str, list[Record]] = {net: [] for net in recipes}
-    for (net, _), record in zip(wanted, train([recipe for _, recipe in wanted]), strict=True):
-        made[net].append(replace(record, variant=net))
-    return Family(made, recorded=False, why=why)
+    """Runs of `recipes`, by variant, made now on `dataset`; fewer mini-batches in Algorithm 2."""
+    own = {"dataset": dataset, "population_batches": 3}
+    pairs = [(net, seed) for net in recipes for seed in range(seeds)]
+    made = train([{**recipes[net], **own, "seed": seed} for net, seed in pairs])
+    runs: dict[str, list[Record]] = {net: [] for net in recipes}
+    for (net, _), record in zip(pairs, made, strict=True):
+        runs[net].append(replace(record, variant=net))
+    return Family(runs, recorded=False, why=why)
 
 
 def sweep(net: str) -> dict[float, list[Record]]:
     """The recorded runs of a network by learning rate, from low to high, where there are any."""
     pattern = re.compile(rf"{re.escape(net)}-lr-(\S+)")
-    rates = {match[1] for variant in _variants() if (match := pattern.fullmatch(variant))}
-    return {
-        float(rate): records.load_all("inception", f"{net}-lr-{rate}")
-        for rate in sorted(rates, key=float)
-    }
+    matches = [match for variant in _variants() if (match := pattern.fullmatch(variant))]
+    matches.sort(key=lambda match: float(match[1]))
+    return {float(match[1]): records.load_all("inception", match[0]) for match in matches}
 
 
 def taken_back() -> dict[str, list[Record]]:
     """The recorded runs of BN-x5 without one of its changes, by the change, where there are any."""
-    variants = {name: f"bn-x5-but-{name}" for name in CHANGES}
-    there = _variants()
-    return {
-        name: records.load_all("inception", variant)
-        for name, variant in variants.items()
-        if variant in there
-    }
+    there = [name for name in CHANGES if f"bn-x5-but-{name}" in _variants()]
+    return {name: records.load_all("inception", f"bn-x5-but-{name}") for name in there}
 
 
 def _variants() -> set[str]:
@@ -197,9 +172,7 @@ def after(runs: list[Record], step: float) -> np.ndarray:
 
 def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
     """When a curve first reaches each of `levels`, along its straight lines; infinity where it
-    never does, NaN for NaN.
-
-    Shapes: `steps` and `values` (t,), `levels` any; returns the shape of `levels`.
+    never does, NaN for NaN. Shapes: `steps` and `values` (t,), `levels` any, as is the result.
     """
     levels = np.asarray(levels, float)
     # a curve that falls again has still been there
@@ -216,9 +189,7 @@ def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> 
 
 def matching(shown: Family, net: str) -> np.ndarray:
     """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf:
-    never. (seeds,)
-
-    At least one step: an untrained network that guesses well has not learned.
+    never. At least one: an untrained network that guesses well has not learned. (seeds,)
     """
     levels = best(shown.runs["inception"])
     pairs = zip(shown.runs[net], levels, strict=True)
@@ -226,17 +197,12 @@ def matching(shown: Family, net: str) -> np.ndarray:
 
 
 def ratio(shown: Family, net: str) -> np.ndarray:
-    """How many times fewer steps `net` needs for Inception's best accuracy, seed by seed; 0 where
-    never. (seeds,)
-    """
+    """How many times fewer steps `net` needs than Inception for that; 0: never. (seeds,)"""
     return matching(shown, "inception") / matching(shown, net)
 
 
 def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
-    """The same for every share of Inception's best accuracy, and not for its whole only.
-
-    Shapes: `shares` (k,) -> (seeds, k); 0 where `net` never gets there.
-    """
+    """The same for every share of Inception's best: `shares` (k,) -> (seeds, k); 0: never."""
     runs = zip(shown.runs["inception"], shown.runs[net], strict=True)
     curves = [[run.curve("test_accuracy") for run in pair] for pair in runs]
     levels = best(shown.runs["inception"])[:, None] * shares
@@ -246,9 +212,7 @@ def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
 
 
 def noise(shown: Family, until: float = np.inf) -> float:
-    """Standard deviation of the best accuracy from seed to seed, pooled over the networks, in
-    points; NaN where there is one seed only.
-    """
+    """Deviation of the best accuracy over seeds, pooled over networks, in points; NaN for one."""
     if shown.seeds < 2:
         return math.nan
     return 100 * math.sqrt(np.mean([best(runs, until).var(ddof=1) for runs in shown.runs.values()]))
@@ -287,9 +251,7 @@ def _reaching(shown: Family, runs: list[Record]) -> np.ndarray:
 
 
 def by_recipe(shown: Family) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Best accuracies without BN and with it, (seeds,) each, by the recipe, within the steps of the
-    shortest runs.
-    """
+    """Best accuracies without BN and with it, (seeds,), by recipe, in the steps of the shortest."""
     names = ("bn-x5-but-bn-and-rate", "bn-x5-but-rate", "bn-x5-but-bn")
     six, six_bn, seven = (records.load_all("inception", name) for name in names)
     pairs = {
@@ -321,9 +283,7 @@ def common_step(sweeps: Mapping[str, Rates]) -> int:
 
 
 def spreads(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """85th minus 15th percentile of what each module's nonlinearity receives. Shapes: (t,), (seeds,
-    t, modules).
-    """
+    """85th minus 15th percentile of each nonlinearity's input: (t,), (seeds, t, modules)."""
     steps, percentiles = records.stack(runs, "inputs")
     return steps, percentiles[..., 2] - percentiles[..., 0]
 
@@ -335,16 +295,9 @@ def stretch(runs: list[Record]) -> float:
 
 
 def uneven(runs: list[Record]) -> float:
-    """By which factor the spreads of the modules differ at one time: largest by smallest, median
-    over all times.
-    """
+    """By which factor modules' spreads differ at one time: largest by smallest, median."""
     _, spread = spreads(runs)
     return float(np.median(spread.max(2) / spread.min(2)))
-
-
-def gradients(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """Norm of the gradient in each stage, the stem first. Shapes: (t,), (seeds, t, stages)."""
-    return records.stack(runs, "gradient_norm")
 
 
 # The networks themselves
@@ -359,21 +312,10 @@ class Stage(NamedTuple):
     parameters: int
     multiply_adds: int  # for one picture
 
-    @property
-    def output(self) -> str:
-        """What comes out, as the paper's Appendix writes it."""
-        return _output(self.height, self.maps)
-
-
-def _output(height: int, maps: int) -> str:
-    return f"{height}² × {maps}"
-
 
 def stages(network: nn.Module, pixels: int) -> list[Stage]:
-    """Stem, modules and softmax layer of an Inception network for square pictures; it may live on
-    the meta device.
-
-    The softmax layer has no height of its own: 1.
+    """Stem, modules and softmax layer (height 1) of an Inception network for square pictures; it
+    may live on the meta device.
     """
     parts = {"stem": network.stem, **network.blocks, "softmax": network.output}
     shapes, counts, hooks = {}, dict.fromkeys(parts, 0), []
@@ -411,57 +353,24 @@ def parameters(network: nn.Module) -> int:
     return sum(weights.numel() for weights in network.parameters())
 
 
-# How long: what ``python -m bnkit bench`` recorded (data/bench/cpu.json)
+# How long
 
 
-def timed() -> dict[str, dict[str, float]]:
-    """Median seconds of a step on one core.
-
-    "small Inception", by variant, with "a plain torch loop", "its convolutions" and "its pictures";
-    "BN-Inception" for a mini-batch of ``timed_pictures()`` pictures, with "ours", "torch.nn" and
-    "without BN".
+def bench(what: str) -> dict:
+    """What ``python -m bnkit bench`` recorded of `what` (data/bench/cpu.json), its ``times`` as
+    medians: seconds of a step by name.
     """
-    small = _medians(_bench("small Inception"))
-    return {
-        "small Inception": {"bn-baseline": small.pop("ours"), **small},
-        "BN-Inception": _medians(_bench("BN-Inception")),
-    }
-
-
-def on_several_cores() -> tuple[str, dict[str, float]]:
-    """How many cores ("2 cores"), and, with these at work, seconds of a step by name: "ours", "a
-    plain torch loop".
-    """
-    row = _bench("small Inception, several cores")
-    return row["path"], _medians(row)
-
-
-def held() -> dict[str, float]:
-    """MiB that a process takes for steps of BN-Baseline beyond what it had built: "ours", "a plain
-    torch loop".
-    """
-    memory = _bench("small Inception")["memory"]
-    ways = ("ours", "a plain torch loop")
-    return {way: memory[way] - memory["built, not trained"] for way in ways}
-
-
-def timed_pictures() -> int:
-    """The mini-batch with which the whole network was timed."""
-    return _bench("BN-Inception")["shape"][0]
-
-
-def _bench(what: str) -> dict:
     content = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text(encoding="utf-8"))
-    return next(row for row in content["rows"] if row["what"] == what)
+    row = next(row for row in content["rows"] if row["what"] == what)
+    return row | {"times": {name: middle for name, (_, middle, _) in row["times"].items()}}
 
 
-def _medians(row: dict) -> dict[str, float]:
-    return {name: middle for name, (_, middle, _) in row["times"].items()}
-
-
-def epochs(steps: float, batch_size: int, examples: int) -> float:
-    """How often each example is seen."""
-    return steps * batch_size / examples
+def pace() -> dict[str, float]:
+    """Seconds of a step on one core by variant, with those of "a plain torch loop", "its
+    convolutions" and "its pictures".
+    """
+    times = bench("small Inception")["times"]
+    return {"bn-baseline": times.pop("ours"), **times}
 
 
 # The paper
@@ -469,15 +378,13 @@ def epochs(steps: float, batch_size: int, examples: int) -> float:
 
 def figure_2() -> dict[str, Curve]:
     """The digitised curves of Figure 2 by variant: steps and validation accuracy, both (t,)."""
-    curves = digitised()
+    curves = recorded.digitised()
     drawn = {net: curves[f"figure2/{net.replace('-', '_')}"] for net in NETWORKS}
     return {net: (1e6 * millions, values) for net, (millions, values) in drawn.items()}
 
 
 def paper_speedup(curves: Mapping[str, Curve], net: str, shares: np.ndarray) -> np.ndarray:
-    """``speedup`` of the digitised curves; NaN below the panel's lower edge, where nothing is
-    drawn. (k,)
-    """
+    """``speedup`` of the digitised curves; NaN below the lower edge of their panel. (k,)"""
     ours, theirs = curves[net], curves["inception"]
     levels = shares * theirs[1].max()
     levels = np.where(levels <= max(theirs[1][0], ours[1][0]), np.nan, levels)
@@ -490,7 +397,7 @@ def paper_ratio(net: str) -> float:
     return whole / steps if steps else 0.0
 
 
-# Recipes in words
+# Recipes in words and tables
 
 
 def setting(field: str, value: object) -> str:
@@ -506,25 +413,18 @@ def differing(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
 
 
 def differences(recipes: Mapping[str, dict]) -> str:
-    """What the networks differ in, field by field, computed from their recipes; a change from
-    Inception in bold.
-    """
-    first = recipes["inception"]
-
-    def cell(recipe: dict, field: str) -> str:
-        text = setting(field, recipe[field])
-        return text if recipe[field] == first[field] else f"**{text}**"
-
-    rows = [
-        (what, *(cell(recipe, field) for recipe in recipes.values()))
-        for field, what in FIELDS.items()
-        if any(recipe[field] != first[field] for recipe in recipes.values())
-    ]
+    """What the networks' recipes differ in, field by field; a change from Inception in bold."""
+    first, rows = recipes["inception"], []
+    for field, what in FIELDS.items():
+        values = [recipe[field] for recipe in recipes.values()]
+        if set(values) != {first[field]}:
+            cells = ((setting(field, value), value == first[field]) for value in values)
+            rows.append((what, *(text if same else f"**{text}**" for text, same in cells)))
     return _table(("setting", *(NETWORKS[net] for net in recipes)), rows)
 
 
 def changes(before: dict, after: dict) -> str:
-    """The seven changes of Section 4.2.1 as the two recipes have them, as a Markdown table."""
+    """The seven changes of Section 4.2.1 as the two recipes have them."""
     rows = [
         (name, what, FIELDS[field], setting(field, before[field]), setting(field, after[field]))
         for name, (field, what) in CHANGES.items()
@@ -532,7 +432,7 @@ def changes(before: dict, after: dict) -> str:
     return _table(("name", "change", "setting", "before", "after"), rows, words=3)
 
 
-# Tables
+# Tables, in Markdown
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1) -> str:
@@ -541,13 +441,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1
 
 
 def printed_stages(appendix: Sequence[Sequence], *computed: Sequence[Stage]) -> str:
-    """The Appendix's outputs beside those of networks, with parameters and cost of the first;
-    differences in bold.
-    """
+    """The Appendix's outputs beside networks', bold where they differ; cost of the first one."""
     rows = []
     for (name, height, maps), first, *others in zip(appendix, *computed, strict=True):
-        theirs = _output(height, maps)
-        ours = (stage.output for stage in (first, *others))
+        theirs = f"{height}² × {maps}"
+        ours = (f"{stage.height}² × {stage.maps}" for stage in (first, *others))
         ours = (output if output == theirs else f"**{output}**" for output in ours)
         cost = f"{first.parameters:,}", f"{first.multiply_adds / 1e6:,.0f}"
         rows.append((name, theirs, *ours, *cost))
@@ -557,9 +455,7 @@ def printed_stages(appendix: Sequence[Sequence], *computed: Sequence[Stage]) -> 
 
 
 def figure_3(shown: Family) -> str:
-    """The paper's Figure 3 beside the runs `shown`, as a Markdown table; accuracies in percent, ±
-    is over seeds.
-    """
+    """The paper's Figure 3 beside the runs `shown`; accuracies in percent, ± is over seeds."""
     rows = []
     for net, runs in shown.runs.items():
         _, steps, highest = printed()["figure3"][net]
@@ -574,9 +470,7 @@ def figure_3(shown: Family) -> str:
 
 
 def scales(families: Mapping[str, Family]) -> str:
-    """How many times fewer steps to Inception's best accuracy, and the best accuracies, printed and
-    at each scale.
-    """
+    """Times fewer steps to Inception's best, and best accuracies, printed and at each scale."""
     rows = []
     for net in NETWORKS:
         theirs = f"{paper_ratio(net):.1f}" if paper_ratio(net) else "never"
@@ -591,9 +485,7 @@ def scales(families: Mapping[str, Family]) -> str:
 
 
 def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> str:
-    """The seven changes, each taken back from BN-x5 alone, as a Markdown table; over the steps of
-    the shorter runs.
-    """
+    """The changes, each taken back from BN-x5 alone, over the steps of the shorter runs."""
     x5 = shown.runs["bn-x5"]
     until = min((runs[0].recipe["steps"] for runs in without.values()), default=np.inf)
     steps = show_reached(_reaching(shown, x5), 0)
@@ -609,9 +501,7 @@ def what_each_is_worth(shown: Family, without: Mapping[str, list[Record]]) -> st
 
 
 def rates(sweeps: Mapping[str, Rates]) -> str:
-    """Accuracy by learning rate and network, after as many steps as all runs have and at best, as a
-    Markdown table.
-    """
+    """Accuracy by learning rate and network, after as many steps as all runs have and at best."""
     step = common_step(sweeps)
 
     def cells(runs: list[Record]) -> tuple[str, str]:
@@ -631,26 +521,22 @@ def rates(sweeps: Mapping[str, Rates]) -> str:
 
 
 def exposure(shown: Family, examples: int) -> str:
-    """How often each training picture is seen until Inception's best accuracy, in the paper and
-    here.
-    """
+    """How often each of so many `examples` is seen until Inception's best, and in the paper."""
     pictures = printed()["training_images"]["count"]
     batch_size = printed()["in_words"]["batch_size"]
     rows = []
     for net, runs in shown.runs.items():
         steps = printed()["figure3"][net][1]
-        theirs = f"{epochs(1e6 * steps, batch_size, pictures):,.0f}" if steps else "never"
-        recipe = runs[0].recipe
-        ours = epochs(matching(shown, net), recipe["batch_size"], examples)
-        whole = epochs(recipe["steps"], recipe["batch_size"], examples)
-        rows.append((NETWORKS[net], theirs, show_reached(ours), f"{whole:.1f}"))
+        theirs = f"{1e6 * steps * batch_size / pictures:,.0f}" if steps else "never"
+        steps, size = runs[0].recipe["steps"], runs[0].recipe["batch_size"]
+        ours = show_reached(matching(shown, net) * size / examples)
+        rows.append((NETWORKS[net], theirs, ours, f"{steps * size / examples:.1f}"))
     here = ("here: epochs to Inception's best", "here: whole run")
     return _table(("network", "paper: epochs to 72.2 %", *here), rows)
 
 
 def clock(shown: Family, pace: Mapping[str, float]) -> str:
-    """Seconds a step, and how much sooner by the clock Inception's best accuracy is reached, as a
-    Markdown table.
+    """Milliseconds a step, and how much sooner by the clock Inception's best is reached.
 
     `pace` holds seconds a step by variant; BN-x30 does the work of BN-x5.
     """
@@ -663,21 +549,19 @@ def clock(shown: Family, pace: Mapping[str, float]) -> str:
 
 
 def ensemble_table(record: Record) -> str:
-    """Error by number of averaged networks beside the paper's Figure 4, in percent, as a Markdown
-    table.
-    """
+    """Error by number of averaged networks beside the paper's Figure 4, in percent."""
     rows = []
     for model, _, crops, models, top1, top5 in printed()["figure4"]["rows"]:
         first = "–" if top1 is None else f"{top1:.1f}"
         rows.append((f"paper: {model}", models or "–", crops or "–", first, f"{top5:.1f}"))
     for members, accuracy in zip(*record.curve("test_accuracy"), strict=True):
         error = f"{100 * (1 - accuracy):.1f}"
-        rows.append((f"here: {count(int(members), 'network')}", members, 1, error, "–"))
+        rows.append((f"here: {recorded.count(int(members), 'network')}", members, 1, error, "–"))
     return _table(("model", "networks", "crops", "top-1 error, %", "top-5 error, %"), rows)
 
 
 def inside(nets: Mapping[str, list[Record]]) -> str:
-    """How inputs of nonlinearities spread and vary, with BN and without, as a Markdown table."""
+    """How inputs of nonlinearities spread and vary, with BN and without."""
     rows = []
     for net, runs in nets.items():
         _, spread = spreads(runs)
@@ -685,10 +569,3 @@ def inside(nets: Mapping[str, list[Record]]) -> str:
         rows.append((NETWORKS[net], *ends, f"{uneven(runs):.2f}", f"{stretch(runs):.2f}"))
     factors = ("modules differ by the factor", "a module varies by the factor")
     return _table(("network", "spread at the start", "at the end", *factors), rows)
-
-
-def headline(shown: Family) -> dict[str, float]:
-    """The numbers that other pages quote, by name: accuracies in percent."""
-    highest = {f"best_{net}": 100 * best(runs).mean() for net, runs in shown.runs.items()}
-    fewer = {f"ratio_{net}": ratio(shown, net).mean() for net in ("bn-baseline", "bn-x5")}
-    return {name.replace("-", "_"): value for name, value in (highest | fewer).items()}

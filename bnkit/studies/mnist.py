@@ -107,8 +107,7 @@ def choose(recipe: dict, source: str, seeds: int, train: Callable[[dict], Record
 
     `recipe` is what the parameters say, as a dictionary; its data set is the one to train on.
     Recorded runs are taken for the very same recipe only, data set apart. ``train(recipe)`` makes a
-    new run. ``Pair.says`` says which they are, so that a page never shows the one for the other in
-    silence.
+    new run. ``Pair.says`` tells which they are: a page shows no run for another in silence.
     """
     wanted = {net: {**recipe, "dataset": "mnist", "norm": norm} for net, norm in NORMS.items()}
     runs, why = look_up(source, "mnist", wanted, seeds)
@@ -181,9 +180,7 @@ def lead_from(ahead: list[Record], behind: list[Record]) -> float:
 
 
 def best(pairs: Mapping[float, Pair], net: str) -> tuple[float, np.ndarray]:
-    """The learning rate of the highest mean final accuracy, and the accuracies; `net` is "with_bn"
-    or "without_bn".
-    """
+    """The rate of the highest mean final accuracy, and that; `net`: "with_bn" or "without_bn"."""
     rate = max(pairs, key=lambda rate: accuracy(getattr(pairs[rate], net)).mean())
     return rate, accuracy(getattr(pairs[rate], net))
 
@@ -205,9 +202,7 @@ def _at(runs: list[Record], name: str, step: int | None) -> np.ndarray:
 
 def beside_paper(runs: list[Record], paper: Mapping[str, Curve], panel: str) -> np.ndarray:
     """How far the typical unit's percentiles are from the paper's unit, at each recorded step that
-    the paper draws.
-
-    `panel` is one of ``PANELS``. Shapes: (steps, 3).
+    the paper draws in `panel`, one of ``PANELS``. Shapes: (steps, 3).
     """
     steps, percentiles = records.stack(runs, "quantiles")
     curves = [paper[f"figure{panel}/p{percent}"] for percent in (15, 50, 85)]
@@ -216,7 +211,7 @@ def beside_paper(runs: list[Record], paper: Mapping[str, Curve], panel: str) -> 
     return away[~np.isnan(away).any(axis=1)]
 
 
-# Numbers in words
+# Numbers in words and tables
 
 
 def percent(runs: list[Record], step: int | None = None, digits: int = 1) -> str:
@@ -225,8 +220,7 @@ def percent(runs: list[Record], step: int | None = None, digits: int = 1) -> str
 
 
 def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
-    """Paper and `both` side by side, as a Markdown table; the paper's column is empty for another
-    data set.
+    """Paper and `both` side by side; the paper's column is empty for another data set.
 
     Accuracies in percent. Percentile spreads are those of one unit in the paper and of the median
     unit here; ± is over seeds.
@@ -256,9 +250,7 @@ def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
 
 
 def movement(both: Pair) -> str:
-    """How the input of the typical unit widens and moves in either network, early and late, as a
-    Markdown table.
-    """
+    """How the typical unit's input widens and moves in either network, early and late."""
     half = min(10_000, both.end)
     rows = []
     for net, runs in both.runs.items():
@@ -271,39 +263,10 @@ def movement(both: Pair) -> str:
 
 
 def stability(rates: Mapping[float, Pair]) -> str:
-    """Drift of the median and spread at the end for the typical unit, by learning rate, as a
-    Markdown table.
-    """
+    """Drift of the median, and spread at the end, for the typical unit, by learning rate."""
     rows = []
     for rate, both in rates.items():
         values = (read(runs) for read in (drift, spread) for runs in nets(both))
         rows.append((f"{rate:g}", *(f"{typical(value):.2f}" for value in values)))
     drifts, spreads = ("drift with BN", "without BN"), ("spread at the end with BN", "without BN")
     return as_table(("learning rate", *drifts, *spreads), rows, "lrrrr")
-
-
-def headline(
-    rates: Mapping[float, Pair], inits: Mapping[float, Mapping[float, Pair]]
-) -> dict[str, float]:
-    """The numbers that other pages quote, by name: accuracies in percent, gaps in points."""
-    main, lost = rates[0.1], inits[0.1][0.01]
-    tuned = {net: 100 * best(rates, net)[1].mean() for net in ("with_bn", "without_bn")}
-
-    def mean(runs: list[Record], step: int | None = None) -> float:
-        return 100 * accuracy(runs, step).mean()
-
-    return {
-        "final_with_bn": mean(main.with_bn),
-        "final_without_bn": mean(main.without_bn),
-        "final_gap_points": gap(main).mean(),
-        "tuned_with_bn": tuned["with_bn"],
-        "tuned_without_bn": tuned["without_bn"],
-        "tuned_gap_points": tuned["with_bn"] - tuned["without_bn"],
-        "early_with_bn": mean(main.with_bn, 1000),
-        "early_without_bn": mean(main.without_bn, 1000),
-        "gamma_end": typical(gamma(main.with_bn)),
-        "spread_start": typical(spread(main.with_bn, 0)),
-        "spread_end": typical(spread(main.with_bn)),
-        "bad_init_with_bn": mean(lost.with_bn),
-        "bad_init_without_bn": mean(lost.without_bn),
-    }

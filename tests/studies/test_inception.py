@@ -338,6 +338,13 @@ def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
     assert seven[1] == pytest.approx(study.best(shown.runs["bn-x5"], 1000))
 
 
+def test_what_a_step_costs_is_what_the_bench_recorded():
+    assert study.pace().keys() >= {*study.LIVE, "a plain torch loop"}
+    memory = study.bench("small Inception")["memory"]
+    for way in ("ours", "a plain torch loop"):
+        assert 10 < memory[way] - memory["built, not trained"] < 2000
+
+
 # The paper
 
 
@@ -413,12 +420,12 @@ def test_the_recorded_runs_bear_out_the_chapter():
     assert main.full
     assert (study.ratio(main, "bn-baseline") > 2).all()
     assert (study.ratio(main, "bn-x5") > study.ratio(main, "bn-baseline")).all()
-    numbers = study.headline(main)
-    assert_close(
-        numbers["best_inception"],
-        100 * np.mean([one.curve("test_accuracy")[1].max() for one in main.runs["inception"]]),
-    )
+    numbers = handed_over("09-inception", (*BEFORE, "numbers-for-other-pages")).glued
+    ends = [one.curve("test_accuracy")[1].max() for one in main.runs["inception"]]
+    assert_close(numbers["best_inception"], 100 * np.mean(ends))
+    assert numbers["ratio_bn_x5"] == study.ratio(main, "bn-x5").mean()
     assert all(np.isfinite(value) for value in numbers.values())
+    assert len(numbers) == 7
 
 
 def test_the_recorded_runs_bear_out_every_claim():
