@@ -29,9 +29,8 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], **recipe) -> Rec
     """A record with the accuracies given and nothing else."""
     curve = {"steps": list(accuracies), "values": list(accuracies.values())}
     recipe = RECIPE | {"steps": max(accuracies), "seed": seed} | recipe
-    return Record(
-        "inception", variant, seed, recipe, {"diverged_at": None}, {"test_accuracy": curve}
-    )
+    manifest = {"diverged_at": None}
+    return Record("inception", variant, seed, recipe, manifest, {"test_accuracy": curve})
 
 
 # Which runs
@@ -53,10 +52,8 @@ def refuse(recipes):
 
 
 def make(recipes):
-    return [
-        replace(run("inception", speed=100, **each), experiment="live", variant="run")
-        for each in recipes
-    ]
+    runs = (run("inception", speed=100, **recipe) for recipe in recipes)
+    return [replace(one, experiment="live", variant="run") for one in runs]
 
 
 def choose(source="recorded", steps=4000, seeds=3, train=refuse, live_seeds=1):
@@ -110,9 +107,8 @@ def test_a_run_that_diverged_is_named(recorded):
         ends = ({"diverged_at": 7 if recipe["norm"] is None else None} for recipe in recipes)
         return [replace(one, manifest=end) for one, end in zip(make(recipes), ends, strict=True)]
 
-    assert (
-        "Diverged, and ended there: live/inception/seed-0." in choose("live", 200, 1, diverge).says
-    )
+    says = choose("live", 200, 1, diverge).says
+    assert "Diverged, and ended there: live/inception/seed-0." in says
 
 
 def test_a_damaged_record_stops_the_page_instead_of_being_passed_over(recorded):
@@ -149,9 +145,8 @@ UP = flat("bn-x5", 0, {0: 0.1, 100: 0.5, 200: 0.4, 300: 0.8})
 
 def test_a_level_is_reached_along_the_straight_lines():
     steps, values = UP.curve("test_accuracy")
-    assert study.reach(
-        steps, values, np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.8, 0.81])
-    ).tolist() == pytest.approx([0, 0, 50, 100, 250, 300, np.inf])
+    reached = study.reach(steps, values, np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.8, 0.81]))
+    assert reached.tolist() == pytest.approx([0, 0, 50, 100, 250, 300, np.inf])
     assert study.reach(steps, values, 0.5) == 100
 
 
@@ -162,13 +157,13 @@ def test_a_level_is_reached_along_the_straight_lines():
 def test_reach_is_the_first_time_on_the_curve(values, level):
     """Against the definition, on a fine grid: nothing before is as high, and the curve is there."""
     steps, values = 10 * np.arange(len(values)), np.array(values)
-    found = float(study.reach(steps, values, level))
-    if math.isinf(found):
+    reached = float(study.reach(steps, values, level))
+    if math.isinf(reached):
         assert values.max() < level
     else:
-        assert np.interp(found, steps, values) >= level - 1e-9
-        before = np.linspace(0, max(0, found - 1e-6), 50)
-        assert (np.interp(before, steps, values) <= level + 1e-6).all() or found == 0
+        assert np.interp(reached, steps, values) >= level - 1e-9
+        before = np.linspace(0, max(0, reached - 1e-6), 50)
+        assert (np.interp(before, steps, values) <= level + 1e-6).all() or reached == 0
 
 
 def test_steps_are_compared_seed_by_seed():
@@ -203,8 +198,8 @@ def test_noise_is_pooled_over_networks():
     ends = {"inception": (0.5, 0.52), "bn-x5": (0.6, 0.66)}
     shown = study.Family(
         {
-            net: [flat(net, s, {0: 0.1, 9: end}) for s, end in enumerate(each)]
-            for net, each in ends.items()
+            net: [flat(net, seed, {0: 0.1, 9: end}) for seed, end in enumerate(of_net)]
+            for net, of_net in ends.items()
         }
     )
     assert study.noise(shown) == pytest.approx(100 * math.sqrt((0.0002 + 0.0018) / 2))
@@ -219,12 +214,12 @@ def test_what_a_change_is_worth_is_measured_over_the_steps_that_both_have():
             "bn-x5": [flat("bn-x5", s, {0: 0.1, 100: 0.6 + 0.02 * s, 200: 0.9}) for s in range(2)],
         }
     )
-    found = study.worth(shown, [flat("bn-x5-but-rate", 0, {0: 0.1, 100: 0.5})])
-    assert found.points == pytest.approx(11)  # 0.61 minus 0.5 at step 100, not 0.9 minus 0.5
+    change = study.worth(shown, [flat("bn-x5-but-rate", 0, {0: 0.1, 100: 0.5})])
+    assert change.points == pytest.approx(11)  # 0.61 minus 0.5 at step 100, not 0.9 minus 0.5
     spread = 100 * math.sqrt((0 + 0.0002) / 2)  # Inception has learned nothing by then
-    assert found.error == pytest.approx(spread * math.sqrt(1 / 2 + 1))
-    assert found.clear
-    assert found.reach.tolist() == [np.inf]
+    assert change.error == pytest.approx(spread * math.sqrt(1 / 2 + 1))
+    assert change.clear
+    assert change.reach.tolist() == [np.inf]
 
 
 def test_usable_rates_are_those_at_which_every_run_learns():
@@ -237,9 +232,8 @@ def test_usable_rates_are_those_at_which_every_run_learns():
     assert study.largest_usable({1.0: [lost]}) == 0
     table = study.rates({"inception": {0.1: [good], 1.0: [lost]}, "bn-baseline": {0.1: [good]}})
     assert "diverged at step 2,000" in table
-    assert study.after([good, lost], 1500).tolist() == pytest.approx(
-        [0.4, 0.4]
-    )  # 0.1 + 0.6 * 1000 / 2000
+    # 0.1 + 0.6 * 1000 / 2000
+    assert study.after([good, lost], 1500).tolist() == pytest.approx([0.4, 0.4])
     assert study.common_step({"inception": {0.1: [good], 1.0: [lost, bad]}}) == 100
     assert table.splitlines()[-1].endswith("|  |  |")
 
@@ -258,16 +252,12 @@ def test_spreads_inside_are_compared_over_time_and_over_modules():
 def test_stages_are_counted_as_by_hand():
     with torch.device("meta"):
         net = inception.small_inception(norm=nn.BatchNorm2d)
-    found = {row.name: row for row in study.stages(net, 32)}
-    assert found["stem"][1:] == (
-        48,
-        8,
-        24 * 27 + 48 + 48 * 216 + 96,
-        16 * 16 * 24 * 27 + 8 * 8 * 48 * 216,
-    )
-    assert (found["3c"].maps, found["3c"].height) == (176, 4)
-    assert found["softmax"][1:] == (10, 1, 1930, 1920)
-    assert sum(row.parameters for row in found.values()) == study.parameters(net)
+    rows = {row.name: row for row in study.stages(net, 32)}
+    weights, products = 24 * 27 + 48 + 48 * 216 + 96, 16 * 16 * 24 * 27 + 8 * 8 * 48 * 216
+    assert rows["stem"][1:] == (48, 8, weights, products)
+    assert (rows["3c"].maps, rows["3c"].height) == (176, 4)
+    assert rows["softmax"][1:] == (10, 1, 1930, 1920)
+    assert sum(row.parameters for row in rows.values()) == study.parameters(net)
     assert net.training, "left as it was"
     assert not net.stem._forward_hooks
 
@@ -330,8 +320,8 @@ def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
             records.save(flat(name, seed, {0: 0.1, 1000: accuracy + 0.02 * seed}), recorded)
     shown = study.family()
     first, six, seven = study.by_recipe(shown).values()
-    for found, expected in zip(first, ("inception", "bn-baseline"), strict=True):
-        assert found == pytest.approx(study.best(shown.runs[expected], 1000))
+    for accuracies, net in zip(first, ("inception", "bn-baseline"), strict=True):
+        assert accuracies == pytest.approx(study.best(shown.runs[net], 1000))
     assert six[0] == pytest.approx([0.35, 0.37, 0.39])
     assert six[1] == pytest.approx([0.40, 0.42, 0.44])
     assert seven[0] == pytest.approx([0.30, 0.32, 0.34])
@@ -361,9 +351,8 @@ def test_the_paper_s_speedup_is_that_of_its_curves():
         "inception": (np.array([0, 10.0]), np.array([0.4, 0.8])),
         "bn-x5": (np.array([0, 5.0]), np.array([0.4, 0.8])),
     }
-    assert study.paper_speedup(curves, "bn-x5", np.array([0.75, 1.0])).tolist() == pytest.approx(
-        [2, 2]
-    )
+    factors = study.paper_speedup(curves, "bn-x5", np.array([0.75, 1.0]))
+    assert factors.tolist() == pytest.approx([2, 2])
     assert np.isnan(study.paper_speedup(curves, "bn-x5", np.array([0.4]))).all()
 
 

@@ -28,13 +28,8 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None
     curves = {"test_accuracy": {"steps": list(accuracies), "values": list(accuracies.values())}}
     if percentiles:
         curves["quantiles"] = {"steps": list(accuracies), "values": percentiles}
-    recipe = {
-        "steps": max(accuracies),
-        "dataset": "mnist",
-        "learning_rate": 0.1,
-        "batch_size": 60,
-        "init_sigma": 0.1,
-    }
+    recipe = {"steps": max(accuracies), "dataset": "mnist", "learning_rate": 0.1}
+    recipe |= {"batch_size": 60, "init_sigma": 0.1}
     return Record("mnist", variant, seed, recipe, {}, curves)
 
 
@@ -62,12 +57,8 @@ def make(recipe):
 
 def test_recorded_runs_of_the_very_recipe_are_shown(recorded):
     shown = study.choose(RECIPE, "recorded", 3, refuse)
-    assert [one.name for one in shown.with_bn] == [
-        f"mnist/with-bn/seed-{seed}" for seed in range(3)
-    ]
-    assert [one.name for one in shown.without_bn] == [
-        f"mnist/without-bn/seed-{seed}" for seed in range(3)
-    ]
+    for runs, net in zip(study.nets(shown), ("with-bn", "without-bn"), strict=True):
+        assert [one.name for one in runs] == [f"mnist/{net}/seed-{seed}" for seed in range(3)]
     assert shown.full
     assert shown.title == "MNIST, recorded, 3 seeds"
     assert "recorded runs on MNIST" in shown.says
@@ -102,12 +93,9 @@ def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so
     shown = study.choose({**RECIPE, **changes}, source, seeds, make)
     assert not shown.recorded
     assert not shown.full
-    assert [(one.recipe["norm"], one.seed) for one in shown.with_bn] == [
-        ("batch", seed) for seed in range(seeds)
-    ]
-    assert [(one.recipe["norm"], one.seed) for one in shown.without_bn] == [
-        (None, seed) for seed in range(seeds)
-    ]
+    for runs, norm in zip(study.nets(shown), ("batch", None), strict=True):
+        made = [(one.recipe["norm"], one.seed) for one in runs]
+        assert made == [(norm, seed) for seed in range(seeds)]
     assert shown.title == f"digits, trained now, {seeds} seeds"
     assert "trained just now, on the data set `digits`" in shown.says
     assert why in shown.says
@@ -226,9 +214,8 @@ def test_accuracies_are_said_in_percent():
 
 def test_figure_1_sets_paper_and_runs_side_by_side():
     lines = study.figure_1(paired(PAIR.with_bn, PAIR.without_bn), digitised()).splitlines()
-    gap = 100 * np.mean(
-        [a - b for a, b in zip(*map(study.accuracy, study.nets(PAIR)), strict=True)]
-    )
+    ends = map(study.accuracy, study.nets(PAIR))
+    gap = 100 * np.mean([a - b for a, b in zip(*ends, strict=True)])
     (end,) = [line for line in lines if line.startswith("| gap at the end")]
     assert "| 0.9 |" in end  # README of the paper's numbers: about 0.9 points
     assert f"| {gap:.2f} ± 0.00 |" in end
