@@ -30,7 +30,7 @@ check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, front
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PRESS) check
-	$(PRESS).readme --check
+	$(BIN)/python -m bnkit.front --check
 
 fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
 	$(BIN)/ruff check --fix .

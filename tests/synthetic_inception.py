@@ -1,6 +1,4 @@
-"""Runs of Inception networks that never were, small and of known numbers, for tests of what reads
-and draws them.
-"""
+"""Runs of Inception networks that never were, of known numbers, for tests of what reads them."""
 
 import numpy as np
 
@@ -58,17 +56,14 @@ def run(
     diverged_at: int | None = None,
     **recipe,
 ) -> Record:
-    """A run of accuracy 0.1 + 0.6 step / (step + speed), seed by seed 0.01 lower; spreads grow with
-    the module.
-    """
+    """Accuracy 0.1 + 0.6 step / (step + speed), 0.01 less each seed; spreads grow by module."""
     recipe = RECIPES.get(variant, RECIPE) | recipe | {"seed": seed}
     last = recipe["steps"] if diverged_at is None else diverged_at
     steps = np.array([step for step in STEPS if step < last] + [last])
     accuracy = 0.1 + (0.6 - 0.01 * seed) * steps / (steps + (speed or SPEEDS.get(variant, 500)))
     probed = np.array([step for step in PROBES if step < last] + [last])
-    half = np.linspace(1, 2, MODULES) * (
-        1 + (0.1 if recipe["norm"] else 1) * probed[:, None] / 1000
-    )
+    growth = 0.1 if recipe["norm"] else 1
+    half = np.linspace(1, 2, MODULES) * (1 + growth * probed[:, None] / 1000)
     inputs = np.stack([-half, 0 * half, half], axis=-1)  # (t, modules, 3)
     norms = np.linspace(3, 1, MODULES + 1) * np.ones((len(probed) - 1, 1))
     curves = {

@@ -1,6 +1,4 @@
-"""Runs of a network that never was, small and of known numbers, for tests of what reads and draws
-records.
-"""
+"""Runs of a network that never was, of known numbers, for tests of what reads and draws records."""
 
 from dataclasses import dataclass
 
@@ -22,14 +20,13 @@ class Pair:
 def run(
     norm: str | None, seed: int, *, last: int = 50_000, variant: str = "made-up", **recipe
 ) -> Record:
-    """A run as far as step `last`: accuracy 1 - 0.9 / (1 + step / k), gamma growing from 1,
-    percentiles ±gamma.
-    """
+    """A run to step `last`: accuracy 1 - 0.9 / (1 + step / k), gamma from 1, percentiles ±gamma."""
     steps = np.array([step for step in STEPS if step < last] + [last])
     speed = 100 if norm else 1000
     accuracy = 1 - (0.9 - 0.001 * seed) / (1 + steps / speed) - 0.02
     gamma = 1 + 0.1 * np.log1p(steps)[:, None] * np.linspace(0.5, 1.5, UNITS)  # (T, units)
     middle = (0.01 if norm else 0.2) * np.sin(np.arange(UNITS)) * np.sqrt(steps)[:, None] / 100
+    percentiles = np.stack([middle - gamma, middle, middle + gamma], axis=-1)
     recipe = {
         "dataset": "mnist",
         "norm": norm,
@@ -41,10 +38,7 @@ def run(
     } | recipe
     curves = {
         "test_accuracy": {"steps": steps, "values": accuracy},
-        "quantiles": {
-            "steps": steps,
-            "values": np.stack([middle - gamma, middle, middle + gamma], axis=-1),
-        },
+        "quantiles": {"steps": steps, "values": percentiles},
     }
     if norm:
         curves["gamma"] = {"steps": steps, "values": gamma}
@@ -58,6 +52,5 @@ def run(
 
 
 def pair(seeds: int = 2, **options) -> Pair:
-    return Pair(
-        *([run(norm, seed, **options) for seed in range(seeds)] for norm in ("batch", None))
-    )
+    norms = ("batch", None)
+    return Pair(*([run(norm, seed, **options) for seed in range(seeds)] for norm in norms))

@@ -37,11 +37,8 @@ def made_up(variant: str, rate: float, finals: list[float], folder: Path) -> Non
     """
     for seed, final in enumerate(finals):
         recipe = {"learning_rate": rate, "steps": 10_000}
-        unit = [
-            [-1.0, 0.0, 1.0],
-            [-1.0, 0.0, 2.0],
-            [-1.0, 0.0, 5.0],
-        ]  # spreads 2, 3, 6: the median unit has 3
+        # spreads 2, 3, 6: the median unit has 3
+        unit = [[-1.0, 0.0, 1.0], [-1.0, 0.0, 2.0], [-1.0, 0.0, 5.0]]
         curves = {
             "test_accuracy": {"steps": [0, 5000, 10_000], "values": [0.1, 0.5, final]},
             "quantiles": {"steps": [0, 10_000], "values": [unit, (2 * np.array(unit)).tolist()]},
@@ -55,19 +52,19 @@ def checkout(tmp_path, monkeypatch):
     runs = tmp_path / "data" / "runs"
     made_up("with-bn", 0.1, [0.90, 0.92], runs)
     made_up("without-bn", 0.1, [0.80, 0.80], runs)
-    made_up(
-        "with-bn-lr-2", 2.0, [0.91, 0.91, 0.91], runs
-    )  # as good on average: the first one counts
+    for rate in (0.5, 5.0):
+        made_up(f"with-bn-lr-{rate:g}", rate, [0.50], runs)
+        made_up(f"without-bn-lr-{rate:g}", rate, [0.50], runs)
+    # as good on average: the first one counts
+    made_up("with-bn-lr-2", 2.0, [0.91, 0.91, 0.91], runs)
     made_up("without-bn-lr-2", 2.0, [0.85, 0.86, 0.87], runs)
     made_up("with-bn-sigma-0.01-lr-0.1", 0.1, [0.70], runs)
     made_up("without-bn-sigma-0.01-lr-0.1", 0.1, [0.10], runs)
     for net, speed in (*synthetic_inception.SPEEDS.items(), ("inception-sigmoid", 1e9)):
         for seed, ending in product(range(2), ("", "-64px")):
             slower = speed * (2 if ending and net == "bn-x5" else 1)
-            save(
-                replace(synthetic_inception.run(net, seed, speed=slower), variant=net + ending),
-                runs,
-            )
+            made = synthetic_inception.run(net, seed, speed=slower)
+            save(replace(made, variant=net + ending), runs)
     shutil.copytree(paths.paper(), tmp_path / "data" / "paper")
     (tmp_path / "chapters").mkdir()
     (tmp_path / "README.md").write_text(f"before\n{front.BEGIN}\nold\n{front.END}\nafter\n")
@@ -79,12 +76,10 @@ def checkout(tmp_path, monkeypatch):
 def test_the_table_by_hand(checkout):
     faster, better, tuned, stable, careless, alone, recipe, sigmoids = front.rows()
     assert faster.ours == "50.00 ± 0.00 % with BN, 50.00 ± 0.00 % without"
-    assert (
-        faster.paper == "95.6 % with BN, 78.4 % without"
-    )  # what the digitised curves give at 5,000 steps
-    assert (
-        better.ours == "91.00 ± 1.41 % with BN, 80.00 ± 0.00 % without"
-    )  # √((0.01² + 0.01²) / (2 − 1)) = 0.0141
+    # what the digitised curves give at 5,000 steps
+    assert faster.paper == "95.6 % with BN, 78.4 % without"
+    # √((0.01² + 0.01²) / (2 − 1)) = 0.0141
+    assert better.ours == "91.00 ± 1.41 % with BN, 80.00 ± 0.00 % without"
     assert better.paper == "98.2 % with BN, 97.2 % without"
     assert better.seeds == 2
     assert tuned.ours == "91.00 ± 1.41 % with BN, 86.00 ± 1.00 % without (rates 0.1 and 2)"
@@ -125,9 +120,8 @@ def test_a_stale_table_or_picture_is_found(checkout, capsys):
     assert "table in README.md is not what" in capsys.readouterr().err
     front.main([])
     coordinate = re.search(r"L (\d+\.\d+) ", picture.read_text())
-    picture.write_text(
-        picture.read_text().replace(coordinate[1], f"{float(coordinate[1]) + 0.1:.6f}", 1)
-    )
+    moved = f"{float(coordinate[1]) + 0.1:.6f}"
+    picture.write_text(picture.read_text().replace(coordinate[1], moved, 1))
     assert front.main(["--check"]) == 1
     assert "figure-1.svg is not what" in capsys.readouterr().err
     front.main([])
@@ -137,9 +131,8 @@ def test_a_stale_table_or_picture_is_found(checkout, capsys):
 
 def test_rounding_on_another_processor_is_no_change():
     drawn = '<path d="M 10.5 20" clip-path="url(#p0123456789)"/>'
-    assert front._same(
-        drawn, drawn.replace("10.5", "10.500001").replace("p0123456789", "pabcdef0123")
-    )
+    rounded = drawn.replace("10.5", "10.500001").replace("p0123456789", "pabcdef0123")
+    assert front._same(drawn, rounded)
     assert not front._same(drawn, drawn.replace("10.5", "10.6"))
     assert not front._same(drawn, drawn.replace("path d", "line d"))
 
@@ -148,11 +141,8 @@ def test_missing_markers_and_missing_runs_are_named(checkout, capsys):
     shutil.rmtree(checkout / "data" / "runs" / "mnist" / "without-bn")
     with pytest.raises(RecordError, match="python -m bnkit run mnist/without-bn --seed 0"):
         front.rows()
-    for text in (
-        "no markers",
-        f"{front.END}\n{front.BEGIN}",
-        f"{front.BEGIN}{front.END}{front.END}",
-    ):
+    begin, end = front.BEGIN, front.END
+    for text in ("no markers", f"{end}\n{begin}", f"{begin}{end}{end}"):
         with pytest.raises(ValueError, match="once each, in this order"):
             front.fill(text, "new")
     assert front.main(["--check"]) == 1

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bnkit.plots import (
     FASTER,
@@ -23,6 +23,7 @@ from bnkit.plots import (
     band,
     figure,
     styled,
+    ticks,
 )
 from bnkit.runs.records import Record, stack
 
@@ -44,9 +45,7 @@ Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 @styled
 def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Drawing:
-    """An Inception module as a diagram: what enters, its branches of layers from bottom to top, and
-    what leaves.
-    """
+    """An Inception module: what enters, its branches of layers from bottom to top, what leaves."""
     drawing, axes = figure(width=WIDTH, height=3.6)
     axes.set(xlim=(0, len(branches)), ylim=(-0.2, 5.2))
     axes.axis("off")
@@ -54,25 +53,13 @@ def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Dr
 
     def box(x: float, y: float, text: str, width: float, colour: str) -> None:
         corner, size = (x - width / 2, y - 0.27), 0.54
-        axes.add_patch(
-            FancyBboxPatch(
-                corner,
-                width,
-                size,
-                boxstyle="round,pad=0.03",
-                facecolor=colour,
-                edgecolor=NEUTRAL,
-                alpha=0.35,
-            )
-        )
+        look = {"facecolor": colour, "edgecolor": NEUTRAL, "alpha": 0.35}
+        axes.add_patch(FancyBboxPatch(corner, width, size, boxstyle="round,pad=0.03", **look))
         axes.text(x, y, text, ha="center", va="center", fontsize=9.5)
 
     def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
-        axes.add_patch(
-            FancyArrowPatch(
-                start, end, arrowstyle="-|>", mutation_scale=9, color=NEUTRAL, linewidth=0.9
-            )
-        )
+        look = {"arrowstyle": "-|>", "color": NEUTRAL, "linewidth": 0.9}
+        axes.add_patch(FancyArrowPatch(start, end, mutation_scale=9, **look))
 
     box(middle, 0.2, entering, 1.7, "#ffffff")
     box(middle, 4.8, leaving, 1.7, "#ffffff")
@@ -104,10 +91,8 @@ def figure_2(runs: Runs, title: str, paper: Curves) -> Drawing:
     above.set_title("The paper's Figure 2: ImageNet, 1,000 classes")
     above.legend(loc="lower right")
     _accuracies(below, runs)
-    _meet(
-        below,
-        {net: (steps, 100 * values.mean(0)) for net, (steps, values) in _stacked(runs).items()},
-    )
+    curves = {net: stack(records, "test_accuracy") for net, records in runs.items()}
+    _meet(below, {net: (steps, 100 * values.mean(0)) for net, (steps, values) in curves.items()})
     below.set_title(title)
     return drawing
 
@@ -139,15 +124,10 @@ def speedups(
         axes.plot(100 * shares, theirs[net], color=colour, linestyle="--", linewidth=1.2)
     axes.plot([], [], color=NEUTRAL, linestyle="--", linewidth=1.2, label="the paper, digitised")
     axes.axhline(1, color=WITHOUT_BN, linewidth=0.9)
-    axes.set(
-        xlabel="accuracy, in percent of Inception's best",
-        ylabel="times fewer steps than Inception",
-        yscale="log",
-    )
+    axes.set(yscale="log", ylabel="times fewer steps than Inception")
+    axes.set(xlabel="accuracy, in percent of Inception's best")
     axes.set_xlim(100 * shares[0], 100 * shares[-1])
-    axes.yaxis.set_major_locator(FixedLocator((0.5, 1, 2, 5, 10, 20, 50)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(NUMBER)
+    ticks(axes.yaxis, (0.5, 1, 2, 5, 10, 20, 50))
     axes.set_title("The factor depends on where one asks")
     axes.legend(loc="upper left", ncols=2, fontsize=9)
     low, high = axes.get_ylim()
@@ -160,21 +140,14 @@ def speedups(
 
 @styled
 def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float]) -> Drawing:
-    """What each change is worth in points of accuracy, with bars of twice the standard error; one
-    row a change.
-    """
+    """What each change is worth in points, with bars of twice the standard error; a row each."""
     drawing, axes = figure(width=WIDTH, height=1.2 + 0.42 * len(names))
     places = np.arange(len(names))[::-1]
-    clear = np.abs(points) > 2 * np.asarray(errors)
-    for mask, colour in ((clear, FASTER), (~clear, NEUTRAL)):
-        axes.errorbar(
-            np.asarray(points)[mask],
-            places[mask],
-            xerr=2 * np.asarray(errors)[mask],
-            fmt="o",
-            color=colour,
-            capsize=3,
-        )
+    points, bars = np.asarray(points), 2 * np.asarray(errors)
+    clear = np.abs(points) > bars
+    for some, colour in ((clear, FASTER), (~clear, NEUTRAL)):
+        bar = {"xerr": bars[some], "fmt": "o", "color": colour, "capsize": 3}
+        axes.errorbar(points[some], places[some], **bar)
     axes.axvline(0, color=NEUTRAL, linewidth=0.9)
     axes.set_yticks(places, names)
     axes.set(xlabel="points that BN-x5 loses without it", ylim=(-0.6, len(names) - 0.4))
@@ -192,25 +165,21 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable:
     share of 1, is what does not count as learning.
     """
     drawing, axes = figure(width=WIDTH, height=3.8)
-    for net, found in sweeps.items():
+    for net, by_rate in sweeps.items():
         name, colour = NETWORKS[net]
-        curves = [[run.curve("test_accuracy") for run in runs] for runs in found.values()]
-        ends = [[100 * values[steps <= step][-1] for steps, values in each] for each in curves]
-        axes.plot(list(found), [np.mean(each) for each in ends], color=colour, label=name)
-        for rate, each in zip(found, ends, strict=True):
-            axes.plot([rate] * len(each), each, "o", color=colour, markersize=5, markeredgewidth=0)
+        ends = {}
+        for rate, runs in by_rate.items():
+            curves = (run.curve("test_accuracy") for run in runs)
+            ends[rate] = [100 * values[steps <= step][-1] for steps, values in curves]
+        means = [np.mean(values) for values in ends.values()]
+        axes.plot(list(ends), means, color=colour, label=name)
+        dots = {"color": colour, "markersize": 5, "markeredgewidth": 0}
+        for rate, values in ends.items():
+            axes.plot([rate] * len(values), values, "o", **dots)
     axes.axhline(100 * usable, color=NEUTRAL, linestyle=":", label="twice guessing")
-    axes.set(
-        xscale="log",
-        xlabel="initial learning rate",
-        ylabel="validation accuracy (%)",
-        ylim=(0, None),
-    )
-    axes.xaxis.set_major_locator(
-        FixedLocator(sorted({rate for found in sweeps.values() for rate in found}))
-    )
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(NUMBER)
+    axes.set(xscale="log", xlabel="initial learning rate")
+    axes.set(ylabel="validation accuracy (%)", ylim=(0, None))
+    ticks(axes.xaxis, sorted(set().union(*sweeps.values())))
     axes.set_title(f"After {step:,} steps")
     axes.legend(loc="best", labelcolor="linecolor")
     return drawing
@@ -218,9 +187,7 @@ def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable:
 
 @styled
 def beside(runs: Runs, title: str) -> Drawing:
-    """Validation accuracy against steps of networks that are to be compared, one by one, names on
-    the right margin.
-    """
+    """Validation accuracy against steps of networks that are to be compared one by one."""
     drawing, axes = figure(width=WIDTH, height=3.6)
     _accuracies(axes, runs, every=True)
     axes.set_title(title)
@@ -235,81 +202,71 @@ def beside(runs: Runs, title: str) -> Drawing:
 
 @styled
 def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
-    """85th minus 15th percentile of what each module's nonlinearity receives, over training; a
-    panel for each network.
+    """85th minus 15th percentile of what each module's nonlinearity receives, over training.
 
-    Lines are means over seeds, one for each module by its name, from dark (first) to light (last).
+    A panel for each network; lines are means over seeds, one for each module by its name, from dark
+    (first) to light (last).
     """
-    drawing, panels = figure(
-        len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False
-    )
-    for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
+    drawing, panels = _panels(runs)
+    for axes, (net, records) in zip(panels, runs.items(), strict=True):
         steps, percentiles = stack(records, "inputs")
         spread = (percentiles[..., 2] - percentiles[..., 0]).mean(0)  # (t, modules)
-        for name, values, colour in zip(names, spread.T, _shades(len(names)), strict=True):
+        shades = map(colormaps["cividis"], np.linspace(0, 0.85, len(names)))
+        for name, values, colour in zip(names, spread.T, shades, strict=True):
             axes.plot(steps, values, color=colour, marker="o", markersize=3, label=f"module {name}")
         axes.set(ylabel="85th − 15th percentile", ylim=(0, None))
         axes.set_title(f"{NETWORKS[net][0]}: input of each module's nonlinearity")
-    panels[-1, 0].set_xlabel("steps")
-    panels[-1, 0].xaxis.set_major_formatter(NUMBER)
-    low, high = panels[0, 0].get_ylim()
-    panels[0, 0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
-    panels[0, 0].legend(loc="upper center", ncols=3, fontsize=9, columnspacing=1.2)
+    panels[-1].set_xlabel("steps")
+    panels[-1].xaxis.set_major_formatter(NUMBER)
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    panels[0].legend(loc="upper center", ncols=3, fontsize=9, columnspacing=1.2)
     return drawing
 
 
 @styled
 def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
-    """Norm of the gradient from stage to stage at the start, early, and at the end; a panel for
-    each network.
+    """Norm of the gradient from stage to stage at the start, half-way, and at the end.
 
-    `names` are those of the stages. Lines are means over seeds, bands their range.
+    A panel for each network; `names` are those of the stages, lines means over seeds.
     """
-    drawing, panels = figure(
-        len(runs), width=WIDTH, height=3.2 * len(runs), sharex=True, sharey=True, squeeze=False
-    )
-    for axes, (net, records) in zip(panels[:, 0], runs.items(), strict=True):
+    drawing, panels = _panels(runs)
+    places = np.arange(len(names))
+    for axes, (net, records) in zip(panels, runs.items(), strict=True):
         steps, norms = stack(records, "gradient_norm")  # (seeds, t, stages)
+        name, colour = NETWORKS[net]
+        late = WITHOUT_BN if colour == NEUTRAL else colour  # grey is that of the first step
         shown = sorted({0, len(steps) // 2, len(steps) - 1})
-        late = (
-            WITHOUT_BN if NETWORKS[net][1] == NEUTRAL else NETWORKS[net][1]
-        )  # grey is that of the first step
-        for place, colour in zip(shown, (NEUTRAL, HIGHLIGHT, late)[-len(shown) :], strict=True):
-            band(
-                axes,
-                np.arange(len(names)),
-                norms[:, place],
-                colour,
-                label=f"step {steps[place]:,}",
-                marker="o",
-            )
+        for time, shade in zip(shown, (NEUTRAL, HIGHLIGHT, late)[-len(shown) :], strict=True):
+            band(axes, places, norms[:, time], shade, label=f"step {steps[time]:,}", marker="o")
         axes.set(ylabel="norm of the gradient", yscale="log")
-        axes.yaxis.set_major_locator(
-            LogLocator(subs=(1, 3) if norms.max() < 100 * norms.min() else (1,))
-        )
+        threes = norms.max() < 100 * norms.min()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if threes else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(NUMBER)
-        axes.set_title(NETWORKS[net][0])
+        axes.set_title(name)
         axes.legend(loc="best", labelcolor="linecolor", fontsize=9)
-    panels[-1, 0].set_xticks(np.arange(len(names)), names)
-    panels[-1, 0].set_xlabel("stage, from the picture to the classes")
+    panels[-1].set_xticks(places, names)
+    panels[-1].set_xlabel("stage, from the picture to the classes")
     return drawing
 
 
 # Parts
 
 
-def _stacked(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {net: stack(records, "test_accuracy") for net, records in runs.items()}
+def _panels(runs: Runs) -> tuple[Drawing, np.ndarray]:
+    """A figure with a panel for each network, below each other."""
+    size = {"width": WIDTH, "height": 3.2 * len(runs)}
+    drawing, panels = figure(len(runs), **size, sharex=True, sharey=True, squeeze=False)
+    return drawing, panels[:, 0]
 
 
 def _accuracies(axes: Axes, runs: Runs, every: bool = False) -> None:
-    """Accuracy against steps; with `every`, networks without a colour of their own get one line
-    style each.
-    """
+    """Accuracy against steps; with `every`, grey networks get a line style of their own each."""
     styles = iter(("-", "--", ":", "-."))
-    for net, (steps, values) in _stacked(runs).items():
+    for net, records in runs.items():
         name, colour = NETWORKS[net]
+        steps, values = stack(records, "test_accuracy")
         line = {"linestyle": next(styles)} if every and colour == NEUTRAL else {}
         band(axes, steps, 100 * values, colour, label=name, **line)
     axes.set(xlabel="steps", ylabel="validation accuracy (%)", xlim=(0, None))
@@ -324,18 +281,7 @@ def _meet(axes: Axes, curves: Curves) -> None:
         reached = np.flatnonzero(values >= level)
         if len(reached):
             last = reached[0]
-            first = max(0, last - 1)
-            step = np.interp(level, values[[first, last]], steps[[first, last]])
-            axes.plot(
-                step,
-                level,
-                "D",
-                color=NETWORKS[net][1],
-                markersize=6,
-                markeredgecolor="white",
-                zorder=5,
-            )
-
-
-def _shades(count: int) -> list:
-    return [colormaps["cividis"](share) for share in np.linspace(0, 0.85, count)]
+            ends = [max(0, last - 1), last]
+            step = np.interp(level, values[ends], steps[ends])
+            look = {"color": NETWORKS[net][1], "markersize": 6, "markeredgecolor": "white"}
+            axes.plot(step, level, "D", zorder=5, **look)

@@ -7,14 +7,13 @@ dictionary of (steps, values) by name.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from bnkit.plots import (
     HIGHLIGHT,
@@ -27,13 +26,13 @@ from bnkit.plots import (
     band,
     figure,
     styled,
+    ticks,
 )
 from bnkit.runs.records import Record, stack
 
 WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
-NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(
-    0.15
-)  # 85th minus 15th percentile of N(0, 1)
+# 85th minus 15th percentile of N(0, 1)
+NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(0.15)
 PRINTED = {"color": PAPER, "linestyle": "--", "linewidth": 1.1}  # what the paper drew
 EVERY = {"color": NEUTRAL, "linewidth": 0.4, "alpha": 0.5}  # one of a hundred units
 NUMBER = FuncFormatter(lambda value, _: f"{value:,g}")
@@ -49,21 +48,12 @@ class Pair(Protocol):
     title: str
 
 
-@dataclass(frozen=True)
-class _Pair:
-    with_bn: list[Record]
-    without_bn: list[Record]
-    title: str = ""
-
-
 # Figure 1(a)
 
 
 @styled
 def accuracy(pair: Pair, paper: Curves | None = None) -> Drawing:
-    """Test accuracy against steps: above on the paper's axes, below as error, both axes
-    logarithmic.
-    """
+    """Test accuracy against steps: above on the paper's axes, below as error, logarithmic."""
     drawing, (whole, errors) = figure(2, width=WIDTH, height=7)
     _shares(whole, pair, paper, 70)  # percent: where the paper's axis starts
     whole.set_title(f"Figure 1(a): {pair.title}")
@@ -82,55 +72,35 @@ def learning(pair: Pair) -> Drawing:
 
 
 @styled
-def hero(
-    with_bn: list[Record],
-    without_bn: list[Record],
-    paper: Curves,
-    tuned: tuple[list[Record], list[Record]] | None = None,
-) -> Drawing:
-    """The finding at a glance: test error of a pair beside the paper's and, to the right, of the
-    pair `tuned`.
-
-    `tuned` holds the runs with and without batch normalization at a higher learning rate.
-    """
-    pairs = [(_Pair(with_bn, without_bn), paper)] + ([(_Pair(*tuned), None)] if tuned else [])
-    drawing, panels = figure(1, len(pairs), width=8.4, height=4, sharey=True, squeeze=False)
-    for axes, (pair, printed) in zip(panels[0], pairs, strict=True):
-        _errors(axes, pair, printed)
-        rate = pair.with_bn[0].recipe["learning_rate"]
-        points = 100 * (_accuracy(pair.with_bn).mean() - _accuracy(pair.without_bn).mean())
-        axes.set_title(f"Learning rate {rate:g}: final gap {points:.1f} points")
+def hero(pair: Pair, tuned: Pair, paper: Curves) -> Drawing:
+    """The finding at a glance: test error of a pair and the paper's; right, at a tuned rate."""
+    drawing, panels = figure(1, 2, width=8.4, height=4, sharey=True)
+    for axes, shown, printed in zip(panels, (pair, tuned), (paper, None), strict=True):
+        _errors(axes, shown, printed)
+        points = 100 * (_accuracy(shown.with_bn).mean() - _accuracy(shown.without_bn).mean())
+        axes.set_title(f"Learning rate {_rate(shown):g}: final gap {points:.1f} points")
         axes.label_outer()
     return drawing
 
 
 def _shares(axes: Axes, pair: Pair, paper: Curves | None, lowest: float) -> None:
-    """Test accuracy in percent against steps, as the paper draws it; `lowest` is where the axis
-    starts, or below.
-    """
+    """Test accuracy in percent against steps; the axis starts at `lowest`, or below."""
     last = 0
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
         band(axes, steps, 100 * values, colour, label=label)
         last, lowest = max(last, steps[-1]), max(0, min(lowest, 100 * values[:, -1].min() - 5))
-        if found := _until(steps[-1], paper, f"figure1a/{net}"):
-            axes.plot(
-                found[0], 100 * found[1], label="paper" if net == "without_bn" else None, **PRINTED
-            )
-    axes.set(
-        xlabel="steps",
-        ylabel="test accuracy (%)",
-        xlim=(0, 1.02 * max(1, last)),
-        ylim=(lowest, 101),
-    )
+        name = "paper" if net == "without_bn" else None
+        if drawn := _until(steps[-1], paper, f"figure1a/{net}"):
+            axes.plot(drawn[0], 100 * drawn[1], label=name, **PRINTED)
+    axes.set(xlabel="steps", ylabel="test accuracy (%)")
+    axes.set(xlim=(0, 1.02 * max(1, last)), ylim=(lowest, 101))
     axes.xaxis.set_major_formatter(NUMBER)
     axes.legend(loc="best", labelcolor="linecolor")
 
 
 def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
-    """Test error in percent against steps, both logarithmic: shows the early gap and the last
-    tenths of a point.
-    """
+    """Test error in percent, both axes logarithmic: early gap and last tenths of a point."""
     for net, label, colour, runs in _nets(pair):
         steps, values = stack(runs, "test_accuracy")
         if len(steps) == 1:
@@ -139,14 +109,15 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
         band(axes, steps, errors, colour)
         place = (steps[0], errors[:, 0].mean())
         _write(axes, place, label, colour, (0, -40) if net == "with_bn" else (0, 7))
-        if found := _until(steps[-1], paper, f"figure1a/{net}"):
-            axes.plot(found[0], 100 * (1 - found[1]), **PRINTED)
+        if drawn := _until(steps[-1], paper, f"figure1a/{net}"):
+            theirs = 100 * (1 - drawn[1])
+            axes.plot(drawn[0], theirs, **PRINTED)
             if net == "without_bn":
-                _write(axes, (found[0][0], 100 * (1 - found[1][0])), "paper", PAPER, (-4, 6))
+                _write(axes, (drawn[0][0], theirs[0]), "paper", PAPER, (-4, 6))
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="test error (%)")
     axes.margins(y=0.1)
-    _ticks(axes.xaxis, (100, 300, 1000, 3000, 10_000, 30_000))
-    _ticks(axes.yaxis, (2, 3, 5, 10, 20, 50, 100))
+    _numbers(axes.xaxis, (100, 300, 1000, 3000, 10_000, 30_000))
+    _numbers(axes.yaxis, (2, 3, 5, 10, 20, 50, 100))
 
 
 # Figure 1(b) and (c)
@@ -161,26 +132,19 @@ def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
     unit of the first seed.
     """
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True, sharey=True)
-    for axes, letter, (net, label, colour, runs) in zip(
-        panels, "bc", reversed(list(_nets(pair))), strict=True
-    ):
+    nets = reversed(list(_nets(pair)))
+    for axes, letter, (net, label, colour, runs) in zip(panels, "bc", nets, strict=True):
         steps, percentiles = stack(runs, "quantiles")  # (seeds, steps, units, 3)
         low, middle, high = np.median(percentiles, axis=(0, 2)).T
-        axes.fill_between(
-            steps,
-            low,
-            high,
-            color=colour,
-            alpha=0.3,
-            linewidth=0,
-            label="typical unit, 15th to 85th",
-        )
-        each = axes.plot(steps, percentiles[0, :, :, 1], **EVERY)
-        each[0].set_label("median of each unit")
+        within = {"alpha": 0.3, "linewidth": 0, "label": "typical unit, 15th to 85th"}
+        axes.fill_between(steps, low, high, color=colour, **within)
+        first, *_ = axes.plot(steps, percentiles[0, :, :, 1], **EVERY)
+        first.set_label("median of each unit")
         axes.plot(steps, middle, color=colour, label="typical median")
         for percent in (15, 50, 85):
-            if found := _until(steps[-1], paper, f"figure1{letter}/{net}/p{percent}"):
-                axes.plot(*found, label="the paper's unit" if percent == 15 else None, **PRINTED)
+            name = "the paper's unit" if percent == 15 else None
+            if drawn := _until(steps[-1], paper, f"figure1{letter}/{net}/p{percent}"):
+                axes.plot(*drawn, label=name, **PRINTED)
         axes.set(ylabel="input to the sigmoid", xlim=(0, max(1, steps[-1])))
         axes.set_title(f"({letter}) {label}")
     low, high = panels[0].get_ylim()
@@ -188,17 +152,13 @@ def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
     panels[0].legend(loc="upper center", ncols=2, fontsize=9, columnspacing=1.2)
     panels[1].set_xlabel("steps")
     panels[1].xaxis.set_major_formatter(NUMBER)
-    drawing.suptitle(
-        f"{pair.title}, learning rate {pair.with_bn[0].recipe['learning_rate']:g}", fontsize=11
-    )
+    drawing.suptitle(f"{pair.title}, learning rate {_rate(pair):g}", fontsize=11)
     return drawing
 
 
 @styled
 def gamma(pair: Pair) -> Drawing:
-    """Gamma of every unit over the steps, and each unit's spread against its gamma with the line of
-    a normal input.
-    """
+    """Gamma of every unit over the steps; spread against gamma, with the line of a normal input."""
     drawing, (above, below) = figure(2, width=WIDTH, height=7)
     steps, values = stack(pair.with_bn, "gamma")  # (seeds, steps, units)
     above.plot(steps, values[0], **EVERY)
@@ -209,16 +169,8 @@ def gamma(pair: Pair) -> Drawing:
     _, percentiles = stack(pair.with_bn, "quantiles")
     spreads = percentiles[..., 2] - percentiles[..., 0]  # (seeds, steps, units)
     for place, colour in ((0, NEUTRAL), (len(steps) // 2, HIGHLIGHT), (-1, WITH_BN)):
-        label = f"step {steps[place]:,}"
-        below.scatter(
-            values[:, place],
-            spreads[:, place],
-            s=5,
-            color=colour,
-            alpha=0.6,
-            linewidth=0,
-            label=label,
-        )
+        look = {"color": colour, "alpha": 0.6, "linewidth": 0, "label": f"step {steps[place]:,}"}
+        below.scatter(values[:, place], spreads[:, place], s=5, **look)
     line = np.array([0, 1.05 * values.max()])
     below.plot(line, NORMAL_SPREAD * line, color=THEORY, linestyle=":")
     _write(below, (0.5, 0.5 * NORMAL_SPREAD), "if the input were normal", THEORY, (8, -10))
@@ -233,52 +185,39 @@ def gamma(pair: Pair) -> Drawing:
 
 @styled
 def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
-    """Test accuracy against the learning rate, after `early` steps and at the end: points are
-    seeds, lines means.
-    """
+    """Test accuracy against learning rate, `early` and at the end: a point for each seed, means."""
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True)
     first = next(iter(pairs.values()))
     for axes, step in zip(panels, (early, None), strict=True):
         for net, label, colour, _ in _nets(first):
-            found = [100 * _accuracy(getattr(pair, net), step) for pair in pairs.values()]
-            _points(axes, list(pairs), found, colour, label)
+            values = [100 * _accuracy(getattr(pair, net), step) for pair in pairs.values()]
+            _points(axes, list(pairs), values, colour, label)
         axes.set(ylabel="test accuracy (%)")
-        axes.set_title(f"After {step or first.with_bn[0].recipe['steps']:,} steps")
+        axes.set_title(f"After {step or _length(first):,} steps")
     panels[0].legend(loc="lower right", labelcolor="linecolor")
     panels[1].set_xlabel("learning rate")
-    _ticks(panels[1].xaxis, tuple(pairs))
+    _numbers(panels[1].xaxis, tuple(pairs))
     return drawing
 
 
 @styled
 def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
-    """Test error at the end against the standard deviation of the initial weights; a panel for each
-    learning rate.
-    """
-    drawing, panels = figure(
-        len(pairs), width=WIDTH, height=3.5 * len(pairs), sharex=True, sharey=True
-    )
+    """Final test error against the deviation of the initial weights; a panel for each rate."""
+    size = {"width": WIDTH, "height": 3.5 * len(pairs)}
+    drawing, panels = figure(len(pairs), **size, sharex=True, sharey=True)
     for axes, (rate, by_sigma) in zip(panels, pairs.items(), strict=True):
         first = next(iter(by_sigma.values()))
         for net, label, colour, _ in _nets(first):
-            found = [100 * (1 - _accuracy(getattr(pair, net))) for pair in by_sigma.values()]
-            _points(axes, list(by_sigma), found, colour, label)
-            for sigma, errors in zip(by_sigma, found, strict=True):
-                place = (sigma, errors.min() if net == "with_bn" else errors.max())
-                _write(
-                    axes,
-                    place,
-                    f"{errors.mean():.1f}",
-                    colour,
-                    (0, -15 if net == "with_bn" else 7),
-                    ha="center",
-                )
+            errors = [100 * (1 - _accuracy(getattr(pair, net))) for pair in by_sigma.values()]
+            _points(axes, list(by_sigma), errors, colour, label)
+            extreme, shift = (np.min, -15) if net == "with_bn" else (np.max, 7)
+            for sigma, values in zip(by_sigma, errors, strict=True):
+                place = (sigma, extreme(values))
+                _write(axes, place, f"{values.mean():.1f}", colour, (0, shift), ha="center")
         axes.set(yscale="log", ylabel="test error (%)", ylim=(1.5, 150))
-        axes.set_title(
-            f"After {first.with_bn[0].recipe['steps']:,} steps at learning rate {rate:g}"
-        )
-        _ticks(axes.xaxis, tuple(by_sigma))
-        _ticks(axes.yaxis, (2, 5, 10, 20, 50, 100))
+        axes.set_title(f"After {_length(first):,} steps at learning rate {rate:g}")
+        _numbers(axes.xaxis, tuple(by_sigma))
+        _numbers(axes.yaxis, (2, 5, 10, 20, 50, 100))
     panels[0].legend(loc="upper right", labelcolor="linecolor")
     panels[-1].set_xlabel("standard deviation of the initial weights")
     return drawing
@@ -290,6 +229,14 @@ def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
 def _nets(pair: Pair) -> Iterator[tuple[str, str, str, list[Record]]]:
     yield "with_bn", "with BN", WITH_BN, pair.with_bn
     yield "without_bn", "without BN", WITHOUT_BN, pair.without_bn
+
+
+def _rate(pair: Pair) -> float:
+    return pair.with_bn[0].recipe["learning_rate"]
+
+
+def _length(pair: Pair) -> int:
+    return pair.with_bn[0].recipe["steps"]
 
 
 def _accuracy(runs: list[Record], step: int | None = None) -> np.ndarray:
@@ -306,19 +253,12 @@ def _until(last: int, paper: Curves | None, name: str) -> tuple[np.ndarray, np.n
     return (steps[steps <= last], values[steps <= last]) if steps[0] <= last else None
 
 
-def _points(axes: Axes, x: list[float], found: list[np.ndarray], colour: str, label: str) -> None:
+def _points(axes: Axes, x: list[float], y: list[np.ndarray], colour: str, label: str) -> None:
     """A point for each seed and a line through the means, on a logarithmic x axis."""
-    axes.plot(x, [values.mean() for values in found], color=colour, label=label)
-    for place, values in zip(x, found, strict=True):
-        axes.plot(
-            [place] * len(values),
-            values,
-            "o",
-            color=colour,
-            markersize=4,
-            alpha=0.7,
-            markeredgewidth=0,
-        )
+    axes.plot(x, [values.mean() for values in y], color=colour, label=label)
+    dots = {"color": colour, "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
+    for place, values in zip(x, y, strict=True):
+        axes.plot([place] * len(values), values, "o", **dots)
     axes.set_xscale("log")
 
 
@@ -328,22 +268,14 @@ def _write(
     text: str,
     colour: str,
     shift: tuple[float, float],
-    **text_options,
-):
+    **options,
+) -> None:
     """Write `text` at a point of the plane, shifted by so many points of the page."""
-    axes.annotate(
-        text,
-        place,
-        xytext=shift,
-        textcoords="offset points",
-        color=colour,
-        fontsize=10,
-        va="bottom",
-        **text_options,
-    )
+    look = {"color": colour, "fontsize": 10, "va": "bottom", **options}
+    axes.annotate(text, place, xytext=shift, textcoords="offset points", **look)
 
 
-def _ticks(axis: Axis, values: tuple[float, ...]) -> None:
-    axis.set_major_locator(FixedLocator(values))
-    axis.set_minor_locator(NullLocator())
+def _numbers(axis: Axis, places: tuple[float, ...]) -> None:
+    """Ticks at `places` only, with a comma for the thousands."""
+    ticks(axis, places)
     axis.set_major_formatter(NUMBER)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from claim_cells import broken, handed_over
 from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,15 +22,15 @@ from bnkit.networks import inception
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record, RecordError
 from bnkit.studies import inception as study
+from bnkit.studies.recorded import printed, show
 
 
 def flat(variant: str, seed: int, accuracies: dict[int, float], **recipe) -> Record:
     """A record with the accuracies given and nothing else."""
     curve = {"steps": list(accuracies), "values": list(accuracies.values())}
     recipe = RECIPE | {"steps": max(accuracies), "seed": seed} | recipe
-    return Record(
-        "inception", variant, seed, recipe, {"diverged_at": None}, {"test_accuracy": curve}
-    )
+    manifest = {"diverged_at": None}
+    return Record("inception", variant, seed, recipe, manifest, {"test_accuracy": curve})
 
 
 # Which runs
@@ -51,10 +52,8 @@ def refuse(recipes):
 
 
 def make(recipes):
-    return [
-        replace(run("inception", speed=100, **each), experiment="live", variant="run")
-        for each in recipes
-    ]
+    runs = (run("inception", speed=100, **recipe) for recipe in recipes)
+    return [replace(one, experiment="live", variant="run") for one in runs]
 
 
 def choose(source="recorded", steps=4000, seeds=3, train=refuse, live_seeds=1):
@@ -108,9 +107,8 @@ def test_a_run_that_diverged_is_named(recorded):
         ends = ({"diverged_at": 7 if recipe["norm"] is None else None} for recipe in recipes)
         return [replace(one, manifest=end) for one, end in zip(make(recipes), ends, strict=True)]
 
-    assert (
-        "Diverged, and ended there: live/inception/seed-0." in choose("live", 200, 1, diverge).says
-    )
+    says = choose("live", 200, 1, diverge).says
+    assert "Diverged, and ended there: live/inception/seed-0." in says
 
 
 def test_a_damaged_record_stops_the_page_instead_of_being_passed_over(recorded):
@@ -147,9 +145,8 @@ UP = flat("bn-x5", 0, {0: 0.1, 100: 0.5, 200: 0.4, 300: 0.8})
 
 def test_a_level_is_reached_along_the_straight_lines():
     steps, values = UP.curve("test_accuracy")
-    assert study.reach(
-        steps, values, np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.8, 0.81])
-    ).tolist() == pytest.approx([0, 0, 50, 100, 250, 300, np.inf])
+    reached = study.reach(steps, values, np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.8, 0.81]))
+    assert reached.tolist() == pytest.approx([0, 0, 50, 100, 250, 300, np.inf])
     assert study.reach(steps, values, 0.5) == 100
 
 
@@ -160,13 +157,13 @@ def test_a_level_is_reached_along_the_straight_lines():
 def test_reach_is_the_first_time_on_the_curve(values, level):
     """Against the definition, on a fine grid: nothing before is as high, and the curve is there."""
     steps, values = 10 * np.arange(len(values)), np.array(values)
-    found = float(study.reach(steps, values, level))
-    if math.isinf(found):
+    reached = float(study.reach(steps, values, level))
+    if math.isinf(reached):
         assert values.max() < level
     else:
-        assert np.interp(found, steps, values) >= level - 1e-9
-        before = np.linspace(0, max(0, found - 1e-6), 50)
-        assert (np.interp(before, steps, values) <= level + 1e-6).all() or found == 0
+        assert np.interp(reached, steps, values) >= level - 1e-9
+        before = np.linspace(0, max(0, reached - 1e-6), 50)
+        assert (np.interp(before, steps, values) <= level + 1e-6).all() or reached == 0
 
 
 def test_steps_are_compared_seed_by_seed():
@@ -201,8 +198,8 @@ def test_noise_is_pooled_over_networks():
     ends = {"inception": (0.5, 0.52), "bn-x5": (0.6, 0.66)}
     shown = study.Family(
         {
-            net: [flat(net, s, {0: 0.1, 9: end}) for s, end in enumerate(each)]
-            for net, each in ends.items()
+            net: [flat(net, seed, {0: 0.1, 9: end}) for seed, end in enumerate(of_net)]
+            for net, of_net in ends.items()
         }
     )
     assert study.noise(shown) == pytest.approx(100 * math.sqrt((0.0002 + 0.0018) / 2))
@@ -217,12 +214,12 @@ def test_what_a_change_is_worth_is_measured_over_the_steps_that_both_have():
             "bn-x5": [flat("bn-x5", s, {0: 0.1, 100: 0.6 + 0.02 * s, 200: 0.9}) for s in range(2)],
         }
     )
-    found = study.worth(shown, [flat("bn-x5-but-rate", 0, {0: 0.1, 100: 0.5})])
-    assert found.points == pytest.approx(11)  # 0.61 minus 0.5 at step 100, not 0.9 minus 0.5
+    change = study.worth(shown, [flat("bn-x5-but-rate", 0, {0: 0.1, 100: 0.5})])
+    assert change.points == pytest.approx(11)  # 0.61 minus 0.5 at step 100, not 0.9 minus 0.5
     spread = 100 * math.sqrt((0 + 0.0002) / 2)  # Inception has learned nothing by then
-    assert found.error == pytest.approx(spread * math.sqrt(1 / 2 + 1))
-    assert found.clear
-    assert found.reach.tolist() == [np.inf]
+    assert change.error == pytest.approx(spread * math.sqrt(1 / 2 + 1))
+    assert change.clear
+    assert change.reach.tolist() == [np.inf]
 
 
 def test_usable_rates_are_those_at_which_every_run_learns():
@@ -235,9 +232,8 @@ def test_usable_rates_are_those_at_which_every_run_learns():
     assert study.largest_usable({1.0: [lost]}) == 0
     table = study.rates({"inception": {0.1: [good], 1.0: [lost]}, "bn-baseline": {0.1: [good]}})
     assert "diverged at step 2,000" in table
-    assert study.after([good, lost], 1500).tolist() == pytest.approx(
-        [0.4, 0.4]
-    )  # 0.1 + 0.6 * 1000 / 2000
+    # 0.1 + 0.6 * 1000 / 2000
+    assert study.after([good, lost], 1500).tolist() == pytest.approx([0.4, 0.4])
     assert study.common_step({"inception": {0.1: [good], 1.0: [lost, bad]}}) == 100
     assert table.splitlines()[-1].endswith("|  |  |")
 
@@ -256,16 +252,12 @@ def test_spreads_inside_are_compared_over_time_and_over_modules():
 def test_stages_are_counted_as_by_hand():
     with torch.device("meta"):
         net = inception.small_inception(norm=nn.BatchNorm2d)
-    found = {row.name: row for row in study.stages(net, 32)}
-    assert found["stem"][1:] == (
-        48,
-        8,
-        24 * 27 + 48 + 48 * 216 + 96,
-        16 * 16 * 24 * 27 + 8 * 8 * 48 * 216,
-    )
-    assert (found["3c"].maps, found["3c"].height) == (176, 4)
-    assert found["softmax"][1:] == (10, 1, 1930, 1920)
-    assert sum(row.parameters for row in found.values()) == study.parameters(net)
+    rows = {row.name: row for row in study.stages(net, 32)}
+    weights, products = 24 * 27 + 48 + 48 * 216 + 96, 16 * 16 * 24 * 27 + 8 * 8 * 48 * 216
+    assert rows["stem"][1:] == (48, 8, weights, products)
+    assert (rows["3c"].maps, rows["3c"].height) == (176, 4)
+    assert rows["softmax"][1:] == (10, 1, 1930, 1920)
+    assert sum(row.parameters for row in rows.values()) == study.parameters(net)
     assert net.training, "left as it was"
     assert not net.stem._forward_hooks
 
@@ -316,7 +308,7 @@ def test_scales_stand_side_by_side(recorded):
     assert first.startswith("| Inception | 1.0 | 1.0")
     small, theirs = study.ratio(study.family(), "bn-x5"), 31.0 / 2.1
     assert third.startswith(
-        f"| BN-x5 | {theirs:.1f} | {study.show(small)} | {study.show(study.ratio(large, 'bn-x5'))} |"
+        f"| BN-x5 | {theirs:.1f} | {show(small)} | {show(study.ratio(large, 'bn-x5'))} |"
     )
     assert "| BN-x5-Sigmoid | never | " in text
 
@@ -328,35 +320,27 @@ def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
             records.save(flat(name, seed, {0: 0.1, 1000: accuracy + 0.02 * seed}), recorded)
     shown = study.family()
     first, six, seven = study.by_recipe(shown).values()
-    for found, expected in zip(first, ("inception", "bn-baseline"), strict=True):
-        assert found == pytest.approx(study.best(shown.runs[expected], 1000))
+    for accuracies, net in zip(first, ("inception", "bn-baseline"), strict=True):
+        assert accuracies == pytest.approx(study.best(shown.runs[net], 1000))
     assert six[0] == pytest.approx([0.35, 0.37, 0.39])
     assert six[1] == pytest.approx([0.40, 0.42, 0.44])
     assert seven[0] == pytest.approx([0.30, 0.32, 0.34])
     assert seven[1] == pytest.approx(study.best(shown.runs["bn-x5"], 1000))
 
 
-def test_memory_is_what_training_adds():
-    held = study.held()
-    assert set(held) == {"ours", "a plain torch loop"}
-    assert all(10 < each < 2000 for each in held.values())
-
-
-def test_numbers_in_words():
-    assert study.show([0.5, 0.7], 1, 100) == "60.0 ± 14.1"
-    assert study.show([-2]) == "−2.0"
-    assert study.show_reached([np.inf, 1200], 0) == "1,200 (1 of 2)"
-    assert study.show_reached([np.inf]) == study.show_reached([0]) == "never"
-    assert study.signed(-0.25) == "−0.2"
-    assert study.signed(1) == "+1.0"
+def test_what_a_step_costs_is_what_the_bench_recorded():
+    assert study.pace().keys() >= {*study.LIVE, "a plain torch loop"}
+    memory = study.bench("small Inception")["memory"]
+    for way in ("ours", "a plain torch loop"):
+        assert 10 < memory[way] - memory["built, not trained"] < 2000
 
 
 # The paper
 
 
 def test_the_paper_s_numbers_are_consistent_with_its_curves():
-    printed, drawn = study.paper()["figure3"], study.figure_2()
-    for net, (_, steps, highest) in ((net, printed[net]) for net in study.NETWORKS):
+    rows, drawn = printed()["figure3"], study.figure_2()
+    for net, (_, steps, highest) in ((net, rows[net]) for net in study.NETWORKS):
         assert 0 <= highest - 100 * drawn[net][1].max() < 0.25
         if steps and net != "inception":  # whose curve is nearly flat there
             assert study.reach(*drawn[net], 0.722 - 0.0005) == pytest.approx(1e6 * steps, rel=0.15)
@@ -367,9 +351,8 @@ def test_the_paper_s_speedup_is_that_of_its_curves():
         "inception": (np.array([0, 10.0]), np.array([0.4, 0.8])),
         "bn-x5": (np.array([0, 5.0]), np.array([0.4, 0.8])),
     }
-    assert study.paper_speedup(curves, "bn-x5", np.array([0.75, 1.0])).tolist() == pytest.approx(
-        [2, 2]
-    )
+    factors = study.paper_speedup(curves, "bn-x5", np.array([0.75, 1.0]))
+    assert factors.tolist() == pytest.approx([2, 2])
     assert np.isnan(study.paper_speedup(curves, "bn-x5", np.array([0.4]))).all()
 
 
@@ -395,22 +378,27 @@ def test_tables_hold_what_was_measured():
 PACE = {"inception": 0.1, "bn-baseline": 0.2, "bn-x5": 0.05}
 
 
-def test_every_claim_of_the_note_has_its_row():
-    shown = study.Family(networks(3))
-    without = {
-        name: [run("bn-x5", **{field: RECIPE[field]})] for name, (field, _) in study.CHANGES.items()
-    }
-    sweeps = {"inception": {0.1: [run("inception")]}, "bn-baseline": {3.0: [run("bn-baseline")]}}
-    dead = [flat("inception-sigmoid", 0, {0: 0.1, 100: 0.1})]
-    found = study.evidence(shown, without, sweeps, dead, PACE)
-    counted = {"C54", "C64"}  # by the chapter itself, from the networks that it builds
-    assert found.keys() | counted == {f"C{number}" for number in range(54, 73)}
-    assert found["C60"] == {"raised": 5, "without_bn": 0.1, "with_bn": 3}
-    assert (found["C65"]["differ"], found["C66"]["differ"], found["C68"]["differ"]) == (1, 7, 1)
-    assert found["C59"]["faster"] == RECIPE["decay_steps"] / X5["decay_steps"]
-    assert all(np.isfinite(list(each.values())).all() for each in found.values())
-    some = study.evidence(shown, {}, {"inception": {}, "bn-baseline": {}}, dead, PACE)
-    assert "C57" not in some
+BEFORE = ("parameters", "setup", "choose", "load", "stages")
+BEFORE += ("figure-worth", "figure-rates", "figure-sigmoid")
+
+
+def test_the_cells_of_claims_measure_what_is_recorded(recorded):
+    """Runs that never were, with differences known beforehand, in the place of the book's."""
+    for name, (field, _) in study.CHANGES.items():
+        one = run("bn-x5", **{field: RECIPE[field]})
+        records.save(replace(one, variant=f"bn-x5-but-{name}"), recorded)
+    for net, rate in (("inception", 0.1), ("bn-baseline", 3)):
+        records.save(replace(run(net), variant=f"{net}-lr-{rate}"), recorded)
+    records.save(flat("inception-sigmoid", 0, {0: 0.1, 100: 0.1}), recorded)
+    before = [cell for cell in BEFORE if cell != "choose"]
+    names = {"recipes": RECIPES, "shown": study.family()}
+    note = handed_over("09-inception", before, asserting=False, **names)
+    assert note.keys() == {f"C{number}" for number in range(54, 73)}
+    assert note["C60"] == {"raised": 5, "without_bn": 0.1, "with_bn": 3}
+    assert (note["C65"]["differ"], note["C66"]["differ"], note["C68"]["differ"]) == (1, 7, 1)
+    assert note["C59"]["faster"] == RECIPE["decay_steps"] / X5["decay_steps"]
+    assert note["C71"]["seeds"] == 3
+    assert all(np.isfinite(list(values.values())).all() for values in note.values())
 
 
 # The recorded runs of the book
@@ -421,32 +409,18 @@ def test_the_recorded_runs_bear_out_the_chapter():
     assert main.full
     assert (study.ratio(main, "bn-baseline") > 2).all()
     assert (study.ratio(main, "bn-x5") > study.ratio(main, "bn-baseline")).all()
-    numbers = study.headline(main)
-    assert_close(
-        numbers["best_inception"],
-        100 * np.mean([one.curve("test_accuracy")[1].max() for one in main.runs["inception"]]),
-    )
+    numbers = handed_over("09-inception", (*BEFORE, "numbers-for-other-pages")).glued
+    ends = [one.curve("test_accuracy")[1].max() for one in main.runs["inception"]]
+    assert_close(numbers["best_inception"], 100 * np.mean(ends))
+    assert numbers["ratio_bn_x5"] == study.ratio(main, "bn-x5").mean()
     assert all(np.isfinite(value) for value in numbers.values())
-
-
-LEDGER = {claim.id: claim for claim in ledger.read().values() if claim.chapter == "09-inception"}
-
-
-def committed():
-    """What `evidence` takes, from the records of the book."""
-    sweeps = {net: study.sweep(net) for net in ("inception", "bn-baseline")}
-    dead = records.load_all("inception", "inception-sigmoid")
-    return study.family(), study.taken_back(), sweeps, dead, study.timed()["small Inception"]
-
-
-def broken(shown, *rest) -> list[str]:
-    found = study.evidence(shown, *rest)
-    return [problem for name, values in found.items() for problem in LEDGER[name].broken(values)]
+    assert len(numbers) == 7
 
 
 def test_the_recorded_runs_bear_out_every_claim():
-    assert study.evidence(*committed()).keys() | {"C54", "C64"} == LEDGER.keys()
-    assert broken(*committed()) == []
+    note = handed_over("09-inception", BEFORE)
+    assert note.keys() == {c.id for c in ledger.read().values() if c.chapter == "09-inception"}
+    assert broken(note) == []
 
 
 @pytest.mark.parametrize(
@@ -457,12 +431,19 @@ def test_the_recorded_runs_bear_out_every_claim():
         ("bn-x30", lambda values: values * 1.2, "C72"),
     ],
 )
-def test_a_recorded_value_that_is_changed_breaks_a_claim(net, change, claim):
-    shown, *rest = committed()
-    forged = []
-    for one in shown.runs[net]:
+def test_a_recorded_value_that_is_changed_breaks_a_claim(monkeypatch, net, change, claim):
+    load = records.load
+
+    def forged(experiment: str, variant: str, seed: int, *rest) -> Record:
+        one = load(experiment, variant, seed, *rest)
+        if variant != net:
+            return one
         steps, values = one.curve("test_accuracy")
         curve = {"steps": list(map(int, steps)), "values": change(np.asarray(values)).tolist()}
-        forged.append(replace(one, curves=one.curves | {"test_accuracy": curve}))
-    spoilt = replace(shown, runs={**shown.runs, net: forged})
-    assert any(problem.startswith(f"{claim} (") for problem in broken(spoilt, *rest))
+        return replace(one, curves=one.curves | {"test_accuracy": curve})
+
+    monkeypatch.setattr(records, "load", forged)
+    note = handed_over("09-inception", BEFORE, asserting=False)
+    assert any(problem.startswith(f"{claim} (") for problem in broken(note))
+    with pytest.raises(AssertionError):
+        handed_over("09-inception", BEFORE)

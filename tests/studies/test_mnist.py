@@ -2,21 +2,25 @@
 the other.
 """
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from claim_cells import broken, handed_over
 from synthetic_runs import UNITS, pair, run
 
-from bnkit import paths
 from bnkit.claims import ledger
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record, RecordError, stack
 from bnkit.studies import mnist as study
+from bnkit.studies.recorded import digitised
 
 PAIR = pair(2)
 RECIPE = {**PAIR.with_bn[0].recipe, "dataset": "digits"}
+
+
+def paired(with_bn: list[Record], without_bn: list[Record]) -> study.Pair:
+    return study.Pair({"with BN": with_bn, "without BN": without_bn})
 
 
 def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None) -> Record:
@@ -24,13 +28,8 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None
     curves = {"test_accuracy": {"steps": list(accuracies), "values": list(accuracies.values())}}
     if percentiles:
         curves["quantiles"] = {"steps": list(accuracies), "values": percentiles}
-    recipe = {
-        "steps": max(accuracies),
-        "dataset": "mnist",
-        "learning_rate": 0.1,
-        "batch_size": 60,
-        "init_sigma": 0.1,
-    }
+    recipe = {"steps": max(accuracies), "dataset": "mnist", "learning_rate": 0.1}
+    recipe |= {"batch_size": 60, "init_sigma": 0.1}
     return Record("mnist", variant, seed, recipe, {}, curves)
 
 
@@ -39,7 +38,7 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None
 
 @pytest.fixture
 def recorded(tmp_path, monkeypatch):
-    """A folder with three recorded pairs of the main recipe and one pair at another learning rate."""
+    """Three recorded pairs of the main recipe and one pair at another learning rate."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path))
     for net, norm in (("with-bn", "batch"), ("without-bn", None)):
         for seed in range(3):
@@ -58,12 +57,8 @@ def make(recipe):
 
 def test_recorded_runs_of_the_very_recipe_are_shown(recorded):
     shown = study.choose(RECIPE, "recorded", 3, refuse)
-    assert [one.name for one in shown.with_bn] == [
-        f"mnist/with-bn/seed-{seed}" for seed in range(3)
-    ]
-    assert [one.name for one in shown.without_bn] == [
-        f"mnist/without-bn/seed-{seed}" for seed in range(3)
-    ]
+    for runs, net in zip(study.nets(shown), ("with-bn", "without-bn"), strict=True):
+        assert [one.name for one in runs] == [f"mnist/{net}/seed-{seed}" for seed in range(3)]
     assert shown.full
     assert shown.title == "MNIST, recorded, 3 seeds"
     assert "recorded runs on MNIST" in shown.says
@@ -98,12 +93,9 @@ def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so
     shown = study.choose({**RECIPE, **changes}, source, seeds, make)
     assert not shown.recorded
     assert not shown.full
-    assert [(one.recipe["norm"], one.seed) for one in shown.with_bn] == [
-        ("batch", seed) for seed in range(seeds)
-    ]
-    assert [(one.recipe["norm"], one.seed) for one in shown.without_bn] == [
-        (None, seed) for seed in range(seeds)
-    ]
+    for runs, norm in zip(study.nets(shown), ("batch", None), strict=True):
+        made = [(one.recipe["norm"], one.seed) for one in runs]
+        assert made == [(norm, seed) for seed in range(seeds)]
     assert shown.title == f"digits, trained now, {seeds} seeds"
     assert "trained just now, on the data set `digits`" in shown.says
     assert why in shown.says
@@ -158,7 +150,7 @@ DOWN = flat(
 def test_accuracy_and_gap_are_read_seed_by_seed():
     assert study.accuracy([UP, DOWN]).tolist() == [0.9, 0.8]
     assert study.accuracy([UP, DOWN], 100).tolist() == [0.6, 0.5]
-    both = study.Pair([UP, DOWN], [DOWN, UP])
+    both = paired([UP, DOWN], [DOWN, UP])
     np.testing.assert_allclose(study.gap(both), [10, -10])
     np.testing.assert_allclose(study.gap(both, 100), [10, -10])
 
@@ -189,7 +181,7 @@ def test_first_reaching_and_lead_from():
 
 
 def test_best_is_the_rate_of_the_highest_mean():
-    pairs = {0.1: study.Pair([UP], [DOWN]), 2.0: study.Pair([DOWN], [UP])}
+    pairs = {0.1: paired([UP], [DOWN]), 2.0: paired([DOWN], [UP])}
     rate, values = study.best(pairs, "with_bn")
     assert (rate, values.tolist()) == (0.1, [0.9])
     assert study.best(pairs, "without_bn")[0] == 2.0
@@ -204,25 +196,6 @@ def test_stack_keeps_the_steps_that_all_runs_have():
     assert values.shape == (2, len(steps), UNITS, 3)
 
 
-# The paper
-
-
-def test_the_papers_curves_are_those_of_the_file():
-    curves = study.paper()
-    content = json.loads((paths.paper() / "curves.json").read_text())
-    steps, values = curves["figure1a/with_bn"]
-    assert [[x, y] for x, y in zip(steps, values, strict=True)] == content["figure1a/with_bn"]
-    assert set(curves) == set(content) - {"about"}
-
-
-def test_a_digitised_curve_is_read_along_its_lines_and_not_beyond_them():
-    curve = (np.array([1000.0, 2000.0]), np.array([0.5, 0.7]))
-    assert study.paper_at(curve, 1500) == pytest.approx(0.6)
-    assert study.paper_at(curve, 980) == 0.5  # within the error of its end
-    assert np.isnan(study.paper_at(curve, 900))
-    assert np.isnan(study.paper_at(curve, 2100))
-
-
 def test_the_distance_to_the_papers_unit_is_that_of_the_typical_one():
     curves = {
         f"figure1c/with_bn/p{percent}": (np.array([100.0, 200]), np.array([0.0, 0]))
@@ -235,25 +208,14 @@ def test_the_distance_to_the_papers_unit_is_that_of_the_typical_one():
 # Words
 
 
-def test_numbers_come_with_their_deviation_over_seeds():
-    assert study.show([0.97, 0.99], 1, 100) == "98.0 ± 1.4"
-    assert study.show([0.5], 3) == "0.500"
-    assert study.show([-0.5]) == "−0.50"
+def test_accuracies_are_said_in_percent():
     assert study.percent([UP, DOWN], 100) == "55.0 ± 7.1"
 
 
-def test_a_table_is_markdown():
-    assert (
-        study.table(("a", "b"), [("x", 1), ("y", 2)])
-        == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | 2 |"
-    )
-
-
 def test_figure_1_sets_paper_and_runs_side_by_side():
-    lines = study.figure_1(study.Pair(*study.nets(PAIR)), study.paper()).splitlines()
-    gap = 100 * np.mean(
-        [a - b for a, b in zip(*map(study.accuracy, study.nets(PAIR)), strict=True)]
-    )
+    lines = study.figure_1(paired(PAIR.with_bn, PAIR.without_bn), digitised()).splitlines()
+    ends = map(study.accuracy, study.nets(PAIR))
+    gap = 100 * np.mean([a - b for a, b in zip(*ends, strict=True)])
     (end,) = [line for line in lines if line.startswith("| gap at the end")]
     assert "| 0.9 |" in end  # README of the paper's numbers: about 0.9 points
     assert f"| {gap:.2f} ± 0.00 |" in end
@@ -263,17 +225,17 @@ def test_figure_1_sets_paper_and_runs_side_by_side():
 
 
 def test_tables_end_where_a_run_diverged():
-    both = study.Pair([run("batch", 0), run("batch", 1, last=4500)], PAIR.without_bn)
+    both = paired([run("batch", 0), run("batch", 1, last=4500)], PAIR.without_bn)
     assert (both.end, both.early) == (4000, 1000)
-    rows = study.figure_1(both, study.paper())
+    rows = study.figure_1(both, digitised())
     assert "after 10,000" not in rows
     assert "first 4,000 steps" in study.movement(both)
-    assert study.Pair([run("batch", 0, last=0)], [run(None, 0)]).early == 0
+    assert paired([run("batch", 0, last=0)], [run(None, 0)]).early == 0
 
 
 def test_the_paper_is_not_compared_with_another_data_set():
     digits = pair(2, last=300, dataset="digits")
-    lines = study.figure_1(study.Pair(*study.nets(digits)), study.paper()).splitlines()[2:]
+    lines = study.figure_1(paired(digits.with_bn, digits.without_bn), digitised()).splitlines()[2:]
     assert all("| – |" in line for line in lines)
     assert not any("after" in line for line in lines)
 
@@ -298,54 +260,50 @@ def test_the_pairs_are_the_experiments_of_the_book(book):
             assert (both.recipe["learning_rate"], both.recipe["init_sigma"]) == (rate, sigma)
 
 
-LEDGER = {name: claim for name, claim in ledger.read().items() if claim.chapter == "08-mnist"}
+BEFORE = ("parameters", "setup", "choose", "load", "gamma-numbers")
 
 
-def broken(book) -> list[str]:
-    """What the ledger finds in the recorded runs."""
-    found = study.evidence(*book)
-    return [problem for name, values in found.items() for problem in LEDGER[name].broken(values)]
-
-
-def test_the_recorded_runs_bear_out_every_claim(book):
-    assert {**study.evidence(*book), "C48": {}}.keys() == LEDGER.keys()
-    assert broken(book) == []
+def test_the_recorded_runs_bear_out_every_claim():
+    note = handed_over("08-mnist", BEFORE)
+    assert note.keys() == {c.id for c in ledger.read().values() if c.chapter == "08-mnist"}
+    assert broken(note) == []
 
 
 @pytest.mark.parametrize(
-    ("net", "seed", "curve", "change", "claim"),
+    ("net", "curve", "change", "claim"),
     [
-        ("with-bn", 0, "test_accuracy", lambda values: values - 0.02, "C36"),
-        ("without-bn-lr-2", 0, "test_accuracy", lambda values: values * 0.9, "C49"),
-        ("without-bn-lr-2", 0, "test_accuracy", lambda values: values - 0.01, "C50"),
-        ("with-bn", 0, "gamma", lambda values: np.ones_like(values), "C52"),
+        ("with-bn", "test_accuracy", lambda values: values - 0.02, "C36"),
+        ("without-bn-lr-2", "test_accuracy", lambda values: values * 0.9, "C49"),
+        ("without-bn-lr-2", "test_accuracy", lambda values: values - 0.01, "C50"),
+        ("with-bn", "gamma", lambda values: np.ones_like(values), "C52"),
     ],
 )
-def test_a_recorded_value_that_is_changed_breaks_a_claim(book, net, seed, curve, change, claim):
-    rates, inits = book
+def test_a_recorded_value_that_is_changed_breaks_a_claim(monkeypatch, net, curve, change, claim):
+    load = records.load
 
-    def forged(one: Record) -> Record:
-        if one.variant != net:
+    def forged(experiment: str, variant: str, seed: int, *rest) -> Record:
+        one = load(experiment, variant, seed, *rest)
+        if variant != net:
             return one
         steps, values = one.curve(curve)
         spoilt = {"steps": list(steps), "values": change(np.asarray(values)).tolist()}
         return replace(one, curves=one.curves | {curve: spoilt})
 
-    spoilt = {
-        rate: study.Pair(*([forged(one) for one in runs] for runs in study.nets(both)))
-        for rate, both in rates.items()
-    }
-    assert any(problem.startswith(f"{claim} (") for problem in broken((spoilt, inits)))
+    monkeypatch.setattr(records, "load", forged)
+    note = handed_over("08-mnist", BEFORE, asserting=False)
+    assert any(problem.startswith(f"{claim} (") for problem in broken(note))
+    with pytest.raises(AssertionError):
+        handed_over("08-mnist", BEFORE)
 
 
-def test_other_pages_get_their_numbers_from_the_records(book):
-    numbers = study.headline(*book)
-    assert numbers["final_gap_points"] == pytest.approx(
-        numbers["final_with_bn"] - numbers["final_without_bn"]
-    )
+def test_other_pages_get_their_numbers_from_the_records():
+    numbers = handed_over("08-mnist", (*BEFORE, "numbers-for-other-pages")).glued
+    gap = numbers["final_with_bn"] - numbers["final_without_bn"]
+    assert numbers["final_gap_points"] == pytest.approx(gap)
     runs = records.load_all("mnist", "with-bn")
-    assert numbers["final_with_bn"] == pytest.approx(
-        100 * np.mean([one.curve("test_accuracy")[1][-1] for one in runs])
-    )
+    final = np.mean([one.curve("test_accuracy")[1][-1] for one in runs])
+    assert numbers["final_with_bn"] == pytest.approx(100 * final)
+    gap = numbers["tuned_with_bn"] - numbers["tuned_without_bn"]
+    assert numbers["tuned_gap_points"] == pytest.approx(gap)
     assert all(np.isfinite(value) for value in numbers.values())
     assert len(numbers) == 13

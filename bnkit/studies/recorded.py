@@ -1,0 +1,166 @@
+"""What the chapters on recorded runs share: which runs a page shows and what it says of them, the
+paper's numbers, and numbers in words.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnkit import paths
+from bnkit.runs import records
+from bnkit.runs.records import Record
+
+DATA_SETS = {"mnist": "MNIST", "imagenette": "Imagenette"}  # as they are written
+READING = 40  # steps: how well the ends of a curve could be read off (data/paper/curves.json)
+
+Curve = tuple[np.ndarray, np.ndarray]  # steps and values, both (t,)
+
+# Which runs
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Runs that a page shows, by network; all networks for the same seeds in the same order."""
+
+    runs: dict[str, list[Record]]
+    recorded: bool = True
+    why: str = ""  # why they were trained and not taken from the records, in words for the page
+
+    @property
+    def first(self) -> Record:
+        """The first run of the first network."""
+        return next(iter(self.runs.values()))[0]
+
+    @property
+    def seeds(self) -> int:
+        """How many runs there are of each network."""
+        return len(next(iter(self.runs.values())))
+
+    @property
+    def title(self) -> str:
+        """Data set, origin and number of seeds, for the title of a figure."""
+        dataset = self.first.recipe["dataset"]
+        origin = "recorded" if self.recorded else "trained now"
+        return f"{DATA_SETS.get(dataset, dataset)}, {origin}, {count(self.seeds, 'seed')}"
+
+    def describe(self, data: str, which: str, how: str) -> str:
+        """What the page shows, in Markdown, and why these runs.
+
+        `data` is the data set of the book's own runs, `which` they are, and `how` these were made.
+        """
+        made = self.first.manifest
+        if self.recorded:
+            return (
+                f"**This page shows recorded runs on {data}**, {which}: {how}. They were made with "
+                f"torch {made['versions'].get('torch', '?').split('+')[0]} "
+                f"on the {made.get('device', '?')} "
+                f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` "
+                "trains them again and compares."
+            )
+        lost = ", ".join(run.name for runs in self.runs.values() for run in runs if diverged(run))
+        ended = f"Diverged, and ended there: {lost}. " if lost else ""
+        return (
+            "**This page shows runs trained just now, on the data set "
+            f"`{self.first.recipe['dataset']}`**: {how}. {self.why} {ended}"
+            f"Where the text speaks of *the recorded runs*, it means those on {data} that the book "
+            "carries; its claims are asserted for them only."
+        )
+
+
+def look_up(
+    source: str, experiment: str, recipes: Mapping[str, dict], seeds: int, by_variant: bool = False
+) -> tuple[dict[str, list[Record]], str]:
+    """The recorded runs that a page asks for, by network; or none, and why, in words for the page.
+
+    They are taken for the very `recipes` only, `seeds` of each network, where `source` is
+    "recorded". With `by_variant` the name of a network is the variant that it is recorded under.
+    """
+    if source != "recorded":
+        return {}, 'They were asked for, with `source` set to "live".'
+    stored = {
+        net: _stored(experiment, recipe, net if by_variant else None)
+        for net, recipe in recipes.items()
+    }
+    runs = shared(stored, seeds)
+    there = len(next(iter(runs.values())))
+    if there == seeds:
+        return runs, ""
+    which = "these recipes" if by_variant else "this recipe"
+    return {}, (
+        f"Recorded runs were asked for, {seeds} of each network, but of {which} there are "
+        f"{f'only {there}' if there else 'none'}."
+    )
+
+
+def shared(runs: Mapping[str, list[Record]], most: int | None = None) -> dict[str, list[Record]]:
+    """The runs of those seeds that all networks have, of the first `most` of these, in order."""
+    by_seed = {net: {run.seed: run for run in of_net} for net, of_net in runs.items()}
+    seeds = sorted(set.intersection(*map(set, by_seed.values())))[:most]
+    return {net: [of_net[seed] for seed in seeds] for net, of_net in by_seed.items()}
+
+
+def diverged(run: Record) -> bool:
+    """Whether a run ended before its last step, with a loss that is no number."""
+    return run.manifest.get("diverged_at") is not None
+
+
+def _stored(experiment: str, recipe: dict, variant: str | None) -> list[Record]:
+    """Recorded runs of `recipe`, whatever its seed says, under this variant or (None) any."""
+    names = (name for name in records.index() if name[0] == experiment)
+    runs = (records.load(*name) for name in names if variant in (None, name[1]))
+    return [run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}]
+
+
+# The paper
+
+
+def digitised() -> dict[str, Curve]:
+    """The paper's digitised curves by name, "figure1a/with_bn" and so on."""
+    content = json.loads((paths.paper() / "curves.json").read_text(encoding="utf-8"))
+    return {name: tuple(np.asarray(content[name], float).T) for name in content["about"]["curves"]}
+
+
+def at(curve: Curve, step: int) -> float:
+    """A digitised curve at `step`, along its straight lines; NaN where the paper draws none."""
+    steps, values = curve
+    drawn = steps[0] - READING <= step <= steps[-1] + READING
+    return float(np.interp(step, steps, values)) if drawn else np.nan
+
+
+def printed() -> dict:
+    """The printed numbers of Section 4.2 and the Appendix (data/paper/imagenet.json)."""
+    return json.loads((paths.paper() / "imagenet.json").read_text(encoding="utf-8"))
+
+
+# Numbers in words
+
+
+def show(values: Sequence[float] | np.ndarray, digits: int = 1, scale: float = 1) -> str:
+    """Mean ± standard deviation over seeds of `scale` times `values`; one seed has no deviation."""
+    values = scale * np.asarray(values, float)
+    mean = f"{values.mean():,.{digits}f}".replace("-", "−")
+    return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):,.{digits}f}"
+
+
+def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
+    """``show`` of those seeds that got there, whose value is neither infinite nor 0, and how many
+    they are.
+    """
+    values = np.asarray(values, float)
+    there = values[np.isfinite(values) & (values > 0)]
+    if not len(there):
+        return "never"
+    some = "" if len(there) == len(values) else f" ({len(there)} of {len(values)})"
+    return show(there, digits) + some
+
+
+def signed(points: float, digits: int = 1) -> str:
+    """A difference with its sign."""
+    return f"{points:+.{digits}f}".replace("-", "−")
+
+
+def count(number: int, thing: str) -> str:
+    """How many of them, as "1 seed" or "3 seeds"."""
+    return f"{number} {thing}{'s' * (number != 1)}"
