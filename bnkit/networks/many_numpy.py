@@ -216,17 +216,17 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cross-entropy of each network, in nats, and its gradient. Shapes: (R, m, c), (m,) ->
-    (R,), (R, m, c).
+    """Mean cross-entropy in nats, of each network or of one, and its gradient for the outputs.
 
-    Labels of shape (R, m) give each network its own.
+    Shapes: outputs (R, m, c), labels (m,), or (R, m) where each network has its own -> (R,),
+    (R, m, c); of one network (m, c), (m,) -> (), (m, c).
     """
     shifted = outputs - outputs.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    right = np.broadcast_to(labels, outputs.shape[:2])[..., None]  # (R, m, 1)
+    right = np.broadcast_to(labels, outputs.shape[:-1])[..., None]  # (R, m, 1)
     d = np.exp(log_p)
     np.put_along_axis(d, right, np.take_along_axis(d, right, -1) - 1, -1)
-    return -np.take_along_axis(log_p, right, -1)[..., 0].mean(1), d / outputs.shape[1]
+    return -np.take_along_axis(log_p, right, -1)[..., 0].mean(-1), d / outputs.shape[-2]
 
 
 def accuracy(

@@ -13,17 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bnkit import datasets
 from bnkit.networks import many_numpy
-
-# Standard deviation of the weights times sqrt(fan_in): Xavier for square layers, He for ReLU.
-GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
-
-
-def deviation(gain: float | np.ndarray):
-    """Standard deviation of a layer's initial weights, `gain` / sqrt(fan_in)."""
-    return lambda fan_in, fan_out: gain / fan_in**0.5
-
+from bnkit.networks.digits import GAINS, Digits, deviation
 
 # Small changes
 
@@ -380,42 +371,3 @@ def over_rates(followed: dict[str, Shift]) -> tuple[dict, dict, dict]:
         {name: each.gradient.mean((0, 2)) for name, each in followed.items()},
         {name: each.accuracy[-1].mean(1) for name, each in followed.items()},
     )
-
-
-class Digits(NamedTuple):
-    """scikit-learn's digits as inputs of small networks."""
-
-    data: datasets.Dataset
-    x: np.ndarray  # (1500, 64)
-    x_test: np.ndarray  # (297, 64)
-
-    @classmethod
-    def load(cls) -> "Digits":
-        data = datasets.load("digits")
-        return cls(
-            data,
-            many_numpy.inputs(data.train_images, data),
-            many_numpy.inputs(data.test_images, data),
-        )
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.data.train_labels
-
-    @property
-    def test_labels(self) -> np.ndarray:
-        return self.data.test_labels
-
-    def build(
-        self, activation: str, norm: bool, gain, seeds: Sequence[int], depth: int, width: int
-    ) -> many_numpy.Stack:
-        """Networks for these images, in float32."""
-        return many_numpy.build(
-            64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32
-        )
-
-    def test(self, networks: many_numpy.Stack) -> np.ndarray:
-        """Test accuracy in inference mode, the population taken from 256 training images, (R,)."""
-        normalised = "gamma" in networks.layers[0]
-        populations = many_numpy.observe(networks, self.x[:256]) if normalised else None
-        return many_numpy.accuracy(networks, self.x_test, self.test_labels, populations)
