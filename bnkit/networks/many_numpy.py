@@ -210,7 +210,7 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
         p.g if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)
     ]
     return [
-        reference.observe(population, _columns(x)) if "gamma" in layer else None
+        reference.observe(population, columns(x)) if "gamma" in layer else None
         for layer, x, population in zip(stack.layers, seen, populations, strict=True)
     ]
 
@@ -290,8 +290,8 @@ def descend(
         for name, value in layer.items():
             step = gradient[name]
             if name == "weight" and decay.any():
-                step = step + _per_network(decay, value) * value
-            value -= _per_network(rates, value) * step
+                step = step + per_network(decay, value) * value
+            value -= per_network(rates, value) * step
             flat = value.reshape(len(value), -1)
             # written so that NaN, for which every comparison is false, counts as diverged
             stack.diverged[:] |= ~(np.einsum("ri,ri->r", flat, flat) < LIMIT**2)
@@ -323,9 +323,9 @@ def _normalise(
     """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
-        y, cache = reference.forward(_columns(x), gamma, beta, eps)
+        y, cache = reference.forward(columns(x), gamma, beta, eps)
     else:
-        y, cache = reference.infer(_columns(x), gamma, beta, population, eps), None
+        y, cache = reference.infer(columns(x), gamma, beta, population, eps), None
     return _networks(y, len(x)), cache
 
 
@@ -333,7 +333,7 @@ def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
     """The gradient before a normalisation from the one behind it, (R, m, d), and those of gamma and
     beta.
     """
-    flat, *of_pair = reference.backward(_columns(d), cache)
+    flat, *of_pair = reference.backward(columns(d), cache)
     return _networks(flat, len(d)), {
         name: each.reshape(len(d), -1) for name, each in zip(PAIR, of_pair, strict=True)
     }
@@ -347,12 +347,12 @@ def _after(stack: Stack, layer: Layer) -> bool:
     return stack.place == "after" and "gamma" in layer
 
 
-def _per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
+def per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
     """(R,) -> (R, 1, ...), with the dtype and the axes of `like`."""
     return numbers.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _columns(values: np.ndarray) -> np.ndarray:
+def columns(values: np.ndarray) -> np.ndarray:
     """(R, m, d) -> (m, R * d)."""
     return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
 
