@@ -69,6 +69,13 @@ class Digits(NamedTuple):
             64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32
         )
 
+    def train(
+        self, networks: many_numpy.Stack, rates: float | np.ndarray, steps: int, batch: int
+    ) -> None:
+        """Train in place by ``many_numpy.train``, without a look on the way."""
+        for _ in many_numpy.train(networks, self.x, self.labels, rates, steps, batch):
+            pass
+
     def test(self, networks: many_numpy.Stack) -> np.ndarray:
         """Test accuracy in inference mode, the population taken from 256 training images, (R,)."""
         normalised = "gamma" in networks.layers[0]

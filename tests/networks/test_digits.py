@@ -60,3 +60,13 @@ def test_tested_by_the_population_where_there_is_one(norm):
     outputs, _ = many_numpy.forward(networks, digits.x_test, populations=populations)
     expected = (outputs.argmax(-1) == digits.test_labels).mean(1)
     assert np.array_equal(digits.test(networks), expected)
+
+
+def test_training_is_that_of_many_numpy():
+    digits = Digits.load()
+    one, other = (digits.build("relu", True, 1.0, [0], 1, 5) for _ in range(2))
+    digits.train(one, 0.1, 3, 20)
+    for _ in many_numpy.train(other, digits.x, digits.labels, 0.1, 3, 20):
+        pass
+    assert np.array_equal(one.layers[0]["weight"], other.layers[0]["weight"])
+    assert np.abs(one.layers[1]["bias"]).min() > 0  # it has moved
