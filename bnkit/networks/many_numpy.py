@@ -1,5 +1,5 @@
-"""Many small fully connected networks at once: one architecture, R sets of weights, gradients
-written out in NumPy.
+"""Many small fully connected networks at once: one architecture, R sets of weights, in NumPy, with
+gradients written out.
 
 The theory chapters compare dozens of small networks: seeds, initial weights, learning rates.
 Networks that see the same mini-batches cost far less as one product of (R, m, d) arrays than one
@@ -19,9 +19,8 @@ import numpy as np
 
 from bnkit import datasets, reference
 
-Layer = dict[
-    str, np.ndarray
-]  # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
+# weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
+Layer = dict[str, np.ndarray]
 Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np.ndarray | float]]
 
 
@@ -50,7 +49,8 @@ ACTIVATIONS = {
 
 PAIR = ("gamma", "beta")
 PLACES = ("before", "after")  # of the nonlinearity: where a normalisation stands
-LIMIT = 1e8  # a layer whose weights are longer has diverged; early enough for what follows to be squared in float32
+# A layer whose weights are longer has diverged; what follows can still square it in float32
+LIMIT = 1e8
 
 
 @dataclass(frozen=True)
@@ -100,27 +100,23 @@ def build(
     Biases and beta start at 0, gamma at 1.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}"
-        )
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"there is no activation {activation!r}; there are: {known}")
     if place not in PLACES:
-        raise ValueError(
-            f"there is no place {place!r} for a normalisation; there are: {', '.join(PLACES)}"
-        )
+        known = ", ".join(PLACES)
+        raise ValueError(f"there is no place {place!r} for a normalisation; there are: {known}")
     generators = [np.random.default_rng(seed) for seed in seeds]
     widths = [inputs, *[width] * depth, *([classes] if classes else [])]
     layers = []
     for index, shape in enumerate(pairwise(widths)):
-        drawn = np.stack(
-            [generator.standard_normal(shape) for generator in generators]
-        )  # (R, fan_in, fan_out)
+        # (R, fan_in, fan_out)
+        drawn = np.stack([generator.standard_normal(shape) for generator in generators])
         sigma = np.broadcast_to(deviation(*shape), len(generators))[:, None, None]
         layer = {"weight": (sigma * drawn).astype(dtype)}
         zeros = np.zeros((len(generators), shape[1]), dtype)
         normalised = norm and index < depth
-        if (
-            not normalised or place == "after"
-        ):  # in front of a normalisation beta takes the bias's place (Section 3.2)
+        # in front of a normalisation beta takes the bias's place (Section 3.2)
+        if not normalised or place == "after":
             layer["bias"] = zeros
         if normalised:
             layer |= {"gamma": zeros + 1, "beta": zeros.copy()}
@@ -205,13 +201,11 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
     From one large batch, or, given the `populations` of the batches before, from all of them.
     """
     _, tape = forward(stack, u)
-    populations = populations or [None] * len(tape)
-    seen = [
-        p.g if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)
-    ]
+    layers, populations = stack.layers, populations or [None] * len(tape)
+    seen = [p.g if _after(stack, layer) else p.x for layer, p in zip(layers, tape, strict=True)]
     return [
         reference.observe(population, columns(x)) if "gamma" in layer else None
-        for layer, x, population in zip(stack.layers, seen, populations, strict=True)
+        for layer, x, population in zip(layers, seen, populations, strict=True)
     ]
 
 
@@ -232,10 +226,9 @@ def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 def accuracy(
     stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None
 ) -> np.ndarray:
-    """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # a network about to diverge is wrong, and no reason to warn
+    """Share of the examples that each network names correctly, (R,); NaN for a diverged one."""
+    # a network about to diverge is wrong, and no reason to warn
+    with np.errstate(over="ignore", invalid="ignore"):
         outputs, _ = forward(stack, u, populations=populations)
     return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
 
@@ -264,8 +257,7 @@ def train(
     for step in range(steps):
         batch = next(order)
         yield step, batch
-        # Too high a rate ends in infinity and NaN. That is an answer of the experiment: ``descend``
-        # takes note of it.
+        # Too high a rate ends in infinity and NaN, an answer as well: ``descend`` takes note of it
         with np.errstate(over="ignore", invalid="ignore"):
             outputs, tape = forward(stack, u[batch], noise=noise, dropout=dropout)
             _, d_outputs = cross_entropy(outputs, labels[batch])
@@ -282,10 +274,10 @@ def descend(
     decay: float | np.ndarray = 0.0,
     layers: slice = slice(None),
 ) -> None:
-    """One step of gradient descent, in place, of the chosen `layers`; a network that diverges is
-    taken out.
+    """One step of gradient descent, in place, of the chosen `layers`; diverged networks are taken
+    out.
     """
-    rates, decay = (np.broadcast_to(each, len(stack.diverged)) for each in (rates, decay))
+    rates, decay = (np.broadcast_to(v, len(stack.diverged)) for v in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
         for name, value in layer.items():
             step = gradient[name]
@@ -302,8 +294,7 @@ def descend(
 
 
 def inputs(images: np.ndarray, data: datasets.Dataset) -> np.ndarray:
-    """Images as inputs of a network: less the mean of `data`'s training images, over their one
-    standard deviation.
+    """Images less the mean of `data`'s training images, over the one standard deviation of these.
 
     Shapes: (n, h, w) -> (n, h * w) float32.
     """
@@ -320,7 +311,7 @@ def copy(stack: Stack) -> Stack:
 def _normalise(
     x: np.ndarray, layer: Layer, eps: float, population: object | None
 ) -> tuple[np.ndarray, object]:
-    """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
+    """BN of every unit of every network: R networks of d units are R * d features."""
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
         y, cache = reference.forward(columns(x), gamma, beta, eps)
@@ -330,13 +321,10 @@ def _normalise(
 
 
 def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
-    """The gradient before a normalisation from the one behind it, (R, m, d), and those of gamma and
-    beta.
-    """
+    """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
     flat, *of_pair = reference.backward(columns(d), cache)
-    return _networks(flat, len(d)), {
-        name: each.reshape(len(d), -1) for name, each in zip(PAIR, of_pair, strict=True)
-    }
+    gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
+    return _networks(flat, len(d)), gradient
 
 
 def _scaled(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
