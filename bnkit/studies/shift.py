@@ -133,24 +133,15 @@ class Rotated(NamedTuple):
     """The same for the input of the last hidden layer's nonlinearity, (angles, seeds)."""
 
 
-def covariate_shift(
-    norm: bool,
-    angles: Sequence[float],
-    *,
-    seeds: int,
-    steps: int,
-    rate: float = 0.1,
-    depth: int = 3,
-    width: int = 50,
-) -> Rotated:
-    """Train ReLU networks on upright digits and test them on turned ones."""
+def covariate_shift(norm: bool, angles: Sequence[float], *, seeds: int, steps: int) -> Rotated:
+    """Train ReLU networks with three hidden layers on upright digits; test them on turned ones."""
     digits = Digits.load()
-    networks = digits.build("relu", norm, GAINS["relu"], range(seeds), depth, width)
-    digits.train(networks, rate, steps, 50)
+    networks = digits.build("relu", norm, GAINS["relu"], range(seeds), 3, 50)
+    digits.train(networks, 0.1, steps, 50)
     populations = many_numpy.observe(networks, digits.x[:500]) if norm else None
 
     def last_input(x: np.ndarray) -> np.ndarray:
-        return many_numpy.forward(networks, x, populations=populations)[1][depth - 1].y
+        return many_numpy.forward(networks, x, populations=populations)[1][2].y
 
     rows = []
     for angle in angles:
@@ -163,10 +154,10 @@ def covariate_shift(
     return Rotated(*map(np.array, zip(*rows, strict=True)))
 
 
-def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]:
+def company(seeds: int, *, steps: int) -> dict[str, np.ndarray]:
     """Accuracy of networks with BN on the same test images, by the batch these stand in, (seeds,).
 
-    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches, and
+    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches of 27, and
     batches "by class".
     """
     digits = Digits.load()
@@ -174,12 +165,10 @@ def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]
     digits.train(networks, 1.0, steps, 50)
 
     def in_batches(order: np.ndarray) -> np.ndarray:
-        parts = np.array_split(order, len(order) // batch)
-        right = [
-            many_numpy.accuracy(networks, digits.x_test[part], digits.test_labels[part]) * len(part)
-            for part in parts
-        ]
-        return np.sum(right, axis=0) / len(order)
+        x, labels, right = digits.x_test, digits.test_labels, 0.0
+        for part in np.array_split(order, len(order) // 27):
+            right += many_numpy.accuracy(networks, x[part], labels[part]) * len(part)
+        return right / len(order)
 
     return {
         "population": digits.test(networks),
@@ -269,28 +258,26 @@ def follow(
     seeds: int,
     steps: int,
     every: int = 10,
-    depth: int = 3,
     width: int = 50,
-    batch: int = 50,
 ) -> Shift:
-    """Train sigmoid networks on digits and measure both kinds of shift, every `every` steps.
+    """Train sigmoid networks on digits and measure both shifts, every `every` steps.
 
     Distributions are those of one fixed set of 256 training images, in training mode as the next
     layer sees them, with the noise where there is any.
     """
     digits = Digits.load()
     every_rate, every_seed = np.repeat(rates, seeds), list(range(seeds)) * len(rates)
-    networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], every_seed, depth, width)
+    networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], every_seed, 3, width)
     noise, noise_of_looks = (
         noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2)
     )
     looks, before = [], None
     for step, chosen in many_numpy.train(
-        networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise
+        networks, digits.x, digits.labels, every_rate, steps, 50, noise=noise
     ):
         if step % every == 0:
             _, tape = many_numpy.forward(networks, digits.x[:256], noise=noise_of_looks)
-            after = tape[depth - 1].y
+            after = tape[2].y
             # at the first look there is no earlier one, and these are left out at the end
             moved, shifted = (
                 f(after if before is None else before, after) for f in (distance, displacement)

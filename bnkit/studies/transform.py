@@ -285,7 +285,7 @@ def learn_from_few_classes(
 
 
 def answer_among_few_classes(
-    digits: Digits, healthy: Outcome, classes: Sequence[int], count: int = 15
+    digits: Digits, healthy: Outcome, classes: Sequence[int]
 ) -> np.ndarray:
     """Accuracy of trained networks in test batches of 20 from few classes, normalised by the
     batch's own statistics.
@@ -299,7 +299,7 @@ def answer_among_few_classes(
     accuracies = []
     for number in classes:
         batches = of_few_classes(digits.test_labels, 20, [number] * seeds, range(seeds))
-        chosen = np.stack([next(batches) for _ in range(count)])  # (count, seeds, 20)
+        chosen = np.stack([next(batches) for _ in range(15)])  # (15, seeds, 20)
         outputs = [many_numpy.forward(networks, digits.x_test[part])[0] for part in chosen]
         right = np.argmax(outputs, axis=-1) == digits.test_labels[chosen]
         accuracies.append(right.mean(axis=(0, 2)))
@@ -361,22 +361,22 @@ MUTANTS = {
 }
 
 
-def normalised_wrongly(mutant: str, x: np.ndarray, eps: float) -> np.ndarray:
+def normalised_wrongly(mutant: str, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """What one of MUTANTS makes of a batch, gamma = 1 and beta = 0. Shapes: (m, d) -> the same."""
     d = x.shape[1]
     return MUTANTS[mutant]().forward(x, np.ones(d), np.zeros(d), eps)[0]
 
 
-def output_spreads(spreads: np.ndarray, eps: float = 1e-5) -> tuple[np.ndarray, dict]:
+def output_spreads(spreads: np.ndarray) -> tuple[np.ndarray, dict]:
     """Standard deviation of the output for a batch of four values of a given spread: Algorithm 1,
     then each mutant.
 
     Without the one-pass variance, which is right for centred values. Shapes: (spreads,) each.
     """
     four = np.array([[-1.5], [-0.5], [0.5], [1.5]]) / np.sqrt(1.25)  # mean 0, variance 1
-    right = np.array([normalised(s * four, eps).std() for s in spreads])
-    return right, {
-        mutant: np.array([normalised_wrongly(mutant, s * four, eps).std() for s in spreads])
+    batches = [spread * four for spread in spreads]
+    return np.array([normalised(batch).std() for batch in batches]), {
+        mutant: np.array([normalised_wrongly(mutant, batch).std() for batch in batches])
         for mutant in MUTANTS
         if mutant != ONE_PASS
     }
