@@ -1,3 +1,1 @@
-"""The networks of the book: the paper's, small ones beside each other, and what their loss looks
-like from inside.
-"""
+"""The networks of the book: the paper's, small ones side by side, and a look at their loss."""

@@ -1,5 +1,4 @@
-"""How a loss and its gradient change along a step, for the networks of
-``bnkit.networks.many_numpy``.
+"""How a loss and its gradient change along a step, for networks of ``bnkit.networks.many_numpy``.
 
 Two rulers of Santurkar et al. (2018): the internal covariate shift of a layer, seen as the change
 of its gradient by the steps of the layers below it (Definition 2.1), and the smoothness of the loss
@@ -13,9 +12,8 @@ import numpy as np
 
 from bnkit.networks import many_numpy
 
-Slope = Callable[
-    [many_numpy.Stack], tuple[np.ndarray, list[many_numpy.Layer]]
-]  # networks -> losses (R,) and their gradients
+# networks -> losses (R,) and their gradients
+Slope = Callable[[many_numpy.Stack], tuple[np.ndarray, list[many_numpy.Layer]]]
 
 
 def cross_entropy(x: np.ndarray, labels: np.ndarray) -> Slope:
@@ -30,7 +28,7 @@ def cross_entropy(x: np.ndarray, labels: np.ndarray) -> Slope:
 
 
 def squares(x: np.ndarray, targets: np.ndarray) -> Slope:
-    """Sum of squared errors over all examples, and its gradient. Shapes: (m, inputs), (m, outputs)."""
+    """Sum of all squared errors, and its gradient. Shapes: (m, inputs), (m, outputs)."""
 
     def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
         outputs, tape = many_numpy.forward(networks, x)
@@ -41,8 +39,9 @@ def squares(x: np.ndarray, targets: np.ndarray) -> Slope:
 
 
 class Interference(NamedTuple):
-    """The gradient G of each layer's weights, and G' after a step of all layers below; (layers − 1,
-    R) each.
+    """Gradients of each layer's weights: G, and G' after a step of all layers below.
+
+    Shapes: (layers − 1, R) each.
     """
 
     size: np.ndarray
@@ -51,6 +50,11 @@ class Interference(NamedTuple):
     """||G − G'||."""
     cosine: np.ndarray
     """Cosine of the angle between G and G'."""
+
+    @property
+    def relative(self) -> np.ndarray:
+        """||G − G'|| / ||G||."""
+        return self.change / self.size
 
 
 def interference(
@@ -62,16 +66,15 @@ def interference(
     The networks stay as they are.
     """
     _, gradients = slope(networks)
-    found = []
+    rows = []
     for index in range(1, len(networks.layers)):
         stepped = many_numpy.copy(networks)
         many_numpy.descend(stepped, gradients, rates, layers=slice(index))
-        g, g_after = (_flat([each[index]], "weight") for each in (gradients, slope(stepped)[1]))
-        size, size_after, change = (
-            np.linalg.norm(each, axis=1) for each in (g, g_after, g - g_after)
-        )
-        found.append((size, change, (g * g_after).sum(1) / (size * size_after)))
-    return Interference(*map(np.array, zip(*found, strict=True)))
+        _, gradients_after = slope(stepped)
+        g, g_after = (_flat([all_of[index]], "weight") for all_of in (gradients, gradients_after))
+        size, size_after, change = (np.linalg.norm(v, axis=1) for v in (g, g_after, g - g_after))
+        rows.append((size, change, (g * g_after).sum(1) / (size * size_after)))
+    return Interference(*map(np.array, zip(*rows, strict=True)))
 
 
 class Along(NamedTuple):
@@ -84,9 +87,7 @@ class Along(NamedTuple):
     size: np.ndarray
     """Norm of the gradient before the step, (R,)."""
     smoothness: np.ndarray
-    """``change`` over the distance moved, its largest value over all lengths, (R,): effective
-    beta-smoothness.
-    """
+    """``change`` over the distance moved, its largest over all lengths, (R,): beta-smoothness."""
 
     def range(self) -> np.ndarray:
         """How far apart the losses are, (R,)."""
@@ -96,8 +97,7 @@ class Along(NamedTuple):
 def along(
     networks: many_numpy.Stack, slope: Slope, rates: float | np.ndarray, lengths: Sequence[float]
 ) -> Along:
-    """Go back and forth along the gradient of all parameters: steps of `lengths` times the learning
-    rates.
+    """Steps of `lengths` times the learning rates along the gradient of all parameters.
 
     The networks stay as they are. Where a step leads out of what numbers can hold, the result is
     infinite or NaN.
@@ -111,8 +111,7 @@ def along(
             stepped = many_numpy.copy(networks)
             for layer, gradient in zip(stepped.layers, gradients, strict=True):
                 for name, value in layer.items():
-                    step = (length * rates).astype(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
-                    value -= step * gradient[name]
+                    value -= many_numpy.per_network(length * rates, value) * gradient[name]
             loss, after = slope(stepped)
             losses.append(loss)
             change.append(np.linalg.norm(_flat(after) - start, axis=1))

@@ -1,5 +1,5 @@
-"""Many small fully connected networks at once: one architecture, R sets of weights, gradients
-written out in NumPy.
+"""Many small fully connected networks at once: one architecture, R sets of weights, in NumPy, with
+gradients written out.
 
 The theory chapters compare dozens of small networks: seeds, initial weights, learning rates.
 Networks that see the same mini-batches cost far less as one product of (R, m, d) arrays than one
@@ -19,9 +19,8 @@ import numpy as np
 
 from bnkit import datasets, reference
 
-Layer = dict[
-    str, np.ndarray
-]  # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
+# weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
+Layer = dict[str, np.ndarray]
 Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np.ndarray | float]]
 
 
@@ -50,8 +49,7 @@ ACTIVATIONS = {
 
 PAIR = ("gamma", "beta")
 PLACES = ("before", "after")  # of the nonlinearity: where a normalisation stands
-# a layer whose weights are longer has diverged; early enough for what follows to be squared in
-# float32
+# A layer whose weights are longer has diverged; what follows can still square it in float32
 LIMIT = 1e8
 
 
@@ -102,27 +100,23 @@ def build(
     Biases and beta start at 0, gamma at 1.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}"
-        )
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"there is no activation {activation!r}; there are: {known}")
     if place not in PLACES:
-        raise ValueError(
-            f"there is no place {place!r} for a normalisation; there are: {', '.join(PLACES)}"
-        )
+        known = ", ".join(PLACES)
+        raise ValueError(f"there is no place {place!r} for a normalisation; there are: {known}")
     generators = [np.random.default_rng(seed) for seed in seeds]
     widths = [inputs, *[width] * depth, *([classes] if classes else [])]
     layers = []
     for index, shape in enumerate(pairwise(widths)):
-        drawn = np.stack(
-            [generator.standard_normal(shape) for generator in generators]
-        )  # (R, fan_in, fan_out)
+        # (R, fan_in, fan_out)
+        drawn = np.stack([generator.standard_normal(shape) for generator in generators])
         sigma = np.broadcast_to(deviation(*shape), len(generators))[:, None, None]
         layer = {"weight": (sigma * drawn).astype(dtype)}
         zeros = np.zeros((len(generators), shape[1]), dtype)
         normalised = norm and index < depth
-        if (
-            not normalised or place == "after"
-        ):  # in front of a normalisation beta takes the bias's place (Section 3.2)
+        # in front of a normalisation beta takes the bias's place (Section 3.2)
+        if not normalised or place == "after":
             layer["bias"] = zeros
         if normalised:
             layer |= {"gamma": zeros + 1, "beta": zeros.copy()}
@@ -207,37 +201,34 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
     From one large batch, or, given the `populations` of the batches before, from all of them.
     """
     _, tape = forward(stack, u)
-    populations = populations or [None] * len(tape)
-    seen = [
-        p.g if _after(stack, layer) else p.x for layer, p in zip(stack.layers, tape, strict=True)
-    ]
+    layers, populations = stack.layers, populations or [None] * len(tape)
+    seen = [p.g if _after(stack, layer) else p.x for layer, p in zip(layers, tape, strict=True)]
     return [
-        reference.observe(population, _columns(x)) if "gamma" in layer else None
-        for layer, x, population in zip(stack.layers, seen, populations, strict=True)
+        reference.observe(population, columns(x)) if "gamma" in layer else None
+        for layer, x, population in zip(layers, seen, populations, strict=True)
     ]
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cross-entropy of each network, in nats, and its gradient. Shapes: (R, m, c), (m,) ->
-    (R,), (R, m, c).
+    """Mean cross-entropy in nats, of each network or of one, and its gradient for the outputs.
 
-    Labels of shape (R, m) give each network its own.
+    Shapes: outputs (R, m, c), labels (m,), or (R, m) where each network has its own -> (R,),
+    (R, m, c); of one network (m, c), (m,) -> (), (m, c).
     """
     shifted = outputs - outputs.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    right = np.broadcast_to(labels, outputs.shape[:2])[..., None]  # (R, m, 1)
+    right = np.broadcast_to(labels, outputs.shape[:-1])[..., None]  # (R, m, 1)
     d = np.exp(log_p)
     np.put_along_axis(d, right, np.take_along_axis(d, right, -1) - 1, -1)
-    return -np.take_along_axis(log_p, right, -1)[..., 0].mean(1), d / outputs.shape[1]
+    return -np.take_along_axis(log_p, right, -1)[..., 0].mean(-1), d / outputs.shape[-2]
 
 
 def accuracy(
     stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None
 ) -> np.ndarray:
-    """Share of the examples that each network names correctly, (R,); NaN for one that has diverged."""
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # a network about to diverge is wrong, and no reason to warn
+    """Share of the examples that each network names correctly, (R,); NaN for a diverged one."""
+    # a network about to diverge is wrong, and no reason to warn
+    with np.errstate(over="ignore", invalid="ignore"):
         outputs, _ = forward(stack, u, populations=populations)
     return np.where(stack.diverged, np.nan, (outputs.argmax(-1) == labels).mean(1))
 
@@ -266,8 +257,7 @@ def train(
     for step in range(steps):
         batch = next(order)
         yield step, batch
-        # Too high a rate ends in infinity and NaN. That is an answer of the experiment: ``descend``
-        # takes note of it.
+        # Too high a rate ends in infinity and NaN, an answer as well: ``descend`` takes note of it
         with np.errstate(over="ignore", invalid="ignore"):
             outputs, tape = forward(stack, u[batch], noise=noise, dropout=dropout)
             _, d_outputs = cross_entropy(outputs, labels[batch])
@@ -284,16 +274,16 @@ def descend(
     decay: float | np.ndarray = 0.0,
     layers: slice = slice(None),
 ) -> None:
-    """One step of gradient descent, in place, of the chosen `layers`; a network that diverges is
-    taken out.
+    """One step of gradient descent, in place, of the chosen `layers`; diverged networks are taken
+    out.
     """
-    rates, decay = (np.broadcast_to(each, len(stack.diverged)) for each in (rates, decay))
+    rates, decay = (np.broadcast_to(v, len(stack.diverged)) for v in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
         for name, value in layer.items():
             step = gradient[name]
             if name == "weight" and decay.any():
-                step = step + _per_network(decay, value) * value
-            value -= _per_network(rates, value) * step
+                step = step + per_network(decay, value) * value
+            value -= per_network(rates, value) * step
             flat = value.reshape(len(value), -1)
             # written so that NaN, for which every comparison is false, counts as diverged
             stack.diverged[:] |= ~(np.einsum("ri,ri->r", flat, flat) < LIMIT**2)
@@ -304,8 +294,7 @@ def descend(
 
 
 def inputs(images: np.ndarray, data: datasets.Dataset) -> np.ndarray:
-    """Images as inputs of a network: less the mean of `data`'s training images, over their one
-    standard deviation.
+    """Images less the mean of `data`'s training images, over the one standard deviation of these.
 
     Shapes: (n, h, w) -> (n, h * w) float32.
     """
@@ -322,23 +311,20 @@ def copy(stack: Stack) -> Stack:
 def _normalise(
     x: np.ndarray, layer: Layer, eps: float, population: object | None
 ) -> tuple[np.ndarray, object]:
-    """BN of every unit of every network: R networks of d units are R * d features to ``reference``."""
+    """BN of every unit of every network: R networks of d units are R * d features."""
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
-        y, cache = reference.forward(_columns(x), gamma, beta, eps)
+        y, cache = reference.forward(columns(x), gamma, beta, eps)
     else:
-        y, cache = reference.infer(_columns(x), gamma, beta, population, eps), None
+        y, cache = reference.infer(columns(x), gamma, beta, population, eps), None
     return _networks(y, len(x)), cache
 
 
 def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
-    """The gradient before a normalisation from the one behind it, (R, m, d), and those of gamma and
-    beta.
-    """
-    flat, *of_pair = reference.backward(_columns(d), cache)
-    return _networks(flat, len(d)), {
-        name: each.reshape(len(d), -1) for name, each in zip(PAIR, of_pair, strict=True)
-    }
+    """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
+    flat, *of_pair = reference.backward(columns(d), cache)
+    gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
+    return _networks(flat, len(d)), gradient
 
 
 def _scaled(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
@@ -349,12 +335,12 @@ def _after(stack: Stack, layer: Layer) -> bool:
     return stack.place == "after" and "gamma" in layer
 
 
-def _per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
+def per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
     """(R,) -> (R, 1, ...), with the dtype and the axes of `like`."""
     return numbers.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _columns(values: np.ndarray) -> np.ndarray:
+def columns(values: np.ndarray) -> np.ndarray:
     """(R, m, d) -> (m, R * d)."""
     return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
 

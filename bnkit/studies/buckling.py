@@ -1,5 +1,4 @@
-"""Chapter 2's picture, computed: an Euler column under load, with lateral supports, by finite
-differences.
+"""Chapter 2's picture: an Euler column under load, with lateral supports, by finite differences.
 
 A slender column of length L and bending stiffness EI, hinged at both ends, obeys EI w'''' + P w'' =
 0 for its lateral deflection w under the axial load P. Supports hold w = 0 at their heights and may
@@ -32,21 +31,17 @@ def evenly(supports: int) -> tuple[float, ...]:
 
 
 def critical(supports: int) -> float:
-    """Critical load in closed form: n evenly spaced supports make n + 1 short columns, hence (n +
-    1)² pi².
-    """
+    """Critical load in closed form, (n + 1)² pi²: n even supports make n + 1 short columns."""
     return (supports + 1) ** 2 * np.pi**2
 
 
 def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
-    """The lowest buckling mode of a column supported at the heights `supports`, on a grid of
-    `points` intervals.
+    """The lowest buckling mode of a column supported at the heights `supports`.
 
-    Raises ValueError for a support that is not on a grid point between the hinges.
+    Raises ValueError for a support that is not one of the grid's `points` - 1 inner points.
     """
     free, stiffness, softening = _grid(supports, points)
-    # With K = C Cᵀ, K w = P S w turns into C⁻¹ S C⁻ᵀ v = v / P, whose largest eigenvalue is the
-    # accurate one.
+    # With K = C Cᵀ, K w = P S w turns into C⁻¹ S C⁻ᵀ v = v / P: its largest eigenvalue is accurate
     root = np.linalg.cholesky(stiffness)
     values, vectors = np.linalg.eigh(np.linalg.solve(root, np.linalg.solve(root, softening).T))
     mode = np.linalg.solve(root.T, vectors[:, -1])
@@ -56,8 +51,7 @@ def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
 
 
 def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np.ndarray:
-    """Equilibrium under `load` of a column that was a little `crooked` before: its total
-    deflection.
+    """Total deflection in equilibrium under `load` of a column that was a little `crooked` before.
 
     Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same.
     Above the critical load the solution is no equilibrium that a column could keep.
@@ -69,35 +63,29 @@ def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np
 
 
 def enlarge(column: Column, loads: np.ndarray) -> np.ndarray:
-    """Factor by which each load enlarges a crookedness of the mode's shape, computed; NaN from 98 %
-    of P_c upwards.
-    """
+    """Factor by which each load enlarges a crookedness of the mode's shape, NaN from 0.98 P_c."""
     bent = [np.abs(bend(column.shape, load, column.supports)).max() for load in loads]
     return np.where(loads < 0.98 * column.load, bent, np.nan)
 
 
 def amplification(load: float | np.ndarray, critical_load: float) -> np.ndarray:
-    """How much a load P < P_c enlarges a crookedness of the mode's shape, in closed form: 1 / (1 −
-    P / P_c).
-    """
+    """The same factor for a load P < P_c in closed form: 1 / (1 − P / P_c)."""
     return 1 / (1 - np.asarray(load) / critical_load)
 
 
 def _grid(supports: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid points that can move, and stiffness K = w'''' and softening S = −w'' on them, symmetric."""
-    held = np.rint(np.asarray(supports, dtype=float) * points).astype(int)
-    if (
-        not np.allclose(held, np.asarray(supports) * points)
-        or not ((held > 0) & (held < points)).all()
-    ):
+    """Grid points that can move; stiffness K = w'''' and softening S = −w'' on them, symmetric."""
+    heights = np.asarray(supports, dtype=float) * points
+    held = np.rint(heights).astype(int)
+    if not np.allclose(held, heights) or not ((held > 0) & (held < points)).all():
         raise ValueError(
-            f"supports {tuple(supports)} are not all grid points between 0 and 1; multiples of 1/{points} are"
+            f"supports {tuple(supports)} are not all grid points between 0 and 1; "
+            f"multiples of 1/{points} are"
         )
-    second = (
-        np.diag(np.full(points - 1, 2.0)) - np.eye(points - 1, k=1) - np.eye(points - 1, k=-1)
-    ) * points**2
-    # A hinge has w = 0 and w'' = 0; both make the fourth difference the square of the second, with
-    # w = 0 outside.
+    inner = points - 1
+    sides = np.eye(inner, k=1) + np.eye(inner, k=-1)
+    second = (2 * np.eye(inner) - sides) * points**2
+    # A hinge has w = 0 and w'' = 0: the fourth difference is the square of the second, 0 outside
     fourth = second @ second
     free = np.setdiff1d(np.arange(1, points), held)
     inside = np.ix_(free - 1, free - 1)  # a point that cannot move has no equation and no unknown

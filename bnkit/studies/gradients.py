@@ -1,5 +1,4 @@
-"""Chapter 1: how the gradient's size changes from layer to layer, measured, and what theory says it
-should be.
+"""Chapter 1: how the gradient's size changes from layer to layer, measured and by theory.
 
 All sizes are *squared* norms of the gradient with respect to a layer's output. These multiply from
 layer to layer: one number per layer, the growth. The first layer is left out throughout: its input
@@ -13,41 +12,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import datasets
-from bnkit.networks import many_numpy
+from bnkit.networks import digits, many_numpy
+from bnkit.networks.digits import Digits
 
 # Standard deviation of the initial weights, from the number of inputs and of outputs of a layer.
 INITS = {
     "small": lambda fan_in, fan_out: 0.01,
     "Xavier": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,  # Bengio and Glorot 2010
     "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,  # He et al. 2015
-    "framework": lambda fan_in, fan_out: (
-        (1 / (3 * fan_in)) ** 0.5
-    ),  # what torch.nn.Linear draws, if not told otherwise
+    # what torch.nn.Linear draws, if not told otherwise
+    "framework": lambda fan_in, fan_out: (1 / (3 * fan_in)) ** 0.5,
 }
-EXAMPLES = {
-    "sigmoid, Xavier": ("sigmoid", "Xavier"),
-    "ReLU, small": ("relu", "small"),
-}  # starved unequally, and alike
-SATURATED = 0.1  # a unit is called saturated for an example when its slope is below this share of the largest slope
+# Starved unequally, and alike
+EXAMPLES = {"sigmoid, Xavier": ("sigmoid", "Xavier"), "ReLU, small": ("relu", "small")}
+# A unit is saturated for an example when its slope is below this share of the largest slope
+SATURATED = 0.1
 
 
 class Backprop(NamedTuple):
     """One backward pass through untrained networks."""
 
     sizes: np.ndarray
-    """Squared norm of the gradient with respect to the output of layer 1, ..., depth; shape (seeds,
-    depth).
-    """
+    """Of the gradient for the output of layer 1, ..., depth: its squared norm, (seeds, depth)."""
     weights: np.ndarray
-    """Squared norm of the gradient of the weights of layer 1, ..., depth; shape (seeds, depth)."""
+    """Of the gradient for the weights of layer 1, ..., depth: its squared norm, (seeds, depth)."""
     saturated: np.ndarray
     """Share of saturated units and examples in all layers but the first, (seeds,)."""
 
 
 def deviation(init: str | float):
     """Standard deviation of the weights: a name of INITS, or a gain a for a / sqrt(fan_in)."""
-    return INITS[init] if isinstance(init, str) else lambda fan_in, fan_out: init / fan_in**0.5
+    return INITS[init] if isinstance(init, str) else digits.deviation(init)
 
 
 def backpropagate(
@@ -77,31 +72,29 @@ def backpropagate(
     for layer in networks.layers:
         name = "beta" if norm else "bias"
         layer[name] = offset * generator.choice([-1.0, 1.0], layer[name].shape)
-    outputs, tape = many_numpy.forward(
-        networks, x, dropout=dropout(generator, keep) if keep < 1 else None
-    )
+    masks = dropout(generator, keep) if keep < 1 else None
+    outputs, tape = many_numpy.forward(networks, x, dropout=masks)
     upstream = {
         "random": generator.standard_normal(outputs.shape),
         "sum": np.ones_like(outputs),
         "squares": 2 * outputs,
-    }
-    gradients, d_inputs = many_numpy.backward(networks, tape, upstream[loss])
-    d_outputs = [
-        *d_inputs[1:],
-        upstream[loss],
-    ]  # the input of a layer is the output of the one below
+    }[loss]
+    gradients, d_inputs = many_numpy.backward(networks, tape, upstream)
+    d_outputs = [*d_inputs[1:], upstream]  # a layer's input is the output of the one below
+    d_weights = [layer["weight"] for layer in gradients]
     slope = many_numpy.ACTIVATIONS[activation].slope
     low = np.stack([slope(passed.y) < SATURATED * slope(np.zeros(1)) for passed in tape[1:]])
-    weights = [layer["weight"] for layer in gradients]
-    sizes, weights = (
-        np.stack([(d**2).sum((1, 2)) for d in each], axis=1) for each in (d_outputs, weights)
-    )
-    return Backprop(sizes, weights, low.mean((0, 2, 3)))
+    return Backprop(squares(d_outputs), squares(d_weights), low.mean((0, 2, 3)))
+
+
+def squares(of_layers: Sequence[np.ndarray]) -> np.ndarray:
+    """Squared norms of a list of gradients (R, ., .), one for each layer: (R, layers)."""
+    return np.stack([(d**2).sum((1, 2)) for d in of_layers], axis=1)
 
 
 def growth(sizes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared norm grows per layer on its way down to layer 1: (seeds, depth)
-    -> (seeds,).
+    """Factor by which the squared norm grows per layer on its way down to layer 1, (seeds,), of
+    `sizes` (seeds, depth).
     """
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
@@ -112,13 +105,10 @@ def measure(activation: str, init: str | float, **options) -> np.ndarray:
 
 
 def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[np.ndarray, np.ndarray]:
-    """Saturated share and growth per layer for several settings of ``backpropagate``: (n, seeds)
-    each.
-    """
+    """Saturated share and growth per layer for settings of ``backpropagate``: (n, seeds) each."""
     passes = [backpropagate(activation, **setting, **options) for setting in settings]
-    return np.array([each.saturated for each in passes]), np.array(
-        [growth(each.sizes) for each in passes]
-    )
+    growths = [growth(passed.sizes) for passed in passes]
+    return np.array([passed.saturated for passed in passes]), np.array(growths)
 
 
 def first_to_last(passed: Backprop) -> float:
@@ -127,15 +117,12 @@ def first_to_last(passed: Backprop) -> float:
 
 
 def off(measured: np.ndarray, expected: float) -> float:
-    """How far the mean of a measured growth is from the expected one: the size of the logarithm of
-    their ratio.
-    """
+    """How far a measured growth's mean is from the expected: their ratio's logarithm, its size."""
     return abs(float(np.log(np.mean(measured) / expected)))
 
 
 def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> many_numpy.Disturbance:
-    """Dropout as training does it: an output is kept with probability `keep`, and then divided by
-    it.
+    """Dropout as in training: an output is kept with probability `keep` and then divided by it.
 
     `keep` is one number or one for each network, where 1 keeps all.
     """
@@ -145,9 +132,8 @@ def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> many_nu
 
 # Theory: integrals over a Gaussian, for layers of infinite width
 
-_Z = np.linspace(
-    -10, 10, 4_000
-)  # no node at 0, where a ReLU has no slope; beyond 10 a Gaussian weighs 1e-23
+# no node at 0, where a ReLU has no slope; beyond 10 a Gaussian weighs 1e-23
+_Z = np.linspace(-10, 10, 4_000)
 _WEIGHT = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 
@@ -165,8 +151,7 @@ def mean_field(
     keep: float = 1.0,
     offset: float = 0.0,
 ) -> float:
-    """Growth per layer without BN in the limit of infinite width, for the inputs of
-    ``backpropagate``.
+    """Growth per layer without BN in the limit of infinite width, for ``backpropagate``'s inputs.
 
     A pre-activation has mean plus or minus `offset` and variance q. With weights of variance s /
     fan_in the next q is s E[g(z)²], and the squared gradient is multiplied by s E[g'(z)²]
@@ -185,8 +170,7 @@ def mean_field(
 
 
 def with_bn(activation: str) -> float:
-    """Growth per layer with BN, for wide layers and large batches: E[g'(z)²] / Var[g(z)] with z ~
-    N(0, 1).
+    """Growth per layer with BN, wide layers and large batches: E[g'(z)²] / Var[g(z)], z ~ N(0, 1).
 
     Weights of variance s / fan_in turn the variance of the layer below, Var[g], into s Var[g], by
     which BN divides. The squared gradient is multiplied by s E[g'²] and divided by the same: s
@@ -198,9 +182,7 @@ def with_bn(activation: str) -> float:
 
 
 def linear_with_bn(batch: int) -> float:
-    """Growth per layer of a linear network with BN for mini-batches of `batch` examples (Yang et
-    al. 2019).
-    """
+    """Growth per layer of a linear network with BN for a mini-batch's size (Yang et al. 2019)."""
     return (batch - 2) / (batch - 3)
 
 
@@ -249,9 +231,7 @@ OVERFITTED = (
 
 
 class Trained(NamedTuple):
-    """Networks after a short training on digits, each kind at the best of several learning rates
-    for each depth.
-    """
+    """Networks after a short training on digits, at the best learning rate for each depth."""
 
     accuracy: np.ndarray
     """Test accuracy, (depths, seeds)."""
@@ -260,9 +240,7 @@ class Trained(NamedTuple):
     rate: np.ndarray
     """The learning rate with the best mean accuracy on training images, (depths,)."""
     weight_left: np.ndarray
-    """Norm of the first layer's weights over what it was before training, mean over seeds,
-    (depths,).
-    """
+    """Norm of layer 1's weights over that before training, mean over seeds, (depths,)."""
 
 
 def train(
@@ -282,20 +260,19 @@ def train(
     Kinds of one architecture learn side by side, with every learning rate and seed.
     """
     trained = {}
-    for _, group in groupby(variants, key=lambda each: (each.activation, each.init, each.norm)):
+    options = {"steps": steps, "seeds": seeds, "width": width, "batch": batch, "rates": rates}
+    for _, group in groupby(variants, key=lambda kind: (kind.activation, kind.init, kind.norm)):
         alike = list(group)
-        found = [
-            _train(alike, depth, steps, seeds, width, batch, rates, examples) for depth in depths
-        ]
-        for place, variant in enumerate(alike):
-            at_each_depth = zip(*[at_depth[place] for at_depth in found], strict=True)
-            trained[variant.name] = Trained(*map(np.array, at_each_depth))
+        rows = [_train(alike, depth, examples=examples, **options) for depth in depths]
+        for variant, at_depths in zip(alike, zip(*rows, strict=True), strict=True):
+            trained[variant.name] = Trained(*map(np.array, zip(*at_depths, strict=True)))
     return {variant.name: trained[variant.name] for variant in variants}
 
 
 def _train(
     alike: Sequence[Variant],
     depth: int,
+    *,
     steps: int,
     seeds: int,
     width: int,
@@ -304,39 +281,24 @@ def _train(
     examples: int,
 ) -> list[tuple]:
     """The fields of ``Trained`` for each of several kinds of one architecture, at one depth."""
-    data = datasets.load("digits")
-    x, labels = many_numpy.inputs(data.train_images, data)[:examples], data.train_labels[:examples]
-    kind, rate, seed = (
-        each.ravel() for each in np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij")
-    )
-    first = alike[0]
-    networks = many_numpy.build(
-        x.shape[1],
-        width,
-        depth,
-        10,
-        first.activation,
-        first.norm,
-        INITS[first.init],
-        seed,
-        dtype=np.float32,
-    )
-    before = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2))
-    keep, decay = (
-        np.array([getattr(each, name) for each in alike])[kind] for name in ("keep", "decay")
-    )
+    data, first = Digits.load(), alike[0]
+    x, labels = data.x[:examples], data.labels[:examples]
+    grids = np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij")
+    kind, rate, seed = (grid.ravel() for grid in grids)
+    form = (x.shape[1], width, depth, 10, first.activation, first.norm, INITS[first.init])
+    networks = many_numpy.build(*form, seed, dtype=np.float32)
+    lowest = networks.layers[0]["weight"]
+    before = np.linalg.norm(lowest, axis=(1, 2))
+    keep, decay = (np.array([getattr(v, name) for v in alike])[kind] for name in ("keep", "decay"))
     masks = dropout(np.random.default_rng(depth), keep) if (keep < 1).any() else None
     for _ in many_numpy.train(networks, x, labels, rate, steps, batch, decay=decay, dropout=masks):
         pass
     populations = many_numpy.observe(networks, x[:500]) if first.norm else None
     seen = many_numpy.accuracy(networks, x[:500], labels[:500], populations)
-    test = many_numpy.accuracy(
-        networks, many_numpy.inputs(data.test_images, data), data.test_labels, populations
-    )
-    left = np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)) / before
-    shape = (len(alike), len(rates), seeds)
+    test = many_numpy.accuracy(networks, data.x_test, data.test_labels, populations)
+    left = np.linalg.norm(lowest, axis=(1, 2)) / before
     # 0 for a network that diverged: its rate shall not be the best
-    test, seen, left = (np.nan_to_num(each).reshape(shape) for each in (test, seen, left))
+    test, seen, left = (np.nan_to_num(v).reshape(grids[0].shape) for v in (test, seen, left))
     best = seen.mean(2).argmax(1)
     return [(test[k, b], seen[k, b], rates[b], left[k, b].mean()) for k, b in enumerate(best)]
 
@@ -345,9 +307,7 @@ class Settling(NamedTuple):
     """Networks with BN in the first steps of their training on digits."""
 
     sizes: np.ndarray
-    """Squared norm of the gradient with respect to the output of each hidden layer, (looks, seeds,
-    depth).
-    """
+    """Of the gradient for each hidden layer's output: its squared norm, (looks, seeds, depth)."""
     weight: np.ndarray
     """Norm of all hidden weights over what it was before training, (looks, seeds)."""
 
@@ -363,25 +323,16 @@ def settle(
     steps: Sequence[int],
     batch: int = 128,
 ) -> Settling:
-    """Train networks with BN and look at their gradients after each of `steps` optimisation steps,
-    ascending.
-    """
-    data = datasets.load("digits")
-    x, labels = many_numpy.inputs(data.train_images, data).astype(np.float64), data.train_labels
-    networks = many_numpy.build(
-        x.shape[1], width, depth, len(data.classes), activation, True, INITS[init], range(seeds)
-    )
+    """Train networks with BN; look at their gradients after each of `steps` steps, ascending."""
+    data = Digits.load(dtype=np.float64)
+    form = (data.x.shape[1], width, depth, len(data.data.classes), activation, True, INITS[init])
+    networks = many_numpy.build(*form, range(seeds))
     sizes, weights = [], []
-    for step, chosen in many_numpy.train(networks, x, labels, rate, steps[-1], batch):
+    for step, chosen in many_numpy.train(networks, data.x, data.labels, rate, steps[-1], batch):
         if step in steps:
-            outputs, tape = many_numpy.forward(networks, x[chosen])
-            _, d_inputs = many_numpy.backward(
-                networks, tape, many_numpy.cross_entropy(outputs, labels[chosen])[1]
-            )
-            sizes.append([(d**2).sum((1, 2)) for d in d_inputs[1:]])
-            weights.append(
-                np.sqrt(
-                    sum((layer["weight"] ** 2).sum((1, 2)) for layer in networks.layers[:depth])
-                )
-            )
-    return Settling(np.array(sizes).transpose(0, 2, 1), np.array(weights) / weights[0])
+            outputs, tape = many_numpy.forward(networks, data.x[chosen])
+            _, d_outputs = many_numpy.cross_entropy(outputs, data.labels[chosen])
+            sizes.append(squares(many_numpy.backward(networks, tape, d_outputs)[1][1:]))
+            hidden = [layer["weight"] for layer in networks.layers[:depth]]
+            weights.append(np.sqrt(sum((weight**2).sum((1, 2)) for weight in hidden)))
+    return Settling(np.array(sizes), np.array(weights) / weights[0])

@@ -1,5 +1,4 @@
-"""Chapter 2: small changes on their way through a network, covariate shift, and internal covariate
-shift.
+"""Chapter 2: small changes on their way through a network, covariate shift, and the internal one.
 
 Internal covariate shift has two definitions, and both can be measured: the change of the
 distribution of a layer's inputs (Section 2 of the paper), and the change of a layer's gradient by
@@ -13,17 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bnkit import datasets
-from bnkit.networks import many_numpy
-
-# Standard deviation of the weights times sqrt(fan_in): Xavier for square layers, He for ReLU.
-GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
-
-
-def deviation(gain: float | np.ndarray):
-    """Standard deviation of a layer's initial weights, `gain` / sqrt(fan_in)."""
-    return lambda fan_in, fan_out: gain / fan_in**0.5
-
+from bnkit.networks import landscape, many_numpy
+from bnkit.networks.digits import GAINS, Digits, deviation
 
 # Small changes
 
@@ -40,16 +30,15 @@ def respond(
     seeds: int = 5,
     eps: float = 1e-5,
 ) -> np.ndarray:
-    """How far a small change of the weights moves each layer's pre-activation: ||y' − y|| / ||y||,
-    (seeds, depth).
+    """How far a small change of the weights moves each y: ||y' − y|| / ||y||, (seeds, depth).
 
     `where` "first" turns the first layer's weights by the relative size `change` in a random
     direction; "scale" multiplies the weights of every layer by 1 + `change`. Networks are
     untrained, inputs Gaussian.
     """
-    weights = deviation(GAINS[activation])
+    weights, which = deviation(GAINS[activation]), range(seeds)
     networks = many_numpy.build(
-        width, width, depth, None, activation, norm, weights, range(seeds), eps=eps
+        width, width, depth, None, activation, norm, weights, which, eps=eps
     )
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
@@ -65,14 +54,13 @@ def respond(
         raise ValueError(f"where={where!r}; it is 'first' or 'scale'")
     _, before = many_numpy.forward(networks, x)
     _, after = many_numpy.forward(changed, x)
-    return np.stack(
-        [_norm(b.y - a.y) / _norm(a.y) for a, b in zip(before, after, strict=True)], axis=1
-    )
+    passes = zip(before, after, strict=True)
+    return np.stack([_norm(b.y - a.y) / _norm(a.y) for a, b in passes], axis=1)
 
 
 def growth(changes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared change grows per layer, from layer 2 on: (seeds, depth) ->
-    (seeds,).
+    """Factor by which the squared change grows per layer, from layer 2 on, (seeds,), of `changes`
+    (seeds, depth).
 
     Layers count while the change is small enough to be proportional (below 0.03) and larger than
     rounding errors.
@@ -103,31 +91,26 @@ def trainable(
     width: int = 30,
     batch: int = 32,
 ) -> np.ndarray:
-    """Test accuracy on digits for each initial scale, learning rate and seed: (gains, rates,
-    seeds), NaN: diverged.
+    """Test accuracy on digits for each initial scale, learning rate and seed; NaN: diverged.
+
+    Shape: (gains, rates, seeds).
     """
     digits = Digits.load()
-    shape = (len(gains), len(rates), seeds)
-    gain, rate, seed = (
-        grid.ravel() for grid in np.meshgrid(gains, rates, range(seeds), indexing="ij")
-    )
+    grids = np.meshgrid(gains, rates, range(seeds), indexing="ij")
+    gain, rate, seed = (grid.ravel() for grid in grids)
     networks = digits.build(activation, norm, gain, seed, depth, width)
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch):
-        pass
-    return digits.test(networks).reshape(shape)
+    digits.train(networks, rate, steps, batch)
+    return digits.test(networks).reshape(grids[0].shape)
 
 
 # Covariate shift: the inputs change
 
 
 def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
-    """Images turned counter-clockwise about their centre, interpolated, empty outside. Shapes: (n,
-    h, w), the same.
-    """
+    """Images (n, h, w) turned counter-clockwise about their centre, interpolated, empty outside."""
     pictures = (Image.fromarray(image) for image in images.astype(np.float32))
-    return np.stack(
-        [np.asarray(each.rotate(degrees, Image.Resampling.BILINEAR)) for each in pictures]
-    )
+    turned = (picture.rotate(degrees, Image.Resampling.BILINEAR) for picture in pictures)
+    return np.stack([np.asarray(picture) for picture in turned])
 
 
 def turned_seven(angles: Sequence[float]) -> np.ndarray:
@@ -150,59 +133,42 @@ class Rotated(NamedTuple):
     """The same for the input of the last hidden layer's nonlinearity, (angles, seeds)."""
 
 
-def covariate_shift(
-    norm: bool,
-    angles: Sequence[float],
-    *,
-    seeds: int,
-    steps: int,
-    rate: float = 0.1,
-    depth: int = 3,
-    width: int = 50,
-) -> Rotated:
-    """Train ReLU networks on upright digits and test them on turned ones."""
+def covariate_shift(norm: bool, angles: Sequence[float], *, seeds: int, steps: int) -> Rotated:
+    """Train ReLU networks with three hidden layers on upright digits; test them on turned ones."""
     digits = Digits.load()
-    networks = digits.build("relu", norm, GAINS["relu"], range(seeds), depth, width)
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, 50):
-        pass
+    networks = digits.build("relu", norm, GAINS["relu"], range(seeds), 3, 50)
+    digits.train(networks, 0.1, steps, 50)
     populations = many_numpy.observe(networks, digits.x[:500]) if norm else None
 
     def last_input(x: np.ndarray) -> np.ndarray:
-        return many_numpy.forward(networks, x, populations=populations)[1][depth - 1].y
+        return many_numpy.forward(networks, x, populations=populations)[1][2].y
 
-    found = []
+    rows = []
     for angle in angles:
         x = many_numpy.inputs(rotate(digits.data.test_images, angle), digits.data)
-        found.append(
-            (
-                many_numpy.accuracy(networks, x, digits.test_labels, populations),
-                many_numpy.accuracy(networks, x, digits.test_labels),
-                distance(digits.x_test[None], x[None])[0],
-                distance(last_input(digits.x_test), last_input(x)),
-            )
-        )
-    return Rotated(*map(np.array, zip(*found, strict=True)))
+        accuracy = many_numpy.accuracy(networks, x, digits.test_labels, populations)
+        in_training_mode = many_numpy.accuracy(networks, x, digits.test_labels)
+        of_inputs = distance(digits.x_test[None], x[None])[0]
+        of_hidden = distance(last_input(digits.x_test), last_input(x))
+        rows.append((accuracy, in_training_mode, of_inputs, of_hidden))
+    return Rotated(*map(np.array, zip(*rows, strict=True)))
 
 
-def company(seeds: int, *, steps: int, batch: int = 27) -> dict[str, np.ndarray]:
-    """Accuracy of networks with BN on the same test images, by what else is in the batch they are
-    tested in, (seeds,).
+def company(seeds: int, *, steps: int) -> dict[str, np.ndarray]:
+    """Accuracy of networks with BN on the same test images, by the batch these stand in, (seeds,).
 
-    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches, and
+    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches of 27, and
     batches "by class".
     """
     digits = Digits.load()
     networks = digits.build("sigmoid", True, GAINS["sigmoid"], range(seeds), 3, 50)
-    for _ in many_numpy.train(networks, digits.x, digits.labels, 1.0, steps, 50):
-        pass
+    digits.train(networks, 1.0, steps, 50)
 
     def in_batches(order: np.ndarray) -> np.ndarray:
-        parts = np.array_split(order, len(order) // batch)
-        right = [
-            many_numpy.accuracy(networks, digits.x_test[part], digits.test_labels[part]) * len(part)
-            for part in parts
-        ]
-        return np.sum(right, axis=0) / len(order)
+        x, labels, right = digits.x_test, digits.test_labels, 0.0
+        for part in np.array_split(order, len(order) // 27):
+            right += many_numpy.accuracy(networks, x[part], labels[part]) * len(part)
+        return right / len(order)
 
     return {
         "population": digits.test(networks),
@@ -226,38 +192,8 @@ def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def displacement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Distance of each unit's mean, mean over units, in the units of ``distance``, which it cannot
-    exceed.
-    """
+    """Distance of each unit's mean, mean over units, in the units of ``distance``: at most that."""
     return np.abs(after.mean(1) - before.mean(1)).mean(1) / before.std(1).mean(1)
-
-
-def gradient_change(
-    networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray, rates: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each
-    layer but the first.
-
-    G is a layer's gradient on a mini-batch; G' is its gradient on the same mini-batch after a step
-    of all layers below. Returns ||G − G'|| / ||G|| and the cosine between G and G', (layers − 1, R)
-    each. The networks stay as they are.
-    """
-    gradients = _gradients(networks, x, labels)
-    relative, cosine = [], []
-    for index in range(1, len(networks.layers)):
-        stepped = many_numpy.copy(networks)
-        many_numpy.descend(stepped, gradients, rates, layers=slice(index))
-        g, g_after = gradients[index]["weight"], _gradients(stepped, x, labels)[index]["weight"]
-        relative.append(_norm(g - g_after) / _norm(g))
-        cosine.append((g * g_after).sum((1, 2)) / (_norm(g) * _norm(g_after)))
-    return np.array(relative), np.array(cosine)
-
-
-def _gradients(
-    networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray
-) -> list[many_numpy.Layer]:
-    outputs, tape = many_numpy.forward(networks, x)
-    return many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])[0]
 
 
 def noisy(generator: np.random.Generator) -> many_numpy.Disturbance:
@@ -272,12 +208,10 @@ def noisy(generator: np.random.Generator) -> many_numpy.Disturbance:
         units = (shape[0], 1, shape[2])
         mean = generator.random(units, np.float32) - 0.5
         sigma = 1 + generator.random(units, np.float32) / 4
-        # the text leaves open whether the 0.1 of the scale is a deviation or a variance; taken as a
-        # deviation
+        # the text leaves open whether 0.1 is the deviation of the scale or its variance: deviation
         scale = sigma + np.float32(0.1) * generator.standard_normal(shape, np.float32)
-        return scale, mean + np.float32(0.2) * (
-            generator.random(shape, np.float32) - np.float32(0.5)
-        )
+        around = generator.random(shape, np.float32) - np.float32(0.5)
+        return scale, mean + np.float32(0.2) * around
 
     return disturb
 
@@ -288,13 +222,11 @@ class Shift(NamedTuple):
     steps: np.ndarray
     """Optimisation steps at which was looked, (looks,)."""
     distribution: np.ndarray
-    """``distance`` of the last hidden layer's pre-activations from the previous look, (looks − 1,
-    rates, seeds).
+    """``distance`` of the last hidden layer's pre-activations from the previous look,
+    (looks − 1, rates, seeds).
     """
     mean: np.ndarray
-    """The part of it that is a shift of the mean: distance of the means, in the same units, same
-    shape.
-    """
+    """The part of it that is a shift of the mean, ``displacement``, same shape."""
     gradient: np.ndarray
     """||G − G'|| / ||G||, mean over layers, (looks, rates, seeds)."""
     cosine: np.ndarray
@@ -326,96 +258,47 @@ def follow(
     seeds: int,
     steps: int,
     every: int = 10,
-    depth: int = 3,
     width: int = 50,
-    batch: int = 50,
 ) -> Shift:
-    """Train sigmoid networks on digits and measure both kinds of shift, every `every` steps.
+    """Train sigmoid networks on digits and measure both shifts, every `every` steps.
 
     Distributions are those of one fixed set of 256 training images, in training mode as the next
     layer sees them, with the noise where there is any.
     """
     digits = Digits.load()
-    every_rate = np.repeat(rates, seeds)
-    networks = digits.build(
-        "sigmoid", variant.norm, GAINS["sigmoid"], list(range(seeds)) * len(rates), depth, width
-    )
+    every_rate, every_seed = np.repeat(rates, seeds), list(range(seeds)) * len(rates)
+    networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], every_seed, 3, width)
     noise, noise_of_looks = (
         noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2)
     )
-    looks, inputs = [], []
+    looks, before = [], None
     for step, chosen in many_numpy.train(
-        networks, digits.x, digits.labels, every_rate, steps, batch, noise=noise
+        networks, digits.x, digits.labels, every_rate, steps, 50, noise=noise
     ):
         if step % every == 0:
             _, tape = many_numpy.forward(networks, digits.x[:256], noise=noise_of_looks)
-            inputs = [*inputs[-1:], tape[depth - 1].y]
-            unknown = np.full(len(every_rate), np.nan)  # at the first look there is no earlier one
+            after = tape[2].y
+            # at the first look there is no earlier one, and these are left out at the end
             moved, shifted = (
-                (distance(*inputs), displacement(*inputs))
-                if len(inputs) == 2
-                else (unknown, unknown)
+                f(after if before is None else before, after) for f in (distance, displacement)
             )
-            relative, cosine = gradient_change(
-                networks, digits.x[chosen], digits.labels[chosen], every_rate
-            )
-            looks.append(
-                (step, moved, shifted, relative.mean(0), cosine.mean(0), digits.test(networks))
-            )
+            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
+            shown = landscape.interference(networks, slope, every_rate)
+            turned, cosine = shown.relative.mean(0), shown.cosine.mean(0)
+            looks.append((step, moved, shifted, turned, cosine, digits.test(networks)))
+            before = after
     at, *values = (np.array(column) for column in zip(*looks, strict=True))
-    moved, shifted, relative, cosine, accuracy = (
-        value.reshape(len(at), len(rates), seeds) for value in values
-    )
-    return Shift(at, moved[1:], shifted[1:], relative, cosine, accuracy)
+    moved, shifted, *at_looks = (value.reshape(len(at), len(rates), seeds) for value in values)
+    return Shift(at, moved[1:], shifted[1:], *at_looks)
 
 
 def over_rates(followed: dict[str, Shift]) -> tuple[dict, dict, dict]:
-    """For each kind of network and each learning rate: both shifts, averaged over training, and the
-    last accuracy.
+    """Both shifts, averaged over training and seeds, and the last accuracy, mean over seeds.
 
-    Three dictionaries of (rates,) arrays, means over the seeds: distribution, gradient, accuracy.
+    Three dictionaries, distribution, gradient and accuracy: kind of network -> (rates,).
     """
     return (
-        {name: each.distribution.mean((0, 2)) for name, each in followed.items()},
-        {name: each.gradient.mean((0, 2)) for name, each in followed.items()},
-        {name: each.accuracy[-1].mean(1) for name, each in followed.items()},
+        {name: shift.distribution.mean((0, 2)) for name, shift in followed.items()},
+        {name: shift.gradient.mean((0, 2)) for name, shift in followed.items()},
+        {name: shift.accuracy[-1].mean(1) for name, shift in followed.items()},
     )
-
-
-class Digits(NamedTuple):
-    """scikit-learn's digits as inputs of small networks."""
-
-    data: datasets.Dataset
-    x: np.ndarray  # (1500, 64)
-    x_test: np.ndarray  # (297, 64)
-
-    @classmethod
-    def load(cls) -> "Digits":
-        data = datasets.load("digits")
-        return cls(
-            data,
-            many_numpy.inputs(data.train_images, data),
-            many_numpy.inputs(data.test_images, data),
-        )
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.data.train_labels
-
-    @property
-    def test_labels(self) -> np.ndarray:
-        return self.data.test_labels
-
-    def build(
-        self, activation: str, norm: bool, gain, seeds: Sequence[int], depth: int, width: int
-    ) -> many_numpy.Stack:
-        """Networks for these images, in float32."""
-        return many_numpy.build(
-            64, width, depth, 10, activation, norm, deviation(gain), seeds, dtype=np.float32
-        )
-
-    def test(self, networks: many_numpy.Stack) -> np.ndarray:
-        """Test accuracy in inference mode, the population taken from 256 training images, (R,)."""
-        normalised = "gamma" in networks.layers[0]
-        populations = many_numpy.observe(networks, self.x[:256]) if normalised else None
-        return many_numpy.accuracy(networks, self.x_test, self.test_labels, populations)

@@ -1,8 +1,7 @@
-"""Experiments on the Batch Normalization transform: Algorithm 1, gamma and beta, placement, scale
-(Sections 3 to 3.3).
+"""Experiments on the Batch Normalization transform, Sections 3 to 3.3: Algorithm 1, gamma and beta,
+their place, scale.
 
-NumPy, on top of ``bnkit.reference``; the small networks, many of them side by side, are those of
-``bnkit.networks.many_numpy``.
+NumPy, on top of ``bnkit.reference``; the small networks are those of ``bnkit.networks.many_numpy``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit import datasets, reference
+from bnkit import datasets, mutants, reference
 from bnkit.networks import many_numpy
+from bnkit.networks.digits import Digits
 
 # The size of a normalised value
 
@@ -23,19 +23,13 @@ def normalised(x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     return reference.forward(x, np.ones(d), np.zeros(d), eps)[1].x_hat
 
 
-def line_by_line(
-    x: np.ndarray, gamma: float, beta: float, eps: float = 0.0
-) -> dict[str, np.ndarray]:
+def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict:
     """What each line of Algorithm 1 makes of one feature, x (m,). Mean and variance have shape
     (1,), the rest (m,).
     """
     y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
-    return {
-        "mean": cache.mean,
-        "variance": cache.var,
-        "normalised": cache.x_hat[:, 0],
-        "output": y[:, 0],
-    }
+    x_hat, y = cache.x_hat[:, 0], y[:, 0]
+    return {"mean": cache.mean, "variance": cache.var, "normalised": x_hat, "output": y}
 
 
 # Statistics of a mini-batch
@@ -44,8 +38,7 @@ def line_by_line(
 def statistics_error(
     x: np.ndarray, sizes: Sequence[int], batches: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far the mean and the (unbiased) variance of a random mini-batch are from those of the
-    whole set x (n, d).
+    """How far mean and (unbiased) variance of a random mini-batch are from those of all x (n, d).
 
     Root mean squares over `batches` mini-batches and all features, drawn with replacement; the mean
     in units of the feature's standard deviation, the variance in units of its variance. Shapes:
@@ -55,36 +48,31 @@ def statistics_error(
     errors = []
     for m in sizes:
         drawn = x[rng.integers(len(x), size=(m, batches))]  # (m, batches, d)
-        found = reference.observe(
-            None, drawn.reshape(m, -1)
-        )  # one feature for each batch and feature
-        of_mean = np.mean((found.mean.reshape(batches, -1) - mean) ** 2 / variance)
-        of_variance = np.mean((found.var.reshape(batches, -1) / variance - 1) ** 2)
+        of_batches = reference.observe(None, drawn.reshape(m, -1))  # a feature for each and batch
+        of_mean = np.mean((of_batches.mean.reshape(batches, -1) - mean) ** 2 / variance)
+        of_variance = np.mean((of_batches.var.reshape(batches, -1) / variance - 1) ** 2)
         errors.append((of_mean, of_variance))
     return tuple(np.sqrt(errors).T)
 
 
 def in_company(a: float, m: int, batches: int, rng: np.random.Generator) -> np.ndarray:
-    """The normalised value of one example, `a`, in batches with m - 1 others drawn from N(0, 1).
-    Shape: (batches,).
-    """
+    """One example, `a`, normalised in batches with m - 1 others from N(0, 1). Shape: (batches,)."""
     x = rng.normal(size=(m, batches))  # one feature for each batch
     x[0] = a
     return normalised(x)[0]
 
 
 def expected_noise(a: float, m: np.ndarray) -> np.ndarray:
-    """Standard deviation of ``in_company`` for large m: the batch mean has variance 1/m, its
+    """Standard deviation of ``in_company`` for large m: the batch's mean has variance 1/m, its
     deviation 1/(2m).
     """
     return np.sqrt((1 + a**2 / 2) / m)
 
 
 def classes_on_a_line(per_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One feature, ten classes: variance 1 within each, their centres so far apart that the whole
-    has variance 4.36.
+    """One feature, ten classes: variance 1 within each, 4.36 of the whole, both exactly.
 
-    Both variances are exact. Returns values (10 * per_class, 1), class after class, and labels.
+    Returns values (10 * per_class, 1), class after class, and labels.
     """
     labels = np.repeat(np.arange(10), per_class)
     centres = (labels - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0..9
@@ -96,10 +84,10 @@ def averaged(x: np.ndarray, batch_size: int) -> reference.Population:
     """Algorithm 2's averages over the mini-batches of x, taken in the order in which x stands."""
     d = x.shape[1]
     batches = x[: len(x) // batch_size * batch_size].reshape(-1, batch_size, d)
-    found = reference.observe(
-        None, batches.transpose(1, 0, 2).reshape(batch_size, -1)
-    )  # a feature for each batch
-    mean, var = (each.reshape(-1, d).mean(axis=0) for each in found[:2])
+    columns = batches.transpose(1, 0, 2).reshape(batch_size, -1)  # a feature for each batch
+    mean, var = (
+        moment.reshape(-1, d).mean(axis=0) for moment in reference.observe(None, columns)[:2]
+    )
     return reference.Population(mean, var, len(batches))
 
 
@@ -128,8 +116,7 @@ def fit_unit(u: np.ndarray, target: np.ndarray, learn: bool, steps: int, rate: f
         a, c = np.linalg.lstsq(design, target)[0]
         error = a * z + c - target[:, None]
         losses[step] = np.mean(error**2) / 2
-        # a and c are at their best, where the loss has no slope in them: what is left is the slope
-        # through y alone
+        # a and c are at their best, where the loss has no slope in them: that through y is left
         _, dgamma, dbeta = reference.backward(error * a * z * (1 - z) / len(u), cache)
         if learn:
             gamma, beta = gamma - rate * dgamma, beta - rate * dbeta
@@ -157,36 +144,14 @@ class Outcome(NamedTuple):
 
     networks: many_numpy.Stack  # S = settings * seeds of them, setting by setting
     losses: np.ndarray  # (settings, seeds, steps), of the mini-batch before the step
-    weight_norms: (
-        np.ndarray
-    )  # (settings, seeds, steps), of the first hidden layer's weights before the step
+    weight_norms: np.ndarray  # same shape, of the first hidden layer's weights before the step
     accuracies: np.ndarray  # (settings, seeds), on the test set, with population statistics
 
     @property
     def final_losses(self) -> np.ndarray:
-        """Mean of the training loss over the last sixth of the steps; from ln 10 on, nothing was
-        learned.
-        """
-        return self.losses[..., -max(1, self.losses.shape[-1] // 6) :].mean(axis=-1)
-
-
-class Digits(NamedTuple):
-    """scikit-learn's digits: pixels from 0 to 1 in rows (n, 64), float32; labels (n,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-
-def load_digits() -> Digits:
-    """The digits that are always there."""
-    found = datasets.load("digits")
-    images, test_images = (
-        each.reshape(len(each), -1).astype(np.float32) / found.white
-        for each in (found.train_images, found.test_images)
-    )
-    return Digits(images, found.train_labels, test_images, found.test_labels)
+        """Mean training loss of the last sixth of the steps; from ln 10 on, nothing was learned."""
+        last = max(1, self.losses.shape[-1] // 6)
+        return self.losses[..., -last:].mean(axis=-1)
 
 
 def compare(
@@ -208,30 +173,20 @@ def compare(
     or "none". Weights are drawn from N(0, 0.1 squared). A seed means the same initial weights, and
     the same mini-batches unless `batches` are given, at every setting and place.
     """
-    columns = [seed for _ in settings for seed in range(seeds)]
-    norm, place = place != "none", "after" if place == "after" else "before"
+    inputs, columns = digits.x.shape[1], [*range(seeds)] * len(settings)
+    norm = place != "none"
+    options = {"place": place if norm else "before", "dtype": np.float32}
     networks = many_numpy.build(
-        digits.images.shape[1],
-        width,
-        2,
-        10,
-        activation,
-        norm,
-        lambda *_: 0.1,
-        columns,
-        place=place,
-        dtype=np.float32,
+        inputs, width, 2, 10, activation, norm, lambda *_: 0.1, columns, **options
     )
     batches = batches or shuffled(len(digits.labels), batch_size, columns)
-    losses, norms = train(
-        networks, digits, batches, [each for each in settings for _ in range(seeds)], steps
-    )
-    populations = collect(networks, digits.images, batches, 20) if norm else None
-    found = many_numpy.accuracy(networks, digits.test_images, digits.test_labels, populations)
+    rates = [setting for setting in settings for _ in range(seeds)]
+    curves = train(networks, digits, batches, rates, steps)
+    populations = collect(networks, digits.x, batches, 20) if norm else None
+    accuracies = many_numpy.accuracy(networks, digits.x_test, digits.test_labels, populations)
     shape = (len(settings), seeds)
-    return Outcome(
-        networks, losses.reshape(*shape, -1), norms.reshape(*shape, -1), found.reshape(shape)
-    )
+    losses, norms = (curve.reshape(*shape, -1) for curve in curves)
+    return Outcome(networks, losses, norms, accuracies.reshape(shape))
 
 
 def train(
@@ -251,24 +206,19 @@ def train(
     losses, norms = [], []
     for _ in range(steps):
         chosen = next(batches)
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # a network that diverges is taken out by ``descend``
-            outputs, tape = many_numpy.forward(networks, digits.images[chosen])
+        # a network that diverges is taken out by ``descend``
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs, tape = many_numpy.forward(networks, digits.x[chosen])
             loss, d_outputs = many_numpy.cross_entropy(outputs, digits.labels[chosen])
             gradients, _ = many_numpy.backward(networks, tape, d_outputs)
         losses.append(loss)
         norms.append(np.linalg.norm(networks.layers[0]["weight"], axis=(1, 2)))
         for index, gradient in enumerate(gradients):
+            of_plain = of_output if index == networks.depth else of_weights
             for name, value in gradient.items():
-                rate = (
-                    of_output
-                    if index == networks.depth
-                    else of_gamma_beta
-                    if name in many_numpy.PAIR
-                    else of_weights
+                value *= many_numpy.per_network(
+                    of_gamma_beta if name in many_numpy.PAIR else of_plain, value
                 )
-                value *= rate.reshape(-1, *[1] * (value.ndim - 1))
         many_numpy.descend(networks, gradients, 1.0)
     return np.stack(losses, 1), np.stack(norms, 1)
 
@@ -276,9 +226,7 @@ def train(
 def collect(
     networks: many_numpy.Stack, images: np.ndarray, batches: Iterator[np.ndarray], count: int
 ) -> list:
-    """Algorithm 2, lines 8 to 10: with fixed parameters, average the statistics of `count` training
-    mini-batches.
-    """
+    """Algorithm 2, lines 8 to 10: averages the statistics of `count` training mini-batches."""
     populations = None
     for _ in range(count):
         populations = many_numpy.observe(networks, images[next(batches)], populations)
@@ -295,8 +243,7 @@ def shuffled(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[np.ndarr
 def of_few_classes(
     labels: np.ndarray, batch_size: int, classes: Sequence[int], seeds: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Mini-batches with examples of ``classes[s]`` random classes only, equally many of each, for
-    network s.
+    """Mini-batches for network s from ``classes[s]`` random classes, equally many of each.
 
     `batch_size` must be a multiple of each number of classes. Yields indices (S, batch_size).
     """
@@ -304,52 +251,41 @@ def of_few_classes(
     generators = [np.random.default_rng(seed) for seed in seeds]
 
     def one(count: int, rng: np.random.Generator) -> np.ndarray:
-        draws = rng.random(
-            (count, batch_size // count)
-        )  # where in its class an example stands, from 0 to 1
+        places = rng.random((count, batch_size // count))  # in its class, from 0 to 1
         chosen = [members[label] for label in rng.permutation(10)[:count]]
+        pairs = zip(chosen, places, strict=True)
         return np.concatenate(
-            [all_of[(len(all_of) * u).astype(int)] for all_of, u in zip(chosen, draws, strict=True)]
+            [all_of[(len(all_of) * place).astype(int)] for all_of, place in pairs]
         )
 
     while True:
         yield np.stack([one(count, rng) for count, rng in zip(classes, generators, strict=True)])
 
 
-def placements(
-    digits: Digits, rates: Sequence[float], **size: int
-) -> dict[str, dict[str, Outcome]]:
-    """Networks normalised "before" and "after" the nonlinearity, all else equal: outcome by
-    activation and place.
-
-    `size` goes to ``compare``: seeds, steps, batch_size, width.
+def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict:
+    """Networks normalised "before" and "after" the nonlinearity, all else equal: an ``Outcome`` by
+    activation and place; `size` goes to ``compare``.
     """
     settings = [Rates.equal(rate) for rate in rates]
     return {
-        activation: {
-            place: compare(digits, activation, place, settings, **size)
-            for place in many_numpy.PLACES
-        }
-        for activation in ("sigmoid", "relu")
+        name: {place: compare(digits, name, place, settings, **size) for place in many_numpy.PLACES}
+        for name in ("sigmoid", "relu")
     }
 
 
 def learn_from_few_classes(
     digits: Digits, place: str, classes: Sequence[int], *, seeds: int, batch_size: int, **size: int
 ) -> np.ndarray:
-    """Test accuracy of ReLU networks trained on mini-batches of `classes` classes each. Shape
-    (seeds, classes).
-    """
+    """Test accuracy of ReLU networks trained on batches of so many classes, (seeds, classes)."""
     columns = [(count, seed) for count in classes for seed in range(seeds)]
     batches = of_few_classes(digits.labels, batch_size, *zip(*columns, strict=True))
     settings = [Rates.equal(0.1)] * len(classes)
-    return compare(
-        digits, "relu", place, settings, seeds=seeds, batches=batches, **size
-    ).accuracies.T
+    outcome = compare(digits, "relu", place, settings, seeds=seeds, batches=batches, **size)
+    return outcome.accuracies.T
 
 
 def answer_among_few_classes(
-    digits: Digits, healthy: Outcome, classes: Sequence[int], count: int = 15
+    digits: Digits, healthy: Outcome, classes: Sequence[int]
 ) -> np.ndarray:
     """Accuracy of trained networks in test batches of 20 from few classes, normalised by the
     batch's own statistics.
@@ -357,34 +293,32 @@ def answer_among_few_classes(
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
     """
     seeds = healthy.accuracies.shape[1]
-    layers = [
-        {name: value[:seeds] for name, value in layer.items()} for layer in healthy.networks.layers
-    ]
-    networks = replace(healthy.networks, layers=layers)
-    found = []
-    for each in classes:
-        batches = of_few_classes(digits.test_labels, 20, [each] * seeds, range(seeds))
-        chosen = np.stack([next(batches) for _ in range(count)])  # (count, seeds, 20)
-        outputs = [many_numpy.forward(networks, digits.test_images[part])[0] for part in chosen]
-        found.append((np.argmax(outputs, axis=-1) == digits.test_labels[chosen]).mean(axis=(0, 2)))
-    return np.array(found).T
+    layers = healthy.networks.layers
+    first = [{name: value[:seeds] for name, value in layer.items()} for layer in layers]
+    networks = replace(healthy.networks, layers=first)
+    accuracies = []
+    for number in classes:
+        batches = of_few_classes(digits.test_labels, 20, [number] * seeds, range(seeds))
+        chosen = np.stack([next(batches) for _ in range(15)])  # (15, seeds, 20)
+        outputs = [many_numpy.forward(networks, digits.x_test[part])[0] for part in chosen]
+        right = np.argmax(outputs, axis=-1) == digits.test_labels[chosen]
+        accuracies.append(right.mean(axis=(0, 2)))
+    return np.array(accuracies).T
 
 
 def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values of the second hidden layer before (Wu, not normalised) and after its nonlinearity,
-    each unit standardised.
+    each unit standardised, of all networks together: (values,) both.
 
-    All units of all networks together; those that never vary, such as dead ones, are left out.
-    Shapes: (values,) both.
+    Units that never vary, such as dead ones, are left out.
     """
-    second = many_numpy.forward(outcome.networks, images)[1][
-        1
-    ]  # normalised by this batch, as in training
+    # normalised by this batch, as in training
+    _, second, _ = many_numpy.forward(outcome.networks, images)[1]
     return _standardised_units(second.x), _standardised_units(second.g)
 
 
 def _standardised_units(x: np.ndarray) -> np.ndarray:
-    values = x.transpose(1, 0, 2).reshape(x.shape[1], -1).astype(float)  # (n, S * units)
+    values = many_numpy.columns(x).astype(float)  # (n, S * units)
     values = values[:, values.std(axis=0) > 1e-6]
     return ((values - values.mean(axis=0)) / values.std(axis=0)).ravel()
 
@@ -407,8 +341,8 @@ def layer_and_gradients(
 
 
 def scaled(factors: np.ndarray, x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviation of BN(a x) for each factor a, measured and by the formula; x (m, 1).
-    Shapes: (factors,).
+    """Standard deviation of BN(a x) for each factor a, x (m, 1), measured and by the formula;
+    (factors,) each.
     """
     measured = np.array([normalised(a * x, eps).std() for a in factors])
     sigma = factors * x.std()
@@ -418,56 +352,46 @@ def scaled(factors: np.ndarray, x: np.ndarray, eps: float) -> tuple[np.ndarray, 
 # Failure gallery: what other programs normalise with
 
 
-def _divided(x: np.ndarray, by: np.ndarray) -> np.ndarray:
-    return (x - x.mean(axis=0)) / by
-
-
+ONE_PASS = "E[x²] − E[x]²"
 MUTANTS = {
-    "divides by the variance": lambda x, eps: _divided(x, x.var(axis=0) + eps),
-    "ε outside the root": lambda x, eps: _divided(x, x.std(axis=0) + eps),
-    "unbiased variance": lambda x, eps: _divided(x, np.sqrt(x.var(axis=0, ddof=1) + eps)),
-    "E[x²] − E[x]²": lambda x, eps: _divided(x, np.sqrt(one_pass_variance(x) + eps)),
+    "divides by the variance": mutants.DividedByTheVariance,
+    "ε outside the root": mutants.EpsOutsideTheRoot,
+    "unbiased variance": mutants.UnbiasedVarianceToNormalise,
+    ONE_PASS: mutants.MeanOfSquaresLessSquareOfMean,
 }
 
 
-def one_pass_variance(x: np.ndarray) -> np.ndarray:
-    """A mutant: the variance as E[x^2] - E[x]^2, a small difference of large numbers where the mean
-    is large. (d,).
-    """
-    return (x * x).mean(axis=0) - x.mean(axis=0) ** 2
+def normalised_wrongly(mutant: str, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    """What one of MUTANTS makes of a batch, gamma = 1 and beta = 0. Shapes: (m, d) -> the same."""
+    d = x.shape[1]
+    return MUTANTS[mutant]().forward(x, np.ones(d), np.zeros(d), eps)[0]
 
 
-def output_spreads(
-    spreads: np.ndarray, eps: float = 1e-5
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def output_spreads(spreads: np.ndarray) -> tuple[np.ndarray, dict]:
     """Standard deviation of the output for a batch of four values of a given spread: Algorithm 1,
     then each mutant.
 
     Without the one-pass variance, which is right for centred values. Shapes: (spreads,) each.
     """
     four = np.array([[-1.5], [-0.5], [0.5], [1.5]]) / np.sqrt(1.25)  # mean 0, variance 1
-    ways = {
-        name: mutant for name, mutant in MUTANTS.items() if mutant is not MUTANTS["E[x²] − E[x]²"]
-    }
-    right = np.array([normalised(s * four, eps).std() for s in spreads])
-    return right, {
-        name: np.array([way(s * four, eps).std() for s in spreads]) for name, way in ways.items()
+    batches = [spread * four for spread in spreads]
+    return np.array([normalised(batch).std() for batch in batches]), {
+        mutant: np.array([normalised_wrongly(mutant, batch).std() for batch in batches])
+        for mutant in MUTANTS
+        if mutant != ONE_PASS
     }
 
 
 def one_pass_damage(
     mean: float, deviation: float, m: int, features: int, rng: np.random.Generator
-) -> tuple:
-    """What ``one_pass_variance`` does in float32: shares of negative variances and of NaN, and the
-    median error.
+) -> tuple[float, float, float]:
+    """What the variance as E[x²] − E[x]², a small difference of large numbers, does in float32.
 
-    Returns three shares: of features with a negative variance, of features that normalise to NaN
-    with eps = 1e-5, and the median distance of variance found / true variance of the batch from 1.
+    Returns the shares of features with a negative variance and of those that normalise to NaN with
+    eps = 1e-5, and the median distance of variance found / true variance of the batch from 1.
     """
     x = (mean + deviation * rng.normal(size=(m, features))).astype(np.float32)
-    found, true = one_pass_variance(x), x.astype(np.float64).var(axis=0)
-    return (
-        float(np.mean(found < 0)),
-        float(np.mean(found + 1e-5 < 0)),
-        float(np.median(np.abs(found / true - 1))),
-    )
+    in_one_pass = (x * x).mean(axis=0) - x.mean(axis=0) ** 2
+    wrong = np.abs(in_one_pass / x.astype(np.float64).var(axis=0) - 1)
+    nan = in_one_pass + 1e-5 < 0
+    return float(np.mean(in_one_pass < 0)), float(np.mean(nan)), float(np.median(wrong))

@@ -5,6 +5,7 @@ import pytest
 from conftest import assert_close
 
 from bnkit.networks import landscape, many_numpy
+from bnkit.networks.digits import Digits, deviation
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 2])
 
@@ -42,9 +43,30 @@ def test_interference_is_definition_2_1():
     g, after = (each[1]["weight"].reshape(2, -1) for each in (before, slope(nets)[1]))
     assert_close(found.size[0], np.linalg.norm(g, axis=1))
     assert_close(found.change[0], np.linalg.norm(g - after, axis=1))
+    assert_close(found.relative[0], found.change[0] / np.linalg.norm(g, axis=1))
     angle = (g * after).sum(1) / np.linalg.norm(g, axis=1) / np.linalg.norm(after, axis=1)
     assert_close(found.cosine[0], angle)
     assert found.cosine.shape == (3, 2)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_interference_is_proportional_to_small_rates_and_leaves_no_trace(norm):
+    """On digits; with rates of zero the two gradients are one."""
+    digits = Digits.load(dtype=np.float64)
+    nets = many_numpy.build(64, 12, 3, 10, "sigmoid", norm, deviation(1.0), [0, 1])
+    slope, before = (
+        landscape.cross_entropy(digits.x[:20], digits.labels[:20]),
+        many_numpy.copy(nets),
+    )
+    none, one, ten = (
+        landscape.interference(nets, slope, np.full(2, rate)) for rate in (0, 1e-4, 1e-3)
+    )
+    assert none.relative.max() < 1e-12
+    assert_close(none.cosine, np.ones((3, 2)))
+    # up to the second order in the rate
+    assert_close(ten.relative, 10 * one.relative, tolerance=0.05)
+    for a, b in zip(nets.layers, before.layers, strict=True):
+        assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -287,6 +287,9 @@ def test_labels_can_differ_from_network_to_network():
         alone, d_alone = many_numpy.cross_entropy(outputs[which : which + 1], labels[which])
         assert_close(loss[which], alone[0])
         assert_close(d[which], d_alone[0])
+        one, d_one = many_numpy.cross_entropy(outputs[which], labels[which])  # without their axis
+        assert np.array_equal(one, alone[0])
+        assert np.array_equal(d_one, d_alone[0])
 
 
 def test_cross_entropy_of_huge_outputs():

@@ -7,7 +7,7 @@ import pytest
 from conftest import assert_close
 from scipy import stats
 
-from bnkit.networks import many_numpy
+from bnkit.networks.digits import Digits
 from bnkit.studies import shift
 
 # Small changes
@@ -74,7 +74,7 @@ def test_rotation_turns_counter_clockwise_about_the_centre():
 
 def test_the_seven_is_turned_once_for_each_angle():
     pictures = shift.turned_seven((0, 90))
-    digits = shift.Digits.load()
+    digits = Digits.load()
     seven = digits.data.test_images[digits.test_labels.tolist().index(7)].astype(float)
     assert_close(pictures, np.stack([seven, np.rot90(seven)]))
 
@@ -110,53 +110,6 @@ def test_distance_of_a_displacement_is_its_length():
     assert_close(shift.distance(values, shuffled), [0.0, 0.0])
     unit = values.std(1, keepdims=True).mean(2, keepdims=True)
     assert_close(shift.distance(values, shuffled - 0.5 * unit), [0.5, 0.5])
-
-
-def small(norm=True, dtype=np.float64):
-    networks = many_numpy.build(
-        64, 12, 3, 10, "sigmoid", norm, shift.deviation(1.0), [0, 1], dtype=dtype
-    )
-    digits = shift.Digits.load()
-    return networks, digits.x[:20].astype(dtype), digits.labels[:20]
-
-
-def test_gradient_change_by_hand():
-    """Definition 2.1 for the second layer, step by step: only the first layer has moved when G' is
-    taken.
-    """
-    networks, x, labels = small()
-    rates = np.array([0.5, 2.0])
-    relative, cosine = shift.gradient_change(networks, x, labels, rates)
-
-    def gradient():
-        outputs, tape = many_numpy.forward(networks, x)
-        return many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])[0]
-
-    before = gradient()
-    for name, value in networks.layers[0].items():
-        for which, rate in enumerate(rates):
-            value[which] -= rate * before[0][name][which]
-    g, g_after = (each[1]["weight"].reshape(2, -1) for each in (before, gradient()))
-    assert_close(relative[0], np.linalg.norm(g - g_after, axis=1) / np.linalg.norm(g, axis=1))
-    angle = [
-        g[k] @ g_after[k] / np.linalg.norm(g[k]) / np.linalg.norm(g_after[k]) for k in range(2)
-    ]
-    assert_close(cosine[0], angle)
-    assert relative.shape == cosine.shape == (3, 2)
-
-
-@pytest.mark.parametrize("norm", [False, True])
-def test_gradient_change_is_proportional_to_small_rates_and_leaves_no_trace(norm):
-    networks, x, labels = small(norm)
-    before = many_numpy.copy(networks)
-    nothing, same = shift.gradient_change(networks, x, labels, np.zeros(2))
-    assert nothing.max() < 1e-12
-    assert_close(same, np.ones((3, 2)))
-    one, _ = shift.gradient_change(networks, x, labels, np.full(2, 1e-4))
-    ten, _ = shift.gradient_change(networks, x, labels, np.full(2, 1e-3))
-    assert_close(ten, 10 * one, tolerance=0.05)  # up to the second order in the rate
-    for a, b in zip(networks.layers, before.layers, strict=True):
-        assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_the_noise_is_santurkars():

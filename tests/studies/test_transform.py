@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from bnkit import gradcheck, reference
 from bnkit.networks import many_numpy
+from bnkit.networks.digits import Digits
 from bnkit.studies import transform as studies
 
 
@@ -25,14 +26,14 @@ def close(actual, expected, tolerance=1e-10):
 
 @pytest.fixture(scope="module")
 def digits():
-    return studies.load_digits()
+    return Digits.load("unit")
 
 
 # Statistics
 
 
 def test_line_by_line_is_algorithm_1():
-    """By hand: 1, 5 has mean 3, variance 4; eps = 5 makes the root 3, so that x_hat is -2/3, 2/3."""
+    """By hand: 1, 5 has mean 3, variance 4; eps = 5 makes the root 3, so x_hat is -2/3, 2/3."""
     found = studies.line_by_line(np.array([1.0, 5.0]), gamma=3.0, beta=1.0, eps=5.0)
     expected = {"mean": [3], "variance": [4], "normalised": [-2 / 3, 2 / 3], "output": [-1, 3]}
     assert found.keys() == expected.keys()
@@ -51,7 +52,7 @@ def test_statistics_error_is_that_of_the_textbook():
 
 @pytest.mark.parametrize("a", [0.0, 1.0, -2.0])
 def test_the_noise_of_company(a):
-    """The formula for large batches; and the very numbers, for one batch worked out in plain NumPy."""
+    """The formula for large batches; and the very numbers, for one batch, in plain NumPy."""
     assert studies.in_company(a, 500, 4_000, rng()).std() == pytest.approx(
         studies.expected_noise(a, 500), rel=0.06
     )
@@ -122,17 +123,15 @@ def test_networks_learn_at_rates_of_their_own_as_torch_does(place, digits):
     for index, (network, rate) in enumerate(zip(plain, rates, strict=True)):
         optimiser = torch.optim.SGD(groups(network, rate))
         for step, indices in enumerate(batches):
-            x = torch.tensor(digits.images[indices[index]])
+            x = torch.tensor(digits.x[indices[index]])
             loss = cross_entropy(network(x), torch.tensor(digits.labels[indices[index]]))
             assert losses[index, step] == pytest.approx(loss.item(), rel=1e-4)
             assert norms[index, step] == pytest.approx(network[0].weight.norm().item(), rel=1e-4)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    populations = (
-        studies.collect(networks, digits.images, iter(batches), 4) if place != "none" else None
-    )
-    outputs, _ = many_numpy.forward(networks, digits.test_images, populations=populations)
+    populations = studies.collect(networks, digits.x, iter(batches), 4) if place != "none" else None
+    outputs, _ = many_numpy.forward(networks, digits.x_test, populations=populations)
     for index, network in enumerate(plain):
         with torch.no_grad():
             for module in network:
@@ -140,8 +139,8 @@ def test_networks_learn_at_rates_of_their_own_as_torch_does(place, digits):
                     module.reset_running_stats()
                     module.momentum = None  # the plain average of Algorithm 2
             for indices in batches:
-                network(torch.tensor(digits.images[indices[index]]))
-            expected = network.eval()(torch.tensor(digits.test_images)).numpy()
+                network(torch.tensor(digits.x[indices[index]]))
+            expected = network.eval()(torch.tensor(digits.x_test)).numpy()
         np.testing.assert_allclose(outputs[index], expected, atol=2e-3, equal_nan=False)  # float32
 
 
@@ -236,12 +235,12 @@ def test_batch_statistics_let_neighbours_in(digits):
 def test_around_the_nonlinearity(digits):
     networks = build("before", [0, 1])
     outcome = studies.Outcome(networks, *np.zeros((3, 1, 2)))
-    before, after = studies.around_the_nonlinearity(outcome, digits.images[:50])
+    before, after = studies.around_the_nonlinearity(outcome, digits.x[:50])
     assert before.shape == (50 * 2 * 7,)
     assert before.mean() == pytest.approx(0, abs=1e-9)
     assert before.var() == pytest.approx(1)
     first, second = (layer["weight"][0] for layer in networks.layers[:2])
-    below = studies.normalised(digits.images[:50] @ first)
+    below = studies.normalised(digits.x[:50] @ first)
     wu = (1 / (1 + np.exp(-below))) @ second
     close(before.reshape(50, 14)[:, 0], (wu[:, 0] - wu[:, 0].mean()) / wu[:, 0].std(), 1e-3)
     z = 1 / (1 + np.exp(-studies.normalised(wu)))[:, 0]
@@ -283,16 +282,13 @@ def test_every_mutant_is_caught_by_the_exact_variance():
     x = 0.003 * rng().normal(size=(4, 50))
     expected = x.var(axis=0) / (x.var(axis=0) + 1e-5)
     close(studies.normalised(x).var(axis=0), expected)
-    for name, mutant in studies.MUTANTS.items():
-        found = mutant(x, 1e-5)
-        close(
-            found.mean(axis=0), 0, 1e-9
-        )  # which is why a test of the mean alone sees none of them
-        if name == "E[x²] − E[x]²":
-            close(found.var(axis=0), expected, 1e-6)  # right, but for this:
-            with np.errstate(invalid="ignore"):  # roots of negative variances
-                found = mutant((x + 10).astype(np.float32), 1e-5)
-        assert not np.allclose(found.var(axis=0), expected, atol=0.01), name
+    for name in studies.MUTANTS:
+        wrong = studies.normalised_wrongly(name, x, 1e-5)
+        close(wrong.mean(axis=0), 0, 1e-9)  # which is why a test of the mean alone sees none
+        if name == studies.ONE_PASS:
+            close(wrong.var(axis=0), expected, 1e-6)  # right, but for this:
+            wrong = studies.normalised_wrongly(name, (x + 10).astype(np.float32), 1e-5)
+        assert not np.allclose(wrong.var(axis=0), expected, atol=0.01), name
 
 
 def test_output_spreads():
