@@ -150,7 +150,7 @@ def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]
 
 
 def can_compile(device: str) -> bool:
-    """Whether ``torch.compile`` finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
+    """Whether ``torch.compile`` has what it needs: a C++ compiler for the CPU, Triton for a GPU."""
     if device == "cpu":
         return shutil.which("c++") is not None or shutil.which("g++") is not None
     return triton.triton is not None
@@ -253,7 +253,7 @@ def numpy_reference(shape: tuple[int, ...], rounds: int) -> Row:
 
 
 def save(rows: list[Row], path: Path, rounds: int, device: str) -> Path:
-    """Write the rows as one JSON file, a row a line, with when, where and by what they were made."""
+    """Write the rows as one JSON file, a row a line, with when, where and by what."""
     name = "CPU, one thread" if device == "cpu" else torch.cuda.get_device_name()
     head = {"device": device, "rounds": rounds, "batch": BATCH}
     head["manifest"] = records.manifest(device=name)

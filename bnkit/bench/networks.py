@@ -106,7 +106,7 @@ def _loop(way: str, threads: int) -> Callable[[], object]:
 
 
 def memory() -> dict[str, float]:
-    """The most MiB that a process holds which builds the small network, and which then trains it."""
+    """The most MiB that a process holds which builds the small network, and then trains it."""
     peaks = {}
     for way in ("built, not trained", "ours", "a plain torch loop"):
         # A process of its own, for a peak cannot be forgotten.
