@@ -11,8 +11,7 @@ import numpy as np
 
 
 def numerical_gradient(f, x, step=6e-6):
-    """The gradient of the scalar function f at x, element by element. Returns a float64 array with
-    the shape of x.
+    """The gradient of the scalar function f at x, element by element: a float64 array, as x.
 
     Each element is moved by h = step · max(1, abs(element)) both ways, so f is called twice per
     element: for small arrays. f gets its own float64 copy of x each time, and x stays as it is.
@@ -20,12 +19,9 @@ def numerical_gradient(f, x, step=6e-6):
     Raises ValueError for a step that is not positive and finite, and where f returns NaN, infinity
     or more than one number; TypeError where x is complex or no numbers.
     """
-    given = np.asarray(x)
-    if given.dtype.kind not in "fiu":
-        raise TypeError(f"x is {given.dtype}; central differences need real numbers.")
+    point = _real(x, "central differences need real numbers").astype(np.float64)
     if not 0 < step < np.inf:
         raise ValueError(f"step is {step}; it must be positive and finite, for example 6e-6.")
-    point = given.astype(np.float64)
     gradient = np.empty_like(point)
     for index in np.ndindex(point.shape):
         ahead, behind = point.copy(), point.copy()
@@ -38,8 +34,7 @@ def numerical_gradient(f, x, step=6e-6):
 
 
 def complex_step(f, x, step=1e-30):
-    """The gradient of the scalar function f at x, element by element, exact to rounding. A float64
-    array as x.
+    """The gradient of the scalar function f at x, exact to rounding: a float64 array, as x.
 
     f gets x as complex128, one element moved by ``step`` times i, and is called once per element.
     It must be analytic: built of + − · / and powers, exp, sums and means, without ``abs``,
@@ -48,29 +43,21 @@ def complex_step(f, x, step=1e-30):
     Raises TypeError where x is complex or no numbers, or f returns a real number, as it does when
     it drops the imaginary part; ValueError where f returns NaN, infinity or more than one number.
     """
-    given = np.asarray(x)
-    if given.dtype.kind not in "fiu":
-        raise TypeError(f"x is {given.dtype}; the complex step starts from real numbers.")
-    point = given.astype(np.complex128)
+    point = _real(x, "the complex step starts from real numbers").astype(np.complex128)
     gradient = np.empty(point.shape)
     for index in np.ndindex(point.shape):
         moved = point.copy()
         moved[index] += step * 1j
         value = np.asarray(f(moved))
         if value.dtype.kind != "c":
-            raise TypeError(
-                f"f returned {value.dtype}; it dropped the imaginary part, which carries the "
-                "derivative."
-            )
-        if value.size != 1 or not np.isfinite(value).all():
-            raise ValueError(f"f returned {value!r}; it must return one finite number.")
-        gradient[index] = value.reshape(()).imag / step
+            lost = "it dropped the imaginary part, which carries the derivative."
+            raise TypeError(f"f returned {value.dtype}; {lost}")
+        gradient[index] = _scalar(value).imag / step
     return gradient
 
 
 def relative_error(a, b):
-    """How far two arrays are apart: the largest difference over the largest magnitude; 0.0 where
-    both are zero.
+    """How far two arrays are apart: the largest difference over the largest magnitude, or 0.0.
 
     Relative to the arrays and not to each element: a gradient's tiny elements carry the rounding of
     its large ones.
@@ -80,16 +67,22 @@ def relative_error(a, b):
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not a.size:
-        raise ValueError(
-            f"the arrays have shapes {a.shape} and {b.shape}; they must be equal and not empty."
-        )
+        shapes = f"the arrays have shapes {a.shape} and {b.shape}"
+        raise ValueError(f"{shapes}; they must be equal and not empty.")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("the arrays hold NaN or infinity, so there is no error to measure.")
     scale = max(np.abs(a).max(), np.abs(b).max())
     return float(np.abs(a - b).max() / scale) if scale else 0.0
 
 
+def _real(x, otherwise):
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"x is {array.dtype}; {otherwise}.")
+    return array
+
+
 def _scalar(value):
     if np.size(value) != 1 or not np.isfinite(value).all():
         raise ValueError(f"f returned {value!r}; it must return one finite number.")
-    return float(np.asarray(value).reshape(()))
+    return np.asarray(value).reshape(()).item()

@@ -1,7 +1,6 @@
 """Where data, runs and style live. Never relative to the working directory.
 
-JupyterLab starts a chapter in ``chapters/``, papermill in the caller's folder: both must find the
-same files.
+JupyterLab starts a chapter in ``chapters/``, papermill where it is called; both find the same.
 """
 
 import os
@@ -28,9 +27,8 @@ def root() -> Path:
 
 def runs() -> Path:
     """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project."""
-    return (
-        Path(os.environ["BNKIT_RUNS"]) if os.environ.get("BNKIT_RUNS") else root() / "data" / "runs"
-    )
+    given = os.environ.get("BNKIT_RUNS")
+    return Path(given) if given else root() / "data" / "runs"
 
 
 def paper() -> Path:
@@ -44,21 +42,14 @@ def cache() -> Path:
 
 
 def data_folders(name: str) -> list[Path]:
-    """Folders in which the files of data set `name` are looked for, best first; they need not
-    exist.
-    """
-    given = (
-        [Path(os.environ["BNKIT_DATA"]).expanduser().resolve() / name]
-        if os.environ.get("BNKIT_DATA")
-        else []
-    )
-    return [*given, cache() / name]
+    """Where the files of data set `name` are looked for, best first; no folder need exist."""
+    given = os.environ.get("BNKIT_DATA")
+    first = [Path(given).expanduser().resolve() / name] if given else []
+    return [*first, cache() / name]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write so that a reader, or a kill at any moment, meets the old file or the new one and never
-    half of one.
-    """
+    """Write so that a reader, or a kill at any moment, meets the old file or the new one whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-LONG = 4096  # values of a feature that are added one after the other; longer sums lose digits in float32
+# Values of a feature that are added one after the other; longer sums lose digits in float32.
+LONG = 4096
 
 
 class Cache(NamedTuple):
@@ -40,9 +41,7 @@ class Cache(NamedTuple):
 
 
 class Population(NamedTuple):
-    """What inference uses in place of batch statistics. A value: observing a batch returns a new
-    one.
-    """
+    """What inference uses in place of batch statistics. A value: observing returns a new one."""
 
     mean: np.ndarray
     """E[x], shape (d,), float64."""
@@ -74,8 +73,7 @@ def forward(x, gamma, beta, eps=1e-5):
 
 
 def backward(dy, cache):
-    """The gradients of a loss through ``forward``: the equations of Sec. 3. Returns ``(dx, dgamma,
-    dbeta)``.
+    """Gradients of a loss through ``forward``, as in Sec. 3. Returns ``(dx, dgamma, dbeta)``.
 
     Shapes: `dy` = ∂ℓ/∂y as y; dx likewise, in dy's dtype; dgamma and dbeta ``(d,)``, in gamma's
     dtype.
@@ -92,11 +90,13 @@ def backward(dy, cache):
     dgamma = _finite(sum_dy_x_hat, dy)  #            ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
     dbeta = _finite(sum_dy, dy)  #                   ∂ℓ/∂β = Σ ∂ℓ/∂y_i
 
-    # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
-    # ∂ℓ/∂σ²_B = Σ ∂ℓ/∂x̂_i (x_i − μ_B) · (−1/2) s³                   = −γ s²/2 · ∂ℓ/∂γ     ∂ℓ/∂μ_B
-    # = Σ ∂ℓ/∂x̂_i · (−s) + ∂ℓ/∂σ²_B · Σ −2 (x_i − μ_B) / m  = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
-    # ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m gather into ∂ℓ/∂x_i = γ s
-    # · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
+    # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's
+    #     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
+    #     ∂ℓ/∂σ²_B = Σ ∂ℓ/∂x̂_i (x_i − μ_B) · (−1/2) s³ = −γ s²/2 · ∂ℓ/∂γ
+    #     ∂ℓ/∂μ_B  = Σ ∂ℓ/∂x̂_i · (−s) + ∂ℓ/∂σ²_B · Σ −2 (x_i − μ_B) / m
+    #              = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
+    #     ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m
+    # gather into ∂ℓ/∂x_i = γ s · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
     m, dx = x_hat.size // len(gamma), np.empty_like(x_hat)
     a, b, c = _columns(x_hat, -dgamma / m, dbeta / m, gamma * inv_std)
     for dy_i, x_hat_i, dx_i in _blocks(dy, x_hat, dx):
@@ -108,8 +108,7 @@ def backward(dy, cache):
 
 
 def observe(population, x, new_weight=None):
-    """The population after one more training mini-batch: Algorithm 2, line 10. ``observe(None, x)``
-    starts one.
+    """The population after one more mini-batch: Algorithm 2, line 10. With None it begins.
 
     ``new_weight=None`` is the algorithm's plain average: every mini-batch counts the same, E[x] =
     E_B[μ_B] and Var[x] = m/(m − 1) · E_B[σ²_B]. A number in (0, 1] makes it the moving average of
@@ -123,9 +122,8 @@ def observe(population, x, new_weight=None):
     """
     x, _ = _batch(x)
     if new_weight is not None and not 0 < _number("new_weight", new_weight) <= 1:
-        raise ValueError(
-            f"new_weight is {new_weight}; it is the share of the new batch, above 0 and at most 1."
-        )
+        wanted = "it is the share of the new batch, above 0 and at most 1."
+        raise ValueError(f"new_weight is {new_weight}; {wanted}")
     m = x.size // x.shape[1]
     mean, var, _ = _moments(x)
     var *= m / (m - 1)
@@ -134,16 +132,14 @@ def observe(population, x, new_weight=None):
     old_mean, old_var = _statistics(population, x.shape[1])
     batches = population.batches + 1
     share = 1 / batches if new_weight is None else float(new_weight)
-    return Population(
-        (1 - share) * old_mean + share * mean, (1 - share) * old_var + share * var, batches
-    )
+    mean, var = (1 - share) * old_mean + share * mean, (1 - share) * old_var + share * var
+    return Population(mean, var, batches)
 
 
 def infer(x, gamma, beta, population, eps=1e-5):
     """Normalise by the population, each example on its own: Algorithm 2, line 11. Returns y, as x.
 
-    Shapes: as in ``forward``, with any number of examples, also one or none. Raises TypeError and
-    ValueError likewise.
+    Shapes: as in ``forward``, with any number of examples, also none. Raises likewise.
     """
     x, dtype = _batch(x, eps, least=0, gamma=gamma, beta=beta)
     mean, var = _statistics(population, x.shape[1])
@@ -159,8 +155,7 @@ def infer(x, gamma, beta, population, eps=1e-5):
 
 
 def fold(weight, bias, gamma, beta, population, eps=1e-5):
-    """Batch Normalization as part of the layer before it. Returns ``(weight, bias)`` of that layer,
-    in weight's dtype.
+    """BN as part of the layer before it. Returns its ``(weight, bias)``, in weight's dtype.
 
     At inference line 11 of Algorithm 2 is one affine map, and so is Wu + b. Together, with a = γ /
     √(Var[x] + ε), they are (aW)u + (β + a(b − E[x])).
@@ -171,9 +166,8 @@ def fold(weight, bias, gamma, beta, population, eps=1e-5):
     """
     weight, dtype = _floats("weight", weight)
     if weight.ndim < 2:
-        raise ValueError(
-            f"weight has shape {weight.shape}; it must be (out, in) or (out, in, ...)."
-        )
+        wanted = "it must be (out, in) or (out, in, ...)."
+        raise ValueError(f"weight has shape {weight.shape}; {wanted}")
     _check_eps(eps)
     bias = np.zeros(len(weight)) if bias is None else bias
     _check_vectors(len(weight), gamma=gamma, beta=beta, bias=bias)
@@ -187,42 +181,35 @@ def fold(weight, bias, gamma, beta, population, eps=1e-5):
 
 
 def _blocks(*arrays):
-    """The same few examples of each array, then the next few: they stay in the cache while the
-    lines are worked off.
+    """The same few examples of each array, then the next few: small enough to stay in the cache.
 
-    And a sum over few examples loses few digits, also in float32; those of all blocks are then
-    added in float64.
+    A sum over few examples loses few digits, also in float32; those of all blocks become float64.
     """
     examples, size = len(arrays[0]), arrays[0].size
     block = max(1, min(LONG, 2**17 * examples // max(1, size)))
     if examples <= block:
         return [arrays]
-    return (
-        [array[start : start + block] for array in arrays] for start in range(0, examples, block)
-    )
+    starts = range(0, examples, block)
+    return ([array[start : start + block] for array in arrays] for start in starts)
 
 
 def _sum(*factors):
-    """The sum over every axis but 1, of an array or of the products of two: float64, (d,). einsum
-    needs no temporary.
+    """The sum over every axis but 1, of an array or of the products of two: float64, (d,).
 
-    It adds one after the other in the arrays' own dtype: a large map is taken in pieces, so that no
-    sum gets long.
+    einsum needs no temporary, but adds one after the other in the arrays' own dtype: a large map
+    is taken in pieces, so that no sum gets long.
     """
     shape = factors[0].shape
     if math.prod(shape[2:]) > LONG:
-        rows = [each.reshape(*shape[:2], -1) for each in factors]
-        return sum(
-            _sum(*(row[..., i : i + LONG] for row in rows))
-            for i in range(0, rows[0].shape[2], LONG)
-        )
+        rows = [factor.reshape(*shape[:2], -1) for factor in factors]
+        starts = range(0, rows[0].shape[2], LONG)
+        return sum(_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts)
     axes = "ncdhw"[: len(shape)]
     return np.einsum(f"{','.join([axes] * len(factors))}->c", *factors).astype(np.float64)
 
 
 def _moments(x):
-    """Mean and variance of each feature, (d,), and x minus the mean, as x: Algorithm 1, lines 1 and
-    2.
+    """Mean and variance of each feature, (d,), and x minus the mean: Algorithm 1, lines 1 and 2.
 
     The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4,
     which matters where the spread is 1e-2: the second step takes away what rounding the mean has
@@ -239,19 +226,16 @@ def _moments(x):
         x_mu_i -= late
         square = square + _sum(x_mu_i, x_mu_i)
     mean = rounded.ravel() + left / m
-    return (
-        mean,
-        _finite(square, x) / m,
-        x_mu,
-    )  #                        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+    return mean, _finite(square, x) / m, x_mu  #        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
 
 
 def _finite(sums, x):
     """The sums over x, (d,), refused where they are NaN or infinite."""
     if not np.isfinite(sums).all():
         raise ValueError(
-            f"feature(s) {np.flatnonzero(~np.isfinite(sums)).tolist()} of the batch hold NaN, infinity, or numbers "
-            f"too large to sum or to square in {x.dtype}. Find where they come from, or scale the batch."
+            f"feature(s) {np.flatnonzero(~np.isfinite(sums)).tolist()} of the batch hold NaN, "
+            f"infinity, or numbers too large to sum or to square in {x.dtype}. Find where they "
+            "come from, or scale the batch."
         )
     return sums
 
@@ -259,11 +243,11 @@ def _finite(sums, x):
 def _inverse_root(var, eps, dtype):
     """1 / √(Var + ε), (d,), refused where it is infinite in `dtype`."""
     root = np.sqrt(var + eps)
-    smallest = np.finfo(dtype).tiny
-    if root.min() <= smallest:
+    constant = np.flatnonzero(root <= np.finfo(dtype).tiny).tolist()
+    if constant:
         raise ValueError(
-            f"feature(s) {np.flatnonzero(root <= smallest).tolist()} have no variance, and with eps = {eps} that is a "
-            "division by zero. Use a larger eps, such as 1e-5, or a batch in which every feature varies."
+            f"feature(s) {constant} have no variance, and with eps = {eps} that is a division by "
+            "zero. Use a larger eps, such as 1e-5, or a batch in which every feature varies."
         )
     return 1 / root
 
@@ -278,7 +262,7 @@ def _columns(x, *vectors):
 
 
 def _batch(x, eps=0.0, least=2, **vectors):
-    """x to compute with, and the dtype it came in; refuses fewer than `least` values per feature."""
+    """x to compute with, and its dtype; refuses fewer than `least` values per feature."""
     x, dtype = _floats("x", x)
     if not 2 <= x.ndim <= 5 or not x.shape[1]:
         raise ValueError(
@@ -286,8 +270,9 @@ def _batch(x, eps=0.0, least=2, **vectors):
         )
     if x.size // x.shape[1] < least:
         raise ValueError(
-            f"x has shape {x.shape}: {x.size // x.shape[1]} value(s) per feature; a training batch needs at least two, "
-            "or there is no variance. Use more examples, or infer with a population."
+            f"x has shape {x.shape}: {x.size // x.shape[1]} value(s) per feature; a training batch "
+            "needs at least two, or there is no variance. Use more examples, or infer with a "
+            "population."
         )
     _check_eps(eps)
     _check_vectors(x.shape[1], **vectors)
@@ -298,10 +283,9 @@ def _floats(name, array):
     """The array, with float16 widened to float32, and the dtype it came in."""
     array = np.asarray(array)
     if array.dtype.type not in (np.float16, np.float32, np.float64):
-        raise TypeError(
-            f"{name} is {array.dtype}; float16, float32 and float64 are allowed. Convert it, for example with "
-            ".astype(np.float32)."
-        )
+        allowed = "float16, float32 and float64 are allowed"
+        repair = "Convert it, for example with .astype(np.float32)."
+        raise TypeError(f"{name} is {array.dtype}; {allowed}. {repair}")
     return array.astype(np.float32) if array.dtype == np.float16 else array, array.dtype
 
 
@@ -319,39 +303,34 @@ def _check_eps(eps):
 def _check_vectors(features, **vectors):
     for name, vector in vectors.items():
         if _floats(name, vector)[0].shape != (features,):
-            raise ValueError(
-                f"{name} has shape {np.shape(vector)}; {features} features need shape ({features},)."
-            )
+            wanted = f"{features} features need shape ({features},)."
+            raise ValueError(f"{name} has shape {np.shape(vector)}; {wanted}")
 
 
 def _gradient(dy, cache):
-    """dy to compute with, and the dtype it came in; refuses one that does not belong to the cache."""
+    """dy to compute with, and its dtype; refuses one that does not belong to the cache."""
     if not isinstance(cache, Cache):
-        raise TypeError(
-            f"cache is {type(cache).__name__}; pass the Cache that forward returned beside y."
-        )
+        wanted = "pass the Cache that forward returned beside y."
+        raise TypeError(f"cache is {type(cache).__name__}; {wanted}")
     dy, dtype = _floats("dy", dy)
     if dy.shape != cache.x_hat.shape:
-        raise ValueError(
-            f"dy has shape {dy.shape}; it must have the shape of y, {cache.x_hat.shape}."
-        )
+        wanted = f"it must have the shape of y, {cache.x_hat.shape}."
+        raise ValueError(f"dy has shape {dy.shape}; {wanted}")
     return dy, dtype
 
 
 def _statistics(population, features):
     """Mean and variance, float64, of a population of so many features."""
     if not isinstance(population, Population):
-        raise TypeError(
-            f"population is {type(population).__name__}; make one with observe(None, x)."
-        )
+        wanted = "make one with observe(None, x)."
+        raise TypeError(f"population is {type(population).__name__}; {wanted}")
     mean, var = np.asarray(population.mean, np.float64), np.asarray(population.var, np.float64)
     if mean.shape != (features,) or var.shape != (features,):
         raise ValueError(
-            f"the population has a mean of shape {mean.shape} and a var of shape {var.shape}; {features} features need "
-            f"({features},). Observe batches of the same layer."
+            f"the population has a mean of shape {mean.shape} and a var of shape {var.shape}; "
+            f"{features} features need ({features},). Observe batches of the same layer."
         )
     if not (np.isfinite([mean, var]).all() and (var >= 0).all()):
-        raise ValueError(
-            "the population must have finite means, and finite variances that are not negative."
-        )
+        wanted = "finite means, and finite variances that are not negative"
+        raise ValueError(f"the population must have {wanted}.")
     return mean, var

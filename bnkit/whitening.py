@@ -1,5 +1,4 @@
-"""Standardising and whitening: four linear maps that centre a batch and give each feature unit
-variance; NumPy only.
+"""Standardising and whitening: four linear maps to zero means and unit variances; NumPy only.
 
 Section 2 of the paper calls inputs whitened when they have zero means, unit variances and are
 decorrelated. ``standardise`` does the first two things, which is what Batch Normalization does;
@@ -39,8 +38,7 @@ def covariance(x: np.ndarray) -> np.ndarray:
 
 
 def correlation(x: np.ndarray) -> np.ndarray:
-    """The correlation matrix of a batch; standardising leaves it as it is. Shapes: (m, d) -> (d,
-    d).
+    """The correlation matrix of a batch, which standardising leaves. Shapes: (m, d) -> (d, d).
 
     Raises ValueError for a feature that never varies.
     """
@@ -48,17 +46,14 @@ def correlation(x: np.ndarray) -> np.ndarray:
 
 
 def rank(x: np.ndarray) -> int:
-    """The rank of the covariance matrix of a batch, at most m - 1: centring uses up one dimension."""
+    """The rank of the covariance matrix of a batch, at most m - 1: centring takes a dimension."""
     x = _batch(x)
-    return int(
-        np.linalg.matrix_rank(x - x.mean(axis=0))
-    )  # of the data, whose singular values are not squared
+    # Of the data, whose singular values are not squared.
+    return int(np.linalg.matrix_rank(x - x.mean(axis=0)))
 
 
 def condition_number(x: np.ndarray) -> float:
-    """Largest over smallest eigenvalue of the covariance matrix of a batch; infinite where it is
-    singular.
-    """
+    """Largest over smallest eigenvalue of a batch's covariance; infinite where it is singular."""
     if rank(x) < np.shape(x)[1]:
         return float("inf")
     return float(np.linalg.cond(_batch(x) - np.mean(x, axis=0)) ** 2)
@@ -70,22 +65,20 @@ def condition_number(x: np.ndarray) -> float:
 def standardise(x: np.ndarray, eps: float = 0.0) -> Whitening:
     """Divide each feature by its own standard deviation, sqrt(variance + eps); correlations stay.
 
-    This is x_hat of Algorithm 1, and not whitening. Raises ValueError for a feature that never
-    varies, if eps is 0.
+    This is x_hat of Algorithm 1, not whitening. Raises ValueError for a constant one, if eps is 0.
     """
     x = _batch(x)
     variance = x.var(axis=0) + eps
     if constant := np.flatnonzero(variance <= 0).tolist():
         raise ValueError(
-            f"features {constant[:8]} have the same value in all {len(x)} examples, so their standard deviation is 0: "
-            "leave them out, or give eps > 0"
+            f"features {constant[:8]} have the same value in all {len(x)} examples, so their "
+            "standard deviation is 0: leave them out, or give eps > 0"
         )
     return Whitening(x.mean(axis=0), np.diag(1 / np.sqrt(variance)))
 
 
 def pca(x: np.ndarray, eps: float = 0.0) -> Whitening:
-    """Rotate into the principal axes, largest variance first, and divide each by its
-    sqrt(eigenvalue + eps).
+    """Rotate into the principal axes, the largest first, and divide by sqrt(eigenvalue + eps).
 
     The output features are the axes, no longer the input's. Raises ValueError for a singular
     covariance, if eps is 0.
@@ -95,11 +88,9 @@ def pca(x: np.ndarray, eps: float = 0.0) -> Whitening:
 
 
 def zca(x: np.ndarray, eps: float = 0.0) -> Whitening:
-    """Multiply by Cov[x]^(-1/2), as Section 2 writes whitening: ``pca`` and then the same rotation
-    back.
+    """Multiply by Cov[x]^(-1/2), as Section 2 writes whitening: ``pca``, then the rotation back.
 
-    Of all whitening maps it moves the data least. Raises ValueError for a singular covariance, if
-    eps is 0.
+    Of all whitening maps it moves the data least. Raises ValueError as ``pca``.
     """
     mean, eigenvalues, axes = _eigen(x, eps)
     return Whitening(mean, axes / np.sqrt(eigenvalues) @ axes.T)
@@ -114,21 +105,18 @@ def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> White
     singular covariance is no error here.
     """
     if iterations < 0:
-        raise ValueError(
-            f"iterations={iterations}: it counts matrix updates and cannot be negative"
-        )
+        problem = "it counts matrix updates and cannot be negative"
+        raise ValueError(f"iterations={iterations}: {problem}")
     x = _batch(x)
     identity = np.eye(x.shape[1], dtype=x.dtype)
     regularised = covariance(x) + eps * identity
-    total = np.trace(
-        regularised
-    )  # divided by it, all eigenvalues are at most 1 and the iteration converges
+    # Divided by it, all eigenvalues are at most 1 and the iteration converges.
+    total = np.trace(regularised)
     if total <= 0:
         raise ValueError(f"all {len(x)} examples are equal, so there is no variance to whiten")
     root, inverse_root = regularised / total, identity
     for _ in range(iterations):
-        # The coupled form of P <- (3P - P P P S) / 2: equal on paper, but there rounding errors
-        # grow.
+        # Coupled, for in P <- (3P - P P P S) / 2, equal on paper, rounding errors grow.
         half_step = (3 * identity - inverse_root @ root) / 2
         root, inverse_root = root @ half_step, half_step @ inverse_root
     return Whitening(x.mean(axis=0), inverse_root / np.sqrt(total))
@@ -137,15 +125,14 @@ def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> White
 def _eigen(x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean (d,), eigenvalues + eps (d,) in falling order, and the axes (d, d), one to a column."""
     x = _batch(x)
-    if eps <= 0 and (found := rank(x)) < x.shape[1]:
+    if eps <= 0 and rank(x) < x.shape[1]:
         raise ValueError(
-            f"the covariance of {len(x)} examples with {x.shape[1]} features has rank {found} and cannot be inverted: "
-            "take more examples or fewer features, or give eps > 0"
+            f"the covariance of {len(x)} examples with {x.shape[1]} features has rank {rank(x)} "
+            "and cannot be inverted: take more examples or fewer features, or give eps > 0"
         )
     eigenvalues, axes = np.linalg.eigh(covariance(x))
     eigenvalues, axes = eigenvalues[::-1], axes[:, ::-1]
-    # An axis and its opposite serve equally well. Which one comes out depends on the library, so
-    # choose.
+    # An axis and its opposite serve equally well, and the library has no rule: choose.
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     # Rounding leaves the zeros of a singular matrix a little below zero; eps counts from zero.
     return x.mean(axis=0), np.maximum(eigenvalues, 0) + eps, axes * np.sign(largest)

@@ -14,7 +14,7 @@ dy and write dx: five times the tensor, where a copy moves it twice.
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,11 +43,8 @@ INCEPTION_SHAPES = [
     (BATCH, channels, side, side) for side, row in INCEPTION.items() for channels in row
 ]
 MNIST_SHAPE = (60, 100)  # of the network of Section 4.1
-COMPILED = [
-    MNIST_SHAPE,
-    (BATCH, 64, 56, 56),
-    (BATCH, 192, 14, 14),
-]  # compiling takes a minute for each of them
+# Compiling takes a minute for each of them.
+COMPILED = [MNIST_SHAPE, (BATCH, 64, 56, 56), (BATCH, 192, 14, 14)]
 REFERENCE_SHAPES = [MNIST_SHAPE, (256, 1024), (4096, 1024), (BATCH, 64, 56, 56)]
 QUICK = {MNIST_SHAPE, (BATCH, 64, 28, 28), (BATCH, 192, 14, 14)}
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -75,11 +72,12 @@ class Row(NamedTuple):
     """Name -> MiB, the most that a process of its own held; where that was measured."""
 
     def __str__(self) -> str:
-        against = "  ".join(
-            f"{m:5.2f} ({low:.2f} to {high:.2f}) {peer}"
-            for peer, (low, m, high) in self.ratios.items()
-        )
-        return f"{self.what:16} {'x'.join(map(str, self.shape)):14} {self.layout:13} {self.dtype:8} {against}"
+        ratios = [
+            f"{m:5.2f} ({a:.2f} to {b:.2f}) {peer}" for peer, (a, m, b) in self.ratios.items()
+        ]
+        shape = "x".join(map(str, self.shape))
+        about = f"{self.what:16} {shape:14} {self.layout:13} {self.dtype:8}"
+        return f"{about} {'  '.join(ratios)}"
 
 
 # ---- Measuring -----------------------------------------------------------------------------------
@@ -96,44 +94,35 @@ def measure(
     for name, call in calls.items():
         call()  # what is built on the first call is not counted
         counts[name] = max(1, round(seconds / max(_time(call, 1, device), 1e-6)))
-    times = [
-        [_time(call, counts[name], device) for name, call in calls.items()] for _ in range(rounds)
-    ]
+    turns = list(calls.items())
+    times = [[_time(call, counts[name], device) for name, call in turns] for _ in range(rounds)]
     return dict(zip(calls, np.transpose(times), strict=True))
 
 
 def _time(call: Callable, count: int, device: str) -> float:
-    if device == "cpu":
-        began = time.thread_time()
-        for _ in range(count):
-            call()
-        return (time.thread_time() - began) / count
-    finished = (
-        torch.cuda.synchronize if device == "cuda" else lambda: None
-    )  # other processes finish within the call
+    clock = time.thread_time if device == "cpu" else time.perf_counter
+    # On several cores, other processes finish within the call.
+    finished = torch.cuda.synchronize if device == "cuda" else lambda: None
     finished()
-    began = time.perf_counter()
+    began = clock()
     for _ in range(count):
         call()
     finished()
-    return (time.perf_counter() - began) / count
+    return (clock() - began) / count
 
 
-def row(calls: dict[str, Callable], rounds: int, device: str, **about: object) -> Row:
-    """Measure, and take the ratios to "ours" round by round. The call named "copy" is no peer, but
-    the limit.
-    """
+def row(
+    calls: dict[str, Callable], rounds: int, device: str, *, what: str, shape: Sequence[int],
+    layout: str = "contiguous", dtype: str = "float32", path: str = "",
+) -> Row:  # fmt: skip
+    """Measure, and take the ratios to "ours" round by round; "copy" is no peer, but the limit."""
     times = measure(calls, rounds, device)
-    ratios = {
-        name: quartiles(time / times["ours"])
-        for name, time in times.items()
-        if name not in ("ours", "copy")
-    }
+    peers = [name for name in times if name not in ("ours", "copy")]
+    ratios = {name: quartiles(times[name] / times["ours"]) for name in peers}
     if "copy" in times:
         ratios["the limit"] = quartiles(2.5 * times["copy"] / times["ours"])
-    return Row(
-        **about, times={name: quartiles(time) for name, time in times.items()}, ratios=ratios
-    )
+    spread = {name: quartiles(time) for name, time in times.items()}
+    return Row(what, list(shape), layout, dtype, path, spread, ratios)
 
 
 def quartiles(values: np.ndarray) -> list[float]:
@@ -147,7 +136,7 @@ def quartiles(values: np.ndarray) -> list[float]:
 def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]:
     """Everything, one row at a time; `quick`: three shapes, nothing compiled."""
     small = [MNIST_SHAPE, *INCEPTION_SHAPES]
-    for shape in [each for each in small if not quick or each in QUICK]:
+    for shape in [shape for shape in small if not quick or shape in QUICK]:
         for layout in LAYOUTS if len(shape) == 4 else ["contiguous"]:
             for dtype in [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]:
                 compiled = not quick and shape in COMPILED and can_compile(device)
@@ -161,24 +150,17 @@ def rows(rounds: int, device: str = "cpu", quick: bool = False) -> Iterator[Row]
 
 
 def can_compile(device: str) -> bool:
-    """Whether ``torch.compile`` finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
+    """Whether ``torch.compile`` has what it needs: a C++ compiler for the CPU, Triton for a GPU."""
     if device == "cpu":
         return shutil.which("c++") is not None or shutil.which("g++") is not None
     return triton.triton is not None
 
 
 def layer(
-    shape: tuple[int, ...],
-    layout: str,
-    dtype: torch.dtype,
-    rounds: int,
-    device: str,
-    relu: bool = False,
-    compiled: bool = False,
-) -> Row:
-    """Forward and backward pass of the layer in training, against PyTorch's; the layer's parameters
-    are float32.
-    """
+    shape: tuple[int, ...], layout: str, dtype: torch.dtype, rounds: int, device: str,
+    relu: bool = False, compiled: bool = False,
+) -> Row:  # fmt: skip
+    """Forward and backward pass in training, against PyTorch's layer; parameters are float32."""
     kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
     theirs = kind(shape[1], device=device)
     ours = BatchNorm(shape[1], device=device, activation="relu" if relu else None)
@@ -206,21 +188,12 @@ def layer(
             calls["ours, compiled"] = step(torch.compile(BatchNorm(shape[1], device=device)))
     if x.nbytes >= SMALLEST_COPIED:
         calls["copy"] = lambda: room.copy_(x)
-    return row(
-        calls,
-        rounds,
-        device,
-        what="layer with ReLU" if relu else "layer",
-        shape=list(shape),
-        layout=layout,
-        dtype=str(dtype).removeprefix("torch."),
-        path=layers.backend(x),
-    )
+    about = {"layout": layout, "dtype": str(dtype).removeprefix("torch.")}
+    what = "layer with ReLU" if relu else "layer"
+    return row(calls, rounds, device, what=what, shape=shape, path=layers.backend(x), **about)
 
 
-def training(
-    norm: Callable | None, peer_norm: Callable | None, rounds: int, steps: int = 50
-) -> Row:
+def training(norm: Callable | None, peer: Callable | None, rounds: int, steps: int = 50) -> Row:
     """Steps of the network of Section 4.1: ``training.fit`` against the loop one writes by hand."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 2, (60_000, 784), dtype=torch.uint8, generator=generator)
@@ -229,34 +202,30 @@ def training(
     x = pixels.float()
 
     def by_hand() -> None:
-        model = MLP(784, norm=peer_norm)
+        model = MLP(784, norm=peer)
         optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
         for index in order:
-            loss = cross_entropy(model(x[index]), labels[index])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            descend(model, optimiser, x[index], labels[index])
 
     def ours() -> None:
         batches = ((pixels.index_select(0, i).float(), labels.index_select(0, i)) for i in order)
         fit(MLP(784, norm=norm), batches, Recipe(dataset="mnist", steps=steps))
 
-    return row(
-        {"ours": ours, "a plain torch loop": by_hand},
-        rounds,
-        "cpu",
-        what="training" if norm is None else "training with BN",
-        shape=[60, 784],
-        layout="contiguous",
-        dtype="float32",
-        path="",
-    )
+    what = "training" if norm is None else "training with BN"
+    calls = {"ours": ours, "a plain torch loop": by_hand}
+    return row(calls, rounds, "cpu", what=what, shape=[60, 784])
+
+
+def descend(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labels: Tensor) -> None:
+    """A step of training as one writes it by hand."""
+    loss = cross_entropy(model(x), labels)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
 
 
 def numpy_reference(shape: tuple[int, ...], rounds: int) -> Row:
-    """Forward and backward pass of the reference against mean, var and broadcasting as textbooks
-    write it.
-    """
+    """Forward and backward pass of the reference, against broadcasting as textbooks write it."""
     generator = np.random.default_rng(0)
     x, dy = (generator.standard_normal(shape, dtype=np.float32) for _ in range(2))
     gamma, beta = np.ones(shape[1], np.float32), np.zeros(shape[1], np.float32)
@@ -276,35 +245,18 @@ def numpy_reference(shape: tuple[int, ...], rounds: int) -> Row:
         _, cache = reference.forward(x, gamma, beta)
         reference.backward(dy, cache)
 
-    return row(
-        {"ours": ours, "textbook NumPy": textbook},
-        rounds,
-        "cpu",
-        what="reference",
-        shape=list(shape),
-        layout="contiguous",
-        dtype="float32",
-        path="",
-    )
+    calls = {"ours": ours, "textbook NumPy": textbook}
+    return row(calls, rounds, "cpu", what="reference", shape=shape)
 
 
 # ---- Kept ----------------------------------------------------------------------------------------
 
 
-def save(found: list[Row], path: Path, rounds: int, device: str) -> Path:
-    """Write the rows as one JSON file, a row a line, with when, where and with what they were
-    measured.
-    """
+def save(rows: list[Row], path: Path, rounds: int, device: str) -> Path:
+    """Write the rows as one JSON file, a row a line, with when, where and by what."""
     name = "CPU, one thread" if device == "cpu" else torch.cuda.get_device_name()
-    head = {
-        "device": device,
-        "rounds": rounds,
-        "batch": BATCH,
-        "manifest": records.manifest(device=name),
-    }
-    known = (
-        {name: value for name, value in each._asdict().items() if value is not None}
-        for each in found
-    )
+    head = {"device": device, "rounds": rounds, "batch": BATCH}
+    head["manifest"] = records.manifest(device=name)
+    known = ({k: v for k, v in row._asdict().items() if v is not None} for row in rows)
     lines = ",\n".join(map(json.dumps, known))
     return paths.write_atomically(path, json.dumps(head)[:-1] + ',\n"rows": [\n' + lines + "\n]}\n")

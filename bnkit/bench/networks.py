@@ -1,5 +1,4 @@
-"""How fast: whole training steps of the networks of Section 4.2, beside the plain way of writing
-them.
+"""How fast: training steps of the networks of Section 4.2, beside the plain way of writing them.
 
 The small network trains on the small data set ``digits``, which is always there, enlarged to its
 pictures' size: the work of a step does not depend on what the pictures show. For the whole network
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bnkit.bench.layer import Row, row
+from bnkit.bench.layer import Row, descend, row
 from bnkit.layers import BatchNorm
 from bnkit.layers.local_response_norm import LocalResponseNorm
 from bnkit.networks.inception import Block, Inception, Style, Unit, bn_inception, small_inception
@@ -57,56 +56,42 @@ def small(rounds: int, device: str) -> Row:
     calls["its pictures"] = lambda: [next(pictures) for _ in range(STEPS)]
     recipe = nets["bn-baseline"].recipe
     shape = [recipe.batch_size, 3, recipe.size, recipe.size]
-    found = row(
-        calls,
-        rounds,
-        device,
-        what="small Inception",
-        shape=shape,
-        layout="",
-        dtype="float32",
-        path="",
-    )
-    times = {name: [each / STEPS for each in times] for name, times in found.times.items()}
-    return found._replace(times=times, memory=memory() if device == "cpu" else None)
+    turns = row(calls, rounds, device, what="small Inception", shape=shape, layout="")
+    return _of_a_step(turns, STEPS)._replace(memory=memory() if device == "cpu" else None)
+
+
+def _of_a_step(turns: Row, steps: int) -> Row:
+    """Times of one step, where a turn makes so many."""
+    times = {name: [time / steps for time in times] for name, times in turns.times.items()}
+    return turns._replace(times=times)
 
 
 def small_on_several_cores(rounds: int) -> Row:
-    """The same steps, on the clock on the wall, with several cores at work: all, but no more than
-    ``MOST_CORES``.
+    """The same steps, by the clock on the wall, with all cores at work, or ``MOST_CORES``.
 
     Ours as ``python -m bnkit runs`` does it: a run of one thread for each core. The plain loop as
     torch does it: one run, with a thread for each core.
     """
     cores = min(os.cpu_count() or 1, MOST_CORES)
     with ExitStack() as processes:
-        *each, alone = (
+        *workers, alone = (
             processes.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
             for _ in range(cores + 1)
         )
 
         def ours() -> None:
-            for turn in [process.submit(_turns, "ours", 1, TURNS) for process in each]:
+            for turn in [worker.submit(_turns, "ours", 1, TURNS) for worker in workers]:
                 turn.result()
 
         def by_hand() -> None:
             alone.submit(_turns, "a plain torch loop", cores, TURNS * cores).result()
 
         shape = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
-        about = {
-            "what": "small Inception, several cores",
-            "shape": shape,
-            "layout": "",
-            "dtype": "float32",
-        }
+        about = {"what": "small Inception, several cores", "shape": shape, "layout": ""}
         calls = {"ours": ours, "a plain torch loop": by_hand}
-        found = row(
-            calls, rounds, "cores", **about, path="1 core" if cores == 1 else f"{cores} cores"
-        )
-    steps = STEPS * TURNS * cores
-    return found._replace(
-        times={name: [each / steps for each in times] for name, times in found.times.items()}
-    )
+        path = "1 core" if cores == 1 else f"{cores} cores"
+        turns = row(calls, rounds, "cores", **about, path=path)
+    return _of_a_step(turns, STEPS * TURNS * cores)
 
 
 def _turns(way: str, threads: int, turns: int) -> None:
@@ -121,17 +106,13 @@ def _loop(way: str, threads: int) -> Callable[[], object]:
 
 
 def memory() -> dict[str, float]:
-    """The most memory, in MiB, that a process holds which builds the small network, and which then
-    trains it.
-    """
-    ways = ("built, not trained", "ours", "a plain torch loop")
-    found = {}
-    for way in ways:
-        with ProcessPoolExecutor(
-            1, mp_context=get_context("spawn")
-        ) as pool:  # a peak cannot be forgotten
-            found[way] = round(pool.submit(_peak, way).result(), 1)
-    return found
+    """The most MiB that a process holds which builds the small network, and then trains it."""
+    peaks = {}
+    for way in ("built, not trained", "ours", "a plain torch loop"):
+        # A process of its own, for a peak cannot be forgotten.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            peaks[way] = round(pool.submit(_peak, way).result(), 1)
+    return peaks
 
 
 def _peak(way: str) -> float:
@@ -147,9 +128,8 @@ def _peak(way: str) -> float:
 
 def _task(net: str, device: str) -> Task:
     recipe = experiments.experiment(f"inception/{net}").recipe.as_dict()
-    return Task(
-        InceptionRecipe(**{**recipe, "dataset": "digits", "steps": STEPS}), torch.device(device)
-    )
+    recipe |= {"dataset": "digits", "steps": STEPS}
+    return Task(InceptionRecipe(**recipe), torch.device(device))
 
 
 def _way(way: str, task: Task) -> Callable[[], object]:
@@ -163,39 +143,27 @@ def _ours(task: Task) -> Callable[[], object]:
 
 def _by_hand(task: Task) -> Callable[[], None]:
     recipe = task.recipe
-    model = as_drawn(
-        small_inception(10, norm=nn.BatchNorm2d, lrn=recipe.lrn, dropout=recipe.dropout)
-    ).to(task.device)
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
+    network = small_inception(10, norm=nn.BatchNorm2d, lrn=recipe.lrn, dropout=recipe.dropout)
+    model = as_drawn(network).to(task.device)
+    options = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    optimiser = torch.optim.SGD(model.parameters(), recipe.learning_rate, **options)
     batches = task.batches()
 
     def run() -> None:
         for _ in range(STEPS):
             x, labels = next(batches)
-            loss = cross_entropy(model(x.contiguous()), labels)  # channels first
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            descend(model, optimiser, x.contiguous(), labels)  # channels first
 
     return run
 
 
 def as_drawn(network: Inception) -> Inception:
-    """`network` of ``torch.nn.BatchNorm2d`` the plain way: each branch for itself, torch's LRN. The
-    same function.
-    """
+    """`network` the plain way, the same function: each branch for itself, and torch's LRN."""
     for name, block in network.blocks.items():
         network.blocks[name] = _AsDrawn(block)
-    for place, module in enumerate(network.stem):
-        if isinstance(module, LocalResponseNorm):
-            network.stem[place] = nn.LocalResponseNorm(
-                module.size, module.alpha, module.beta, module.k
-            )
+    for place, lrn in enumerate(network.stem):
+        if isinstance(lrn, LocalResponseNorm):
+            network.stem[place] = nn.LocalResponseNorm(lrn.size, lrn.alpha, lrn.beta, lrn.k)
     return network
 
 
@@ -205,11 +173,9 @@ class _AsDrawn(nn.Module):
     def __init__(self, block: Block):
         super().__init__()
         joint = block.reduce.conv
-        maps = [each for each in block.parts if each]
-        self.thin = nn.ModuleList(
-            Unit(joint.in_channels, each, 1, Style(nn.BatchNorm2d, conv_bias=False))
-            for each in maps
-        )
+        maps = [width for width in block.parts if width]
+        style = Style(nn.BatchNorm2d, conv_bias=False)
+        self.thin = nn.ModuleList(Unit(joint.in_channels, width, 1, style) for width in maps)
         for unit, weight in zip(self.thin, joint.weight.detach().split(maps), strict=True):
             unit.conv.weight = nn.Parameter(weight.clone())
         self.three, self.pair, self.pool = block.three, block.pair, block.pool
@@ -220,24 +186,16 @@ class _AsDrawn(nn.Module):
 
 
 def _convolutions(task: Task) -> Callable[[], None]:
-    """Forward and backward passes of the network's convolutions alone, each on what it receives in
-    a step.
-    """
+    """Forward and backward passes of the convolutions alone, each on what it receives in a step."""
     received: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
-    hooks = [
-        module.register_forward_hook(
-            # the pictures want no gradient, all later inputs do
-            lambda conv, inputs, maps: received.append(
-                (
-                    conv,
-                    inputs[0].detach().requires_grad_(inputs[0].requires_grad),
-                    torch.ones_like(maps),
-                )
-            )
-        )
-        for module in task.model.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
+
+    def receive(conv: nn.Conv2d, inputs: tuple[Tensor], maps: Tensor) -> None:
+        # The pictures want no gradient, all later inputs do.
+        u = inputs[0].detach().requires_grad_(inputs[0].requires_grad)
+        received.append((conv, u, torch.ones_like(maps)))
+
+    convolutions = [module for module in task.model.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [conv.register_forward_hook(receive) for conv in convolutions]
     task.model(next(task.batches())[0])
     for hook in hooks:
         hook.remove()
@@ -245,24 +203,18 @@ def _convolutions(task: Task) -> Callable[[], None]:
     def run() -> None:
         for _ in range(STEPS):
             for conv, u, upstream in received:
-                wanted = (
-                    [conv.weight, u] if u.requires_grad else [conv.weight]
-                )  # beside BN there are no biases
+                # Beside BN there are no biases.
+                wanted = [conv.weight, u] if u.requires_grad else [conv.weight]
                 torch.autograd.grad(conv(u), wanted, upstream)
 
     return run
 
 
 def whole(rounds: int, device: str) -> Row:
-    """Forward and backward pass of the whole network in training, channels last, against torch.nn's
-    layer in it.
-    """
+    """Forward and backward pass of the whole network in training, channels last, by three norms."""
     generator = torch.Generator().manual_seed(0)
-    x = (
-        torch.randn(WHOLE, generator=generator)
-        .to(device)
-        .contiguous(memory_format=torch.channels_last)
-    )
+    x = torch.randn(WHOLE, generator=generator).to(device)
+    x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 1000, WHOLE[:1], generator=generator).to(device)
 
     def step(norm: Callable[[int], nn.Module] | None) -> Callable[[], None]:
@@ -275,16 +227,8 @@ def whole(rounds: int, device: str) -> Row:
         return run
 
     calls = {"ours": step(BatchNorm), "torch.nn": step(nn.BatchNorm2d), "without BN": step(None)}
-    return row(
-        calls,
-        rounds,
-        device,
-        what="BN-Inception",
-        shape=list(WHOLE),
-        layout="channels last",
-        dtype="float32",
-        path="",
-    )
+    about = {"what": "BN-Inception", "shape": WHOLE, "layout": "channels last"}
+    return row(calls, rounds, device, **about)
 
 
 def _loss(network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,6 @@ in fused operators for the CPU and in kernels for a GPU. ``batch_renorm`` and
 ``local_response_norm`` are what the book compares it with.
 """
 
-from bnkit.layers.batch_norm import BatchNorm, backend, convert
+from bnkit.layers.batch_norm import BatchNorm, backend, convert, using
 
-__all__ = ["BatchNorm", "backend", "convert"]
+__all__ = ["BatchNorm", "backend", "convert", "using"]

@@ -13,17 +13,32 @@ The price is independence: where torch does the arithmetic it is no witness. The
 arguments of those in ``bnkit.layers.triton``.
 """
 
+from contextvars import ContextVar
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-SMALL = (
-    2**21
-)  # elements, twice as many channels last; up to here many operators, called from Python, cost more than one
-SHORT = 2**15  # values of a channel; from here on one operator loses digits that matter
-BLOCK = 2**18  # elements; with a copy in float32 2 MiB, a share of the cache
-LONGEST = (
-    2**13
-)  # rows that are summed one after the other: in float32 that costs about ten units in the last place
+from bnkit.layers import plain
+from bnkit.layers.plain import Vector
+
+# Rows that are summed one after the other: in float32 about ten units in the last place.
+LONGEST = 2**13
+
+
+class Limits(NamedTuple):
+    """Which batches one operator takes, and how large the blocks of the others are."""
+
+    small: int = 2**21
+    """Elements, twice as many channels last: up to here calls from Python cost more than work."""
+    short: int = 2**15
+    """Values of a channel: from here on one operator loses digits that matter."""
+    block: int = 2**18
+    """Elements: with a copy in float32 2 MiB, a share of the cache."""
+
+
+EVERYDAY = Limits()
+LIMITS = ContextVar("limits", default=EVERYDAY)  # ``layers.using`` sets others
 
 # Shapes: x, y, dy and dx (N, C, ...), contiguous or channels last; means and variances to be pooled
 # (parts, C), counts (parts, 1); all others (C,), float64 where x is, else float32, but for weight
@@ -31,43 +46,35 @@ LONGEST = (
 
 
 def batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    relu: bool = False,
-) -> Tensor:
-    """The whole layer in one operator, which has derivatives of its own: for batches that are
-    ``small``.
-    """
-    if (
-        not training and torch.is_grad_enabled()
-    ):  # the gradient needs them as they are now; a later step may move them
+    x: Tensor, running_mean: Vector, running_var: Vector, weight: Vector, bias: Vector,
+    training: bool, momentum: float, eps: float, relu: bool = False,
+) -> Tensor:  # fmt: skip
+    """The whole layer in one operator, which has derivatives of its own, for ``small`` batches."""
+    if not training and torch.is_grad_enabled():
+        # The gradient needs them as they are now; a later step may move them.
         running_mean, running_var = running_mean.clone(), running_var.clone()
-    y = torch.native_batch_norm(
-        x, weight, bias, running_mean, running_var, training, momentum, eps
-    )[0]
+    if x.ndim > 3 and 1 in x.shape:
+        x = plain.laid(x, x)
+    known = (x, weight, bias, running_mean, running_var)
+    y = torch.native_batch_norm(*known, training, momentum, eps)[0]
+    if x.ndim > 3 and 1 in x.shape and y.requires_grad:
+        y.register_hook(lambda dy: plain.laid(dy, x))
     return y.relu_() if relu else y
 
 
 def small(x: Tensor, training: bool) -> bool:
-    """Whether one operator is the way for x: its sums, in training, are short, and calls from
-    Python would cost more.
+    """Whether one operator is the way for x: its sums are short, and many calls would cost more.
 
     In 16 bits it is not: there it rounds more than once.
     """
-    if x.dtype.itemsize == 2 or (training and x.numel() // x.shape[1] > SHORT):
+    limits = LIMITS.get()
+    if x.dtype.itemsize == 2 or (training and x.numel() // x.shape[1] > limits.short):
         return False
-    return x.numel() <= (2 * SMALL if training and x.stride(1) == 1 else SMALL)
+    return x.numel() <= limits.small * (2 if training and x.stride(1) == 1 else 1)
 
 
 def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of everything from those of its parts: Chan, Golub and LeVeque
-    (1979), for many parts.
+    """Mean and biased variance of all from those of its parts: Chan, Golub and LeVeque (1979).
 
     With μ the mean of all, each x_ij − μ = (x_ij − μ_i) + (μ_i − μ), and the first term sums to
     zero in part i, so μ = Σ n_i μ_i / n and σ² = Σ n_i (σ²_i + (μ_i − μ)²) / n. A part may be
@@ -80,8 +87,7 @@ def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tens
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, and how many values it has: Algorithm 1, lines 1
-    and 2.
+    """Mean and biased variance of each channel, and its number of values: Algorithm 1, lines 1, 2.
 
     x is measured from the mean of its first block, so that a large mean costs no digits. It need
     not be near the mean of the others: where it is not, the variance of the whole is as large as
@@ -93,15 +99,15 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     axes, blocks = (0, *range(2, x.ndim)), _blocks(x)
     origin = blocks[0].to(torch.promote_types(x.dtype, torch.float32)).mean(axes, keepdim=True)
     room = torch.empty_like(blocks[0], dtype=origin.dtype)
-    found = []
+    parts = []
     for block in blocks:
         shifted = torch.sub(block, origin, out=room[: len(block)])
         if rows:
-            found.append(torch.batch_norm_update_stats(shifted, None, None, 0.0))
+            parts.append(torch.batch_norm_update_stats(shifted, None, None, 0.0))
         else:
             mean = shifted.mean(axes)
-            found.append((mean, shifted.square_().mean(axes).sub_(mean.square()).clamp_(min=0)))
-    means, variances = map(torch.stack, zip(*found, strict=True))
+            parts.append((mean, shifted.square_().mean(axes).sub_(mean.square()).clamp_(min=0)))
+    means, variances = map(torch.stack, zip(*parts, strict=True))
     counts = torch.tensor([[len(block)] for block in blocks], dtype=origin.dtype)
     mean, var = pool(means, variances, counts)
     return mean.add_(origin.flatten()), var, m
@@ -109,31 +115,17 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
     """x, some examples at a time, or some rows."""
-    examples = max(1, BLOCK * len(x) // x.numel())
+    examples = max(1, LIMITS.get().block * len(x) // x.numel())
     return x.split(examples if x.ndim > 2 else min(examples, LONGEST))
 
 
 def normalise(
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu: bool = False
 ) -> Tensor:
-    """γ · (x − mean) · inv_std + β, and the larger of that and 0 where `relu`: Algorithm 1, lines 3
-    and 4.
-    """
+    """γ · (x − mean) · inv_std + β, or 0 if `relu` and 0 is larger: Algorithm 1, lines 3, 4."""
     scale, bias = _scale(inv_std, weight), None if bias is None else bias.to(mean.dtype)
-    affine = (
-        scale,
-        bias,
-        mean,
-        torch.ones_like(mean),
-        False,
-        0.0,
-        0.0,
-    )  # weight, bias, mean, var, training, _, eps
+    # weight, bias, mean, var, training, momentum, eps
+    affine = (scale, bias, mean, torch.ones_like(mean), False, 0.0, 0.0)
     if not relu:
         return torch.native_batch_norm(x, *affine)[0]
     y, unused = torch.empty_like(x), torch.empty_like(mean)
@@ -144,33 +136,18 @@ def normalise(
 
 
 def gradient_sums(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu=False
 ) -> tuple[Tensor, Tensor]:
     """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy: Section 3."""
     return _backward(dy, x, mean, inv_std, weight, bias, relu, (False, True, True))[1:]
 
 
 def input_gradient(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    dweight: Tensor | None,
-    dbias: Tensor | None,
-    m: int | Tensor,
-    relu: bool = False,
-) -> Tensor:
-    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m), or, without the sums, γ · inv_std ·
-    dy: Section 3.
-    """
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector,
+    dweight: Vector, dbias: Vector, m: int | Tensor, relu: bool = False,
+) -> Tensor:  # fmt: skip
+    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m): Section 3. Without the sums, in
+    evaluation, γ · inv_std · dy."""
     dy, scale = _behind_relu(dy, x, mean, inv_std, weight, bias, relu), _scale(inv_std, weight)
     if dweight is None:
         return normalise(dy, torch.zeros_like(mean), scale, None, None)
@@ -181,13 +158,7 @@ def input_gradient(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu=False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of Algorithm 1, all at once: (dx, dweight, dbias)."""
     return _backward(dy, x, mean, inv_std, weight, bias, relu, (True, True, True))
@@ -202,18 +173,15 @@ def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
 
 
 def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
-    """dy, but 0 where the ReLU was shut. What went into it is made again from x, and never leaves
-    the cache.
-    """
+    """dy, but 0 where the ReLU was shut. Its input is made again, and never leaves the cache."""
     if not relu:
         return dy
     result = torch.empty_like(dy)
     for upper, lower, out in zip(*map(_blocks, (dy, x, result)), strict=True):
-        torch.ops.aten.threshold_backward(
-            upper, normalise(lower, mean, inv_std, weight, bias), 0, grad_input=out
-        )
+        before_relu = normalise(lower, mean, inv_std, weight, bias)
+        torch.ops.aten.threshold_backward(upper, before_relu, 0, grad_input=out)
     return result
 
 
-def _scale(inv_std: Tensor, weight: Tensor | None) -> Tensor:
+def _scale(inv_std: Tensor, weight: Vector) -> Tensor:
     return inv_std if weight is None else inv_std * weight.to(inv_std.dtype)

@@ -8,6 +8,9 @@ differ.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 
 import torch
@@ -17,10 +20,36 @@ from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 from torch.nn.utils.parametrize import is_parametrized
 
 from bnkit.layers import aten, plain, triton
+from bnkit.layers.plain import Vector
 
 # ---- Which path ----------------------------------------------------------------------------------
 
 NAMES = {plain: "plain torch", aten: "ATen operators", triton: "Triton kernels"}
+PATHS = {"plain": plain, "aten": aten, "triton": triton}
+_chosen = ContextVar("the path that ``using`` asks for", default=None)
+
+
+@contextmanager
+def using(path: str, **limits: int) -> Iterator[None]:
+    """Inside the ``with`` every layer of this thread takes this path: "plain", "aten" or "triton".
+
+    `limits`, for "aten" alone, are fields of ``aten.Limits``: which batches one operator takes, and
+    how large the blocks of the others are. ``BNKIT_KERNELS`` has no say; where the tensor is empty
+    or others differentiate it stays plain torch. An error names what is allowed: ValueError for
+    another path, TypeError for another limit, and RuntimeError, from the layer, for a tensor that
+    the path cannot take.
+    """
+    if path not in PATHS:
+        raise ValueError(f"the path is {path!r}; {', '.join(map(repr, PATHS))} are allowed.")
+    allowed = aten.Limits._fields if path == "aten" else ()
+    if unknown := [name for name in limits if name not in allowed]:
+        raise TypeError(f"limits of {path!r}: {unknown} given, {list(allowed)} allowed.")
+    chosen, limited = _chosen.set(path), aten.LIMITS.set(aten.LIMITS.get()._replace(**limits))
+    try:
+        yield
+    finally:
+        _chosen.reset(chosen)
+        aten.LIMITS.reset(limited)
 
 
 def backend(x: Tensor) -> str:
@@ -40,6 +69,8 @@ def _path(x: Tensor) -> tuple[ModuleType, str]:
         return plain, "torch.compile, torch.func or forward mode is at work"
     if not x.numel():
         return plain, "the tensor is empty"
+    if (name := _chosen.get()) is not None:
+        return _asked_for(name, x)
     problem = triton.unavailable(x)
     if problem is None:
         return triton, f"the tensor is on {x.device.type}"
@@ -48,10 +79,20 @@ def _path(x: Tensor) -> tuple[ModuleType, str]:
     return aten, problem
 
 
+def _asked_for(name: str, x: Tensor) -> tuple[ModuleType, str]:
+    where = "the CPU" if x.is_cpu else x.device.type
+    problem = {
+        "plain": None,
+        "aten": None if x.is_cpu else f"the tensor is on {where}; it must be on the CPU",
+        "triton": triton.cannot_take(x),
+    }[name]
+    if problem is not None:
+        raise RuntimeError(f"using({name!r}) is not possible: {problem}.")
+    return PATHS[name], f"using({name!r})"
+
+
 def _others_differentiate() -> bool:
-    """Whether a compiler, ``torch.func`` or forward mode is at work: they want plain torch, without
-    our autograd.
-    """
+    """Whether a compiler, ``torch.func`` or forward mode is at work: they want plain torch."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -63,26 +104,16 @@ def _others_differentiate() -> bool:
 
 
 def batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    relu: bool = False,
-    process_group: object = None,
-) -> Tensor:
+    x: Tensor, running_mean: Vector, running_var: Vector, weight: Vector, bias: Vector,
+    training: bool, momentum: float, eps: float, relu: bool = False, process_group: object = None,
+) -> Tensor:  # fmt: skip
     """Normalise by the mini-batch, and observe it, where `training`; else by the running values.
 
     Takes what ``torch.nn.functional.batch_norm`` takes; `relu` and `process_group` are explained at
     ``BatchNorm``. Shapes: x and the result (N, C, ...), all others (C,).
     """
     group = partners(process_group) if training else None
-    if (
-        not x.numel() and group is None
-    ):  # nothing to normalise and nothing to observe: any constants do
+    if not x.numel() and group is None:  # nothing to normalise, nothing to observe: any constants
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
     path, _ = _path(x)
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
@@ -96,16 +127,13 @@ def batch_norm(
 def _forward(
     path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
 ):
-    """The result, the mean and 1/√(var + eps) it was made with, and how many values of a channel
-    these stand for.
-    """
-    x, m = x.contiguous(memory_format=plain.layout(x)), x.numel() // x.shape[1]
+    """The result, the mean and 1/√(var + eps) behind it, and how many values these stand for."""
+    x, m = plain.laid(x, x), x.numel() // x.shape[1]
     if path is triton and not training:
         return *triton.forward_running(x, running_mean, running_var, weight, bias, eps, relu), m
     if path is triton and group is None:
-        y, mean, _, inv_std = triton.forward(
-            x, weight, bias, eps, relu, running_mean, running_var, momentum
-        )
+        running = (running_mean, running_var, momentum)
+        y, mean, _, inv_std = triton.forward(x, weight, bias, eps, relu, *running)
         return y, mean, inv_std, m
     if training:
         mean, var, m = path.moments(x) if group is None else moments_of_all(path, group, x)
@@ -113,35 +141,28 @@ def _forward(
             plain.observe(running_mean, running_var, mean, var, m, momentum)
     else:
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
-        # A copy of the mean: before the gradient is asked for, a training step may move the running
-        # one.
+        # A copy of the mean: a training step may move the running one before the gradient is made.
         mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
     inv_std = plain.inverse_std(var, eps)
     return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
 
 
 class _BatchNormFunction(torch.autograd.Function):
-    """Keeps x and vectors, no more than torch's own; x̂, and what a ReLU let through, are made
-    again.
-    """
+    """Keeps x and vectors, as torch's own does; x̂, and what a ReLU let through, are made again."""
 
     @staticmethod
-    def forward(
-        ctx, path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
-    ):
-        y, mean, inv_std, ctx.m = _forward(
-            path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
-        )
-        ctx.save_for_backward(x, mean, inv_std, weight, bias if relu else None)
-        ctx.path, ctx.group, ctx.training, ctx.eps, ctx.relu = path, group, training, eps, relu
+    def forward(ctx, path, group, x, *rest):
+        _, _, weight, bias, ctx.training, _, ctx.eps, ctx.relu = rest
+        ctx.path, ctx.group = path, group
+        y, mean, inv_std, ctx.m = _forward(path, group, x, *rest)
+        ctx.save_for_backward(x, mean, inv_std, weight, bias if ctx.relu else None)
         return y
 
     @staticmethod
     def backward(ctx, dy):
         x, mean, inv_std, weight, bias = ctx.saved_tensors
         wants_x, _, _, wants_weight, wants_bias = ctx.needs_input_grad[2:7]
-        path, layout = ctx.path, plain.layout(x)
-        x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+        path, x, dy = ctx.path, plain.laid(x, x), plain.laid(dy, x)
         if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
             path = plain
             if ctx.training:
@@ -155,10 +176,8 @@ class _BatchNormFunction(torch.autograd.Function):
         else:
             if wants_weight or wants_bias or (ctx.training and wants_x):
                 dweight, dbias = path.gradient_sums(*known, ctx.relu)
-            if wants_x:
-                sums = (
-                    (dweight, dbias) if ctx.training else (None, None)
-                )  # in evaluation the statistics are constants
+            if wants_x:  # in evaluation the statistics are constants
+                sums = (dweight, dbias) if ctx.training else (None, None)
                 if ctx.group is not None:
                     sums = sums_of_all(ctx.group, *sums)
                 dx = path.input_gradient(*known, *sums, ctx.m, ctx.relu)
@@ -167,28 +186,28 @@ class _BatchNormFunction(torch.autograd.Function):
 
 
 # ---- Across processes ----------------------------------------------------------------------------
-# Each process has a part of the mini-batch, of any size, also none. What they exchange are a few
-# numbers per channel.
+# Each process has a part of the mini-batch, or none. They exchange a few numbers per channel.
 
 
 def partners(process_group: object) -> object:
     """The group to exchange with, or None where there is nobody else.
 
-    Raises RuntimeError where torch.distributed has not been started, or this process is not of the
-    group.
+    Raises RuntimeError where torch.distributed is not started, or this process not in the group.
     """
     if process_group is None:
         return None
     if not (distributed.is_available() and distributed.is_initialized()):
         raise RuntimeError(
             f"process_group is {process_group!r}, but no processes are joined. Call "
-            "torch.distributed.init_process_group first, use eval(), or make the layer with process_group=None."
+            "torch.distributed.init_process_group first, use eval(), or make the layer with "
+            "process_group=None."
         )
     group = distributed.group.WORLD if process_group == "world" else process_group
     size = distributed.get_world_size(group)
     if size < 1:
         raise RuntimeError(
-            "this process is not in the layer's process_group. Use the layer only in those that are."
+            "this process is not in the layer's process_group. "
+            "Use the layer only in those that are."
         )
     if size == 1:
         return None
@@ -198,11 +217,9 @@ def partners(process_group: object) -> object:
 
 
 def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance over the parts of all processes, and how many values a channel has:
-    (C,), (C,) and ().
+    """Mean (C,) and biased variance (C,) over the parts of all processes, and their count ().
 
-    One exchange, of which everybody pools the same numbers in the same order: all get the same
-    bits.
+    One exchange; everybody pools the same numbers in the same order, and gets the same bits.
 
     Raises ValueError, in every process, where a channel has fewer than two values in all.
     """
@@ -221,9 +238,7 @@ def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, 
 
 
 def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, Tensor]:
-    """The two sums of Section 3 over all processes: the statistics were everybody's, so are the
-    ways through them.
-    """
+    """The two sums of Section 3 over all processes, as the statistics were everybody's."""
     both = torch.stack([dweight, dbias])
     distributed.all_reduce(both, group=group)
     return both.unbind()
@@ -232,7 +247,8 @@ def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, 
 def _refuse_across_processes(group: object, what: str) -> None:
     if group is not None:
         raise NotImplementedError(
-            f"{what} do not go through statistics that several processes share. Use eval(), or process_group=None."
+            f"{what} do not go through statistics that several processes share. "
+            "Use eval(), or process_group=None."
         )
 
 
@@ -276,32 +292,21 @@ class BatchNorm(_BatchNorm):
 
     def __init__(
         self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device=None,
-        dtype=None,
-        *,
-        bias: bool = True,
-        activation: str | None = None,
-        process_group: object = None,
-    ) -> None:
-        super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
-        )
+        num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, device=None, dtype=None, *, bias: bool = True,
+        activation: str | None = None, process_group: object = None,
+    ) -> None:  # fmt: skip
+        known = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(*known, bias=bias)
         if activation not in (None, "relu"):
-            raise ValueError(
-                f'activation is {activation!r}; "relu" and None are allowed. Put others after the layer.'
-            )
+            allowed = '"relu" and None are allowed. Put others after the layer.'
+            raise ValueError(f"activation is {activation!r}; {allowed}")
         self.activation, self.process_group = activation, process_group
 
     def extra_repr(self) -> str:
         options = {"activation": self.activation, "process_group": self.process_group}
-        return super().extra_repr() + "".join(
-            f", {name}={value}" for name, value in options.items() if value
-        )
+        shown = [f", {name}={value}" for name, value in options.items() if value]
+        return "".join([super().extra_repr(), *shown])
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise `input`; in training, observe it. Shapes: input and result (N, C, ...)."""
@@ -315,61 +320,54 @@ class BatchNorm(_BatchNorm):
             momentum = 1.0 / (float(count) + 1.0)
         if training and not tracking:
             running_mean = running_var = None
-        relu = self.activation is not None
-        y = batch_norm(
-            input,
-            running_mean,
-            running_var,
-            weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
-            relu,
-            self.process_group,
-        )
+        state, options = (weight, self.bias), (self.activation is not None, self.process_group)
+        known = (running_mean, running_var, *state, training, momentum, self.eps)
+        y = batch_norm(input, *known, *options)
         if count is not None:
             count.add_(1)
         return y
 
     def _refuse(self, input: Tensor, training: bool, state: Tensor | None) -> None:
+        shape = tuple(input.shape)
         if input.ndim not in plain.AXES:
             raise ValueError(
-                f"the input has shape {tuple(input.shape)}; 2 to 5 axes are allowed, (N, C) to (N, C, D, H, W). "
+                f"the input has shape {shape}; 2 to 5 axes are allowed, (N, C) to (N, C, D, H, W). "
                 "Give a single example a batch axis with unsqueeze(0)."
             )
-        if input.shape[1] != self.num_features:
+        if shape[1] != self.num_features:
             raise RuntimeError(
-                f"the input has shape {tuple(input.shape)}, so {input.shape[1]} channels on axis 1, but the layer has "
-                f"{self.num_features}. Move the channels to axis 1, or make the layer for that number."
+                f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has "
+                f"{self.num_features}. Move the channels to axis 1, or make the layer for that "
+                "number."
             )
         if not input.is_floating_point():
             raise NotImplementedError(
-                f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. Use input.float()."
+                f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. "
+                "Use input.float()."
             )
         if state is not None:
-            same = input.dtype is state.dtype or (
-                input.dtype in plain.HALF and state.dtype is torch.float32
-            )
-            if not same or input.device != state.device:
+            half = input.dtype in plain.HALF and state.dtype is torch.float32
+            if not (half or input.dtype is state.dtype) or input.device != state.device:
                 raise RuntimeError(
-                    f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on {state.device}; allowed "
-                    "are one device and one dtype, or a 16-bit input and a float32 layer. Use .to() on one of them."
+                    f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on "
+                    f"{state.device}; allowed are one device and one dtype, or a 16-bit input and "
+                    "a float32 layer. Use .to() on one of them."
                 )
         if training and input.numel() == self.num_features and partners(self.process_group) is None:
             _refuse_one_value(input, 1)
         if self.eps < 0 or (training and self.eps == 0):
             raise ValueError(
-                f"eps is {self.eps}; it must be above 0 in training, where a constant channel would divide by zero, "
-                "and at least 0 in evaluation. 1e-5 is usual."
+                f"eps is {self.eps}; it must be above 0 in training, where a constant channel "
+                "would divide by zero, and at least 0 in evaluation. 1e-5 is usual."
             )
 
 
 def _refuse_one_value(input: Tensor, count: int) -> None:
     if count < 2:
+        values = "one value" if count else "no value at all"
         raise ValueError(
-            f"the input has shape {tuple(input.shape)}: {'one value' if count else 'no value at all'} per channel has "
-            "no variance to train with. Use at least two, or eval()."
+            f"the input has shape {tuple(input.shape)}: {values} per channel has no variance to "
+            "train with. Use at least two, or eval()."
         )
 
 
@@ -388,9 +386,8 @@ def convert(module: nn.Module, process_group: object = None) -> nn.Module:
     layers = dict(module.named_modules())
     for name, layer in layers.items():
         if isinstance(layer, _LazyNormBase):
-            raise ValueError(
-                f"{name or 'the module'} is a {type(layer).__name__} without a shape. Run a batch through it first."
-            )
+            what = f"{name or 'the module'} is a {type(layer).__name__} without a shape."
+            raise ValueError(f"{what} Run a batch through it first.")
     for layer in layers.values():
         torchs = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
         if torchs and type(layer).forward is _BatchNorm.forward and not is_parametrized(layer):

@@ -1,5 +1,4 @@
-"""Batch Renormalization (Ioffe 2017, Algorithm 1): BN that trains with what it will compute at
-inference, in bounds.
+"""Batch Renormalization (Ioffe 2017, Algorithm 1): in bounds, BN trains with what it will infer.
 
 The mini-batch still normalises; a scale r and a shift d then bring the result to where the moving
 averages would have put it. Both are constants to the gradient. With r = 1 and d = 0 this is BN;
@@ -21,13 +20,7 @@ class BatchRenorm(nn.Module):
     """
 
     def __init__(
-        self,
-        features: int,
-        *,
-        r_max: float = 1.0,
-        d_max: float = 0.0,
-        new_weight: float = 0.01,
-        eps: float = 1e-5,
+        self, features: int, *, r_max=1.0, d_max=0.0, new_weight: float = 0.01, eps: float = 1e-5
     ):
         super().__init__()
         self.r_max, self.d_max, self.new_weight, self.eps = r_max, d_max, new_weight, eps
@@ -49,22 +42,18 @@ class BatchRenorm(nn.Module):
         return self._wide(self.weight, x) * x_hat + self._wide(self.bias, x)
 
     def correction(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """r and d for a batch of this mean and standard deviation, within the bounds. Shapes: (d,)
-        each.
-        """
+        """r and d for a batch of this mean and standard deviation, in bounds. Shapes: (d,) each."""
         if not (self.r_max >= 1 and self.d_max >= 0):
-            raise ValueError(
-                f"r_max={self.r_max} must be at least 1 and d_max={self.d_max} at least 0"
-            )
+            bounds = f"r_max={self.r_max} must be at least 1 and d_max={self.d_max} at least 0"
+            raise ValueError(bounds)
         r = (std / self.running_std).clamp(1 / self.r_max, self.r_max)
         d = ((mean - self.running_mean) / self.running_std).clamp(-self.d_max, self.d_max)
         return r, d
 
     def _batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.numel() == x.shape[1]:
-            raise ValueError(
-                f"one value per feature, {tuple(x.shape)}, has no variance: use two or more, or eval()"
-            )
+            what = f"one value per feature, {tuple(x.shape)}, has no variance"
+            raise ValueError(f"{what}: use two or more, or eval()")
         axes = [axis for axis in range(x.ndim) if axis != 1]
         var, mean = torch.var_mean(x, axes, correction=0)
         return mean, torch.sqrt(var + self.eps)

@@ -1,5 +1,4 @@
-"""Local Response Normalization in the time it deserves: torch's, value for value, without its 3-D
-pooling.
+"""Local Response Normalization in the time it deserves: torch's, without its 3-D pooling.
 
 Section 4.2.1 takes it out of Inception, so the networks before that need it.
 ``torch.nn.LocalResponseNorm`` averages neighbouring maps by ``avg_pool3d``, so slowly that whole
@@ -12,14 +11,11 @@ from torch.nn.functional import pad
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """y_c = u_c / (k + alpha * mean of u² over the `size` maps around c)^beta, as in
-    ``torch.nn.LocalResponseNorm``.
+    """y_c = u_c / (k + alpha * mean of u² over the `size` maps around c)^beta, torch's own layer.
 
     Same arguments, same defaults. Outputs and gradients are the same to the last bit, but for the
     few numbers at the end of a tensor that do not fill a vector of the processor: torch rounds
-    their powers in another way.
-
-    Shapes: (N, C, H, W) -> the same.
+    their powers in another way. Shapes: (N, C, H, W) -> the same.
     """
 
     def forward(self, u: Tensor) -> Tensor:
@@ -29,9 +25,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 
 
 class _Neighbours(torch.autograd.Function):
-    """Sums over neighbouring maps, from the lowest up, which is torch's order; beyond the edges
-    there is nothing.
-    """
+    """Sums over neighbouring maps, from the lowest up, as torch; beyond the edges is nothing."""
 
     @staticmethod
     def forward(ctx, u: Tensor, before: int, after: int) -> Tensor:
@@ -45,8 +39,5 @@ class _Neighbours(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
         before, after = ctx.reach
-        return (
-            _Neighbours.apply(upstream, after, before),
-            None,
-            None,
-        )  # who is my neighbour, I am a neighbour of
+        # Who is my neighbour, I am a neighbour of.
+        return _Neighbours.apply(upstream, after, before), None, None

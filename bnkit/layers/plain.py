@@ -1,5 +1,4 @@
-"""Batch Normalization in plain torch: the mathematics of the layer, step by step, as the paper
-writes it.
+"""Batch Normalization in plain torch: the mathematics of the layer, step by step, as in the paper.
 
 ``moments`` and ``normalise`` are Algorithm 1, ``gradient_sums`` and ``input_gradient`` Section 3,
 ``observe`` the moving averages of Section 3.1. The same steps under the same names are in
@@ -13,12 +12,9 @@ and take over where they can.
 import torch
 from torch import Tensor
 
-AXES = {
-    2: (0,),
-    3: (0, 2),
-    4: (0, 2, 3),
-    5: (0, 2, 3, 4),
-}  # all but the channels: a map is one feature (Section 3.2)
+Vector = Tensor | None  # a number per channel, (C,), where there is one
+# All but the channels: a map is one feature (Section 3.2).
+AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}
 HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
 
 # Shapes: x, y, dy and dx (N, C, ...), all others (C,). All but `observe` can be differentiated,
@@ -26,16 +22,13 @@ HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float3
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, and how many values it has: Algorithm 1, lines 1
-    and 2.
+    """Mean and biased variance of each channel, and its number of values: Algorithm 1, lines 1, 2.
 
-    The variance is that of the centred values, for E[x²] − E[x]² loses its digits where the mean is
-    large.
+    The variance is that of the centred values: E[x²] − E[x]² loses digits where the mean is large.
     """
     x = wide(x)
     mean = x.mean(AXES[x.ndim])
-    var = (x - _along_channels(mean, x)).square().mean(AXES[x.ndim])
-    return mean, var, x.numel() // x.shape[1]
+    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), x.numel() // x.shape[1]
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
@@ -44,55 +37,32 @@ def inverse_std(var: Tensor, eps: float) -> Tensor:
 
 
 def normalise(
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu: bool = False
 ) -> Tensor:
-    """γ · (x − mean) / √(var + eps) + β, and the larger of that and 0 where `relu`: Algorithm 1,
-    lines 3 and 4.
+    """γ · (x − mean) / √(var + eps) + β, then max(·, 0) if `relu`: Algorithm 1, lines 3, 4.
 
     With the running values in place of the batch's this is Algorithm 2, line 11.
     """
-    y = (wide(x) - _along_channels(mean, x)) * _along_channels(_scale(inv_std, weight), x)
+    y = _centred(x, mean) * _along_channels(_scale(inv_std, weight), x)
     if bias is not None:
         y = y + _along_channels(bias.to(y.dtype), x)
     return (y.relu() if relu else y).to(x.dtype)
 
 
 def gradient_sums(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu=False
 ) -> tuple[Tensor, Tensor]:
     """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3."""
-    dy, centred = (
-        _behind_relu(dy, x, mean, inv_std, weight, bias, relu),
-        wide(x) - _along_channels(mean, x),
-    )
-    return (dy * centred).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
+    dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
+    return (dy * _centred(x, mean)).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
 
 
 def input_gradient(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    dweight: Tensor | None,
-    dbias: Tensor | None,
-    m: int | Tensor,
-    relu: bool = False,
-) -> Tensor:
-    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): Section 3. Without the sums, γ/√(var + eps)
-    · dy: evaluation.
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector,
+    dweight: Vector, dbias: Vector, m: int | Tensor, relu: bool = False,
+) -> Tensor:  # fmt: skip
+    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): Section 3. In evaluation, without the sums,
+    γ/√(var + eps) · dy.
 
     The paper's chain rule with ∂ℓ/∂σ² and ∂ℓ/∂μ inserted: the second term is the way through the
     variance, the third the way through the mean. `dweight` and `dbias` are the sums over all `m`
@@ -101,27 +71,17 @@ def input_gradient(
     dx = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
     if dweight is not None:
         slope = dweight * inv_std / m  # so that slope · (x − mean) = x̂ · dγ/m
-        dx = (
-            dx
-            - (wide(x) - _along_channels(mean, x)) * _along_channels(slope, x)
-            - _along_channels(dbias / m, x)
-        )
+        dx = dx - _centred(x, mean) * _along_channels(slope, x) - _along_channels(dbias / m, x)
     return (dx * _along_channels(_scale(inv_std, weight), x)).to(x.dtype)
 
 
 def observe(
-    running_mean: Tensor,
-    running_var: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    m: int | Tensor,
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, m: int | Tensor,
     momentum: float,
-) -> None:
-    """Move the running values, in place, by the share `momentum` towards those of the mini-batch:
-    Section 3.1.
+) -> None:  # fmt: skip
+    """Move the running values, in place, by the share `momentum` towards the batch's: Section 3.1.
 
-    The variance is stored unbiased: m/(m − 1) times that of a batch of m values per channel, as
-    Algorithm 2, line 10.
+    The variance is stored unbiased, m/(m − 1) times the batch's: Algorithm 2, line 10.
     """
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
@@ -137,19 +97,19 @@ def _move(running: Tensor, new: Tensor, share: float) -> None:
 
 
 def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
-    """dy, but 0 where the ReLU was shut. Its input is made again from x: keeping it would take as
-    much memory as x.
-    """
-    if relu:
-        dy = torch.where(
-            normalise(x, mean, inv_std, weight, bias) <= 0, 0, dy
-        )  # NaN passes, as in torch
+    """dy, but 0 where the ReLU was shut. Its input is made again: kept, it would be large as x."""
+    if relu:  # NaN passes, as in torch
+        dy = torch.where(normalise(x, mean, inv_std, weight, bias) <= 0, 0, dy)
     return wide(dy)
 
 
-def _scale(inv_std: Tensor, weight: Tensor | None) -> Tensor:
+def _scale(inv_std: Tensor, weight: Vector) -> Tensor:
     """γ / √(var + eps)."""
     return inv_std if weight is None else inv_std * weight
+
+
+def _centred(x: Tensor, mean: Tensor) -> Tensor:
+    return wide(x) - _along_channels(mean, x)
 
 
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
@@ -167,3 +127,17 @@ def layout(x: Tensor) -> torch.memory_format:
     if x.ndim < 4 or x.stride(1) != 1 or x.is_contiguous():
         return torch.contiguous_format
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+
+
+def laid(x: Tensor, like: Tensor) -> Tensor:
+    """x in the memory format that the result has for the batch `like`.
+
+    The strides of axes of size 1, which mean nothing, become those that torch itself would give:
+    from others its operators for the CPU guess another format, and compute wrong gradients.
+    """
+    memory_format = layout(like)
+    x = x.contiguous(memory_format=memory_format)
+    if x.ndim < 4 or 1 not in x.shape:
+        return x
+    usual = torch.empty(x.shape, memory_format=memory_format, device="meta").stride()
+    return x if x.stride() == usual else x.clone(memory_format=memory_format)

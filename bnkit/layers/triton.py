@@ -27,32 +27,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bnkit.layers.plain import Vector
+
 triton = tl = None
-if (
-    torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET")
-):  # else a second spent for nothing
+# Elsewhere a second would be spent for nothing.
+if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET"):
     with contextlib.suppress(ImportError):
         import triton
         import triton.language as tl
 
-# A kernel is compiled anew for each dtype, tile and alignment of x, but not for each size or for
-# where a vector lies.
+# A kernel is compiled anew for each dtype, tile and alignment of x, not for each size or place of a
+# vector.
 SIZES = ("N", "L", "tiles", "tiles_each", "splits")
-VECTORS = (
-    "mean",
-    "var",
-    "inv_std",
-    "running_mean",
-    "running_var",
-    "weight",
-    "bias",
-    "dweight",
-    "dbias",
-)
+VECTORS = ["mean", "var", "inv_std", "running_mean", "running_var", "weight", "bias"]
+POINTERS = [f"{name}_ptr" for name in (*VECTORS, "dweight", "dbias")]
 if triton:
-    jit = triton.jit(
-        do_not_specialize=SIZES, do_not_specialize_on_alignment=[f"{name}_ptr" for name in VECTORS]
-    )
+    jit = triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=POINTERS)
 else:
     jit = lambda kernel: kernel  # noqa: E731 - a kernel that nobody can launch
 
@@ -76,16 +66,9 @@ def _channels(WIDE: tl.constexpr, BLOCK_C: tl.constexpr):
 
 @jit
 def _tile(
-    t,
-    channels,
-    N,
-    C,
-    L,
-    ALIGN: tl.constexpr,
-    WIDE: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_L: tl.constexpr,
-):
+    t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr,
+):  # fmt: skip
     """Where tile t lies: its offsets into memory, and which of them exist.
 
     Tiles run down the examples first, then on to the next places. `ALIGN` divides the length of
@@ -105,10 +88,8 @@ def _tile(
         example += (t % down) * BLOCK_N
         place += (t // down) * BLOCK_L
     offsets = (example[:, None, None] * C + channels[None, :, None]) * L + place[None, None, :]
-    inside = (
-        (example < N)[:, None, None] & (channels < C)[None, :, None] & (place < L)[None, None, :]
-    )
-    return offsets, inside
+    inside = (example < N)[:, None, None] & (channels < C)[None, :, None]
+    return offsets, inside & (place < L)[None, None, :]
 
 
 @jit
@@ -122,9 +103,7 @@ def _range(tiles_each, tiles, WIDE: tl.constexpr):
 
 @jit
 def _sum(tile):
-    """Over all but the channels. In one go where there is one, for going by axes shuffles the tile
-    between threads.
-    """
+    """Over all but the channels; in one go where there is one: by axes, threads swap the tile."""
     if tile.shape[1] == 1:
         return tl.full((1,), tl.sum(tile), tl.float32)
     else:
@@ -143,11 +122,8 @@ def _load(ptr, channels, C, otherwise: tl.constexpr):
 @jit
 def _store(ptr, value, channels, C):
     """One number per channel, by the first of its programs."""
-    tl.store(
-        ptr + channels,
-        value.to(ptr.dtype.element_ty),
-        mask=(channels < C) & (tl.program_id(1) == 0),
-    )
+    mask = (channels < C) & (tl.program_id(1) == 0)
+    tl.store(ptr + channels, value.to(ptr.dtype.element_ty), mask=mask)
 
 
 # ---- Mathematics ---------------------------------------------------------------------------------
@@ -181,26 +157,23 @@ def _observe(mean, m2, count, value, inside, nth):
 
 @jit
 def _pool(mean, m2, count):
-    """Mean and Σ (x − mean)² of each channel, (BLOCK_C,), from those of the parts that a tile
-    holds.
+    """Mean and Σ (x − mean)² of each channel, (BLOCK_C,), from those of the parts in a tile.
 
-    With μ the mean of all, each x_ij − μ = (x_ij − μ_i) + (μ_i − μ), and the first term sums to zero in part i, so
+    With μ the mean of all, each x_ij − μ = (x_ij − μ_i) + (μ_i − μ), and the first term sums to
+    zero in part i, so
         μ = Σ n_i μ_i / n,    Σ_ij (x_ij − μ)² = Σ_i [m2_i + n_i (μ_i − μ)²].
-    For two parts it is the merge of Chan, Golub and LeVeque (1979), STAN-CS-79-773. Every term is positive: nothing
-    cancels, as it does in E[x²] − E[x]².
+    For two parts it is the merge of Chan, Golub and LeVeque (1979), STAN-CS-79-773. Every term is
+    positive: nothing cancels, as it does in E[x²] − E[x]².
     """
-    centre = _sum(count * mean) / tl.maximum(
-        _sum(count), 1.0
-    )  # channels beyond the last have no values
+    values = tl.maximum(_sum(count), 1.0)  # channels beyond the last have none
+    centre = _sum(count * mean) / values
     gap = mean - centre[None, :, None]
     return centre, _sum(m2 + count * gap * gap)
 
 
 @jit
 def _affine(x, mean, scale, shift, RELU: tl.constexpr):
-    """y = γ x̂ + β, from scale = γ / √(var + eps) and shift = β; then the larger of y and 0. NaN
-    stays NaN.
-    """
+    """y = γ x̂ + β, from scale = γ / √(var + eps) and shift = β; then a ReLU. NaN stays NaN."""
     y = (x - mean[None, :, None]) * scale[None, :, None] + shift[None, :, None]
     if RELU:
         y = tl.where(y <= 0.0, 0.0, y)
@@ -209,9 +182,7 @@ def _affine(x, mean, scale, shift, RELU: tl.constexpr):
 
 @jit
 def _through_relu(dy, x, mean, scale, shift, RELU: tl.constexpr):
-    """∂ℓ/∂y before the ReLU, 0 where it was shut: y is made again from x, for keeping it would cost
-    memory.
-    """
+    """∂ℓ/∂y before the ReLU, 0 where it was shut: y is made again, for keeping it costs memory."""
     if RELU:
         dy = tl.where(_affine(x, mean, scale, shift, False) <= 0.0, 0.0, dy)
     return dy
@@ -219,9 +190,7 @@ def _through_relu(dy, x, mean, scale, shift, RELU: tl.constexpr):
 
 @jit
 def _chain(dy, x, mean, inv_std, scale, dweight, dbias, inv_m):
-    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): the paper's Section 3, gathered as in
-    ``bnkit.layers``.
-    """
+    """∂ℓ/∂x = γ/√(var + eps) · (dy − x̂ · dγ/m − dβ/m): Section 3, as in ``bnkit.layers.plain``."""
     slope = inv_std * dweight * inv_m  # so that (x − mean) · slope = x̂ · dγ/m
     drift = dbias * inv_m
     dx = dy - (x - mean[None, :, None]) * slope[None, :, None] - drift[None, :, None]
@@ -233,22 +202,10 @@ def _chain(dy, x, mean, inv_std, scale, dweight, dbias, inv_m):
 
 @jit
 def _keep(
-    mean_ptr,
-    var_ptr,
-    inv_std_ptr,
-    running_mean_ptr,
-    running_var_ptr,
-    mean,
-    var,
-    inv_std,
-    channels,
-    C,
-    momentum,
-    bessel,
-):
-    """Write the statistics, and move the running ones towards them; bessel = m/(m − 1) makes the
-    variance unbiased.
-    """
+    mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
+    channels, C, momentum, bessel,
+):  # fmt: skip
+    """Write the statistics, and move the running ones towards them; bessel is m/(m − 1)."""
     _store(mean_ptr, mean, channels, C)
     _store(var_ptr, var, channels, C)
     _store(inv_std_ptr, inv_std, channels, C)
@@ -261,22 +218,22 @@ def _keep(
 
 @jit
 def _whole_forward(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr,
-    eps, momentum, inv_m, bessel, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr,
+    running_var_ptr, eps, momentum, inv_m, bessel, N, C, L, tiles, tiles_each, RELU: tl.constexpr,
+    ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Algorithm 1 for channels whose values all fit into one tile: read once, written once."""
     channels = _channels(WIDE, BLOCK_C)
     offsets, inside = _tile(0, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
     x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
     origin = _origin(x_ptr, channels, C, L)
-    mean, m2 = _pool(
-        x - origin[None, :, None], tl.zeros_like(x), inside.to(tl.float32)
-    )  # each value is a part
+    # Each value is a part.
+    mean, m2 = _pool(x - origin[None, :, None], tl.zeros_like(x), inside.to(tl.float32))
     mean, var = mean + origin, m2 * inv_m
     inv_std = tl.rsqrt(var + eps)
-    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std, channels, C,
-          momentum, bessel)  # fmt: skip
+    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
+          channels, C, momentum, bessel)  # fmt: skip
     scale = inv_std * _load(weight_ptr, channels, C, 1.0)
     y = _affine(x, mean, scale, _load(bias_ptr, channels, C, 0.0), RELU)
     tl.store(y_ptr + offsets, y.to(y_ptr.dtype.element_ty), mask=inside)
@@ -315,16 +272,11 @@ def _part(what: tl.constexpr, channels, C):
 
 @jit
 def _parts(parts_ptr, what: tl.constexpr, splits, channels, C, BLOCK_S: tl.constexpr):
-    """What all programs of each channel have found, as a tile (BLOCK_S, BLOCK_C, 1); 0 where there
-    is none.
-    """
+    """What all programs of each channel have found, as a tile (BLOCK_S, BLOCK_C, 1), else 0."""
     split = tl.arange(0, BLOCK_S)
     inside = (split < splits)[:, None, None] & (channels < C)[None, :, None]
-    return tl.load(
-        parts_ptr + (what * splits + split)[:, None, None] * C + channels[None, :, None],
-        inside,
-        0.0,
-    )
+    offsets = (what * splits + split)[:, None, None] * C + channels[None, :, None]
+    return tl.load(parts_ptr + offsets, inside, 0.0)
 
 
 @jit
@@ -414,8 +366,9 @@ def _merge_sums(
 
 @jit
 def _write_y(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each, RELU: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each,
+    RELU: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Algorithm 1, lines 3 and 4, for this program's tiles."""
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
@@ -429,20 +382,19 @@ def _write_y(
 
 @jit
 def _merge_and_normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, parts_ptr, mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr,
-    eps, momentum, inv_m, bessel, splits, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, parts_ptr, mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr,
+    running_var_ptr, eps, momentum, inv_m, bessel, splits, N, C, L, tiles, tiles_each,
+    RELU: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """The second half of Algorithm 1: each program merges the parts of its channels, then
-    normalises its tiles.
-    """
+    """The second half of Algorithm 1: each program merges its channels' parts, then normalises."""
     channels = _channels(WIDE, BLOCK_C)
     mean, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
     inv_std = tl.rsqrt(var + eps)
-    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std, channels, C,
-          momentum, bessel)  # fmt: skip
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each, RELU,
-             ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
+          channels, C, momentum, bessel)  # fmt: skip
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+             tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
 @jit
@@ -454,8 +406,8 @@ def _normalise(
     """Normalise by statistics that are given."""
     channels = _channels(WIDE, BLOCK_C)
     mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each, RELU,
-             ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+             tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
 @jit
@@ -464,16 +416,14 @@ def _normalise_by_running(
     eps, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    """Algorithm 2, line 11. What it used is written down: the running values may move before the
-    backward.
-    """
+    """Algorithm 2, line 11. What it used is kept: the running values may move meanwhile."""
     channels = _channels(WIDE, BLOCK_C)
     mean = _load(running_mean_ptr, channels, C, 0.0)
     inv_std = tl.rsqrt(_load(running_var_ptr, channels, C, 1.0) + eps)
     _store(mean_ptr, mean, channels, C)
     _store(inv_std_ptr, inv_std, channels, C)
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each, RELU,
-             ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+             tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
 @jit
@@ -482,7 +432,7 @@ def _write_dx(
     N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    """∂ℓ/∂x for this program's tiles; through statistics that are constants where dweight is None."""
+    """∂ℓ/∂x for this program's tiles; the statistics are constants where dweight is None."""
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
     first, last = _range(tiles_each, tiles, WIDE)
     for t in range(first, last):
@@ -501,9 +451,10 @@ def _write_dx(
 
 @jit
 def _merge_and_input_gradient(
-    dy_ptr, x_ptr, dx_ptr, parts_ptr, mean_ptr, inv_std_ptr, weight_ptr, bias_ptr, dweight_ptr, dbias_ptr,
-    inv_m, splits, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr,
+    dy_ptr, x_ptr, dx_ptr, parts_ptr, mean_ptr, inv_std_ptr, weight_ptr, bias_ptr, dweight_ptr,
+    dbias_ptr, inv_m, splits, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """Each program merges the two sums of its channels, then writes its tiles of ∂ℓ/∂x."""
     channels = _channels(WIDE, BLOCK_C)
@@ -512,8 +463,9 @@ def _merge_and_input_gradient(
     _store(dweight_ptr, dweight, channels, C)
     _store(dbias_ptr, dbias, channels, C)
     mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
-    _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m, channels,
-              N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+    _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m,
+              channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+              BLOCK_L)  # fmt: skip
 
 
 @jit
@@ -526,12 +478,14 @@ def _input_gradient(
     channels = _channels(WIDE, BLOCK_C)
     mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
     if dweight_ptr is None:
-        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, None, None, inv_m, channels,
-                  N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, None, None, inv_m,
+                  channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+                  BLOCK_L)  # fmt: skip
     else:
         dweight, dbias = _load(dweight_ptr, channels, C, 0.0), _load(dbias_ptr, channels, C, 0.0)
-        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m, channels,
-                  N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
+        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m,
+                  channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+                  BLOCK_L)  # fmt: skip
 
 
 # ---- How the work is cut -------------------------------------------------------------------------
@@ -541,13 +495,15 @@ def _input_gradient(
 # its 132 multiprocessors must have 18 KB under way. Two programs of 512 threads with 32 bytes each
 # have 32 KB, and fit where a thread needs at most 64 registers, as the tests check.
 
-WHOLE = 8192  # values of a tile in the one-launch kernels: at 16 a thread, dy and x of the backward still fit registers
+# Values of a tile in the one-launch kernels: at 16 a thread, dy and x still fit registers.
+WHOLE = 8192
 TILE = 4096  # values of a tile in the others, at 8 a thread
 PER_WARP = 256  # values of a tile for each warp of 32 threads, up to MAX_WARPS
 MAX_WARPS = 16
-SEGMENT = 32  # neighbours in memory that a program reads, at least: 128 bytes of float32, 64 of float16, whole sectors
-SECTOR = 8  # and where that would not fit a tile, at least this many: 32 bytes of float32 are one transfer
-PROGRAMS = 1024  # enough to fill 100 to 150 multiprocessors a few times over, so that none waits long for the last
+# Neighbours in memory that a program reads, at least: 128 bytes of float32, 64 of float16, whole
+# sectors; and where that would not fit a tile: 32 bytes of float32 are one transfer.
+SEGMENT, SECTOR = 32, 8
+PROGRAMS = 1024  # fill 100 to 150 multiprocessors a few times, so that none waits long for the last
 PARTS = 8192  # values of a tile of parts
 
 
@@ -571,11 +527,9 @@ class Plan(NamedTuple):
 
 
 def wide(numel: int) -> bool:
-    """Whether indices need 64 bits: a tensor of `numel` elements ends at index numel − 1, and int32
-    at 2³¹ − 1.
+    """Whether indices need 64 bits: the last one is numel − 1, and int32 ends at 2³¹ − 1.
 
-    Where it is False, lanes beyond the end may still count further and wrap round; they are masked
-    and touch nothing.
+    Else lanes beyond the end may count further and wrap round: they are masked and touch nothing.
     """
     return numel > 2**31 - 1
 
@@ -604,9 +558,8 @@ def make_plan(n: int, c: int, length: int) -> Plan:
     # Each program of the second launch reads all parts of its channels. With s splits that is 3 s²
     # numbers a channel in all, which must stay small beside the m values: s ≤ √(m/8) keeps it below
     # half of them, and it comes from cache.
-    splits = max(
-        1, min(tiles, -(-PROGRAMS // groups), math.isqrt(n * length // 8), PARTS // channels)
-    )
+    most = min(tiles, -(-PROGRAMS // groups), math.isqrt(n * length // 8), PARTS // channels)
+    splits = max(1, most)
     each = -(-tiles // splits)
     splits = -(-tiles // each)
     side = {"WIDE": wide(n * c * length), "BLOCK_C": channels}
@@ -633,8 +586,8 @@ def _in_memory(x: Tensor) -> tuple[int, int, int]:
     if x.movedim(1, -1).is_contiguous():
         return x.numel() // x.shape[1], x.shape[1], 1
     raise ValueError(
-        f"a tensor of shape {tuple(x.shape)} with strides {x.stride()} is neither contiguous nor channels last; "
-        "call .contiguous() first."
+        f"a tensor of shape {tuple(x.shape)} with strides {x.stride()} is neither contiguous nor "
+        "channels last; call .contiguous() first."
     )
 
 
@@ -655,8 +608,11 @@ def unavailable(x: Tensor) -> str | None:
     switch = os.environ.get("BNKIT_KERNELS", "on")
     if switch not in ("on", "off"):
         raise ValueError(f"BNKIT_KERNELS is {switch!r}; it must be 'on' or 'off'.")
-    if switch == "off":
-        return "BNKIT_KERNELS=off"
+    return "BNKIT_KERNELS=off" if switch == "off" else cannot_take(x)
+
+
+def cannot_take(x: Tensor) -> str | None:
+    """The same, whatever the environment says."""
     if not x.is_cuda and not (x.is_cpu and interpreted()):
         return f"the tensor is on {'the CPU' if x.is_cpu else x.device.type}"
     if triton is None:
@@ -664,7 +620,8 @@ def unavailable(x: Tensor) -> str | None:
     if x.dtype not in DTYPES:
         return f"dtype {str(x.dtype).removeprefix('torch.')}"
     if x.is_cuda and _capability(x.device) < CAPABILITY:
-        return f"compute capability {'.'.join(map(str, _capability(x.device)))}, below {'.'.join(map(str, CAPABILITY))}"
+        there, least = (".".join(map(str, pair)) for pair in (_capability(x.device), CAPABILITY))
+        return f"compute capability {there}, below {least}"
     if not x.numel():
         return "the tensor is empty"
     return None
@@ -677,9 +634,8 @@ def interpreted() -> bool:
 
 @functools.cache
 def _capability(device: torch.device) -> tuple[int, int]:
-    return (
-        torch.cuda.get_device_capability(device) if torch.version.cuda else CAPABILITY
-    )  # AMD counts otherwise
+    # AMD counts otherwise.
+    return torch.cuda.get_device_capability(device) if torch.version.cuda else CAPABILITY
 
 
 def _launch(kernel, plan: Plan, *arguments, **flags) -> None:
@@ -704,8 +660,8 @@ def _plan_of(*tensors: Tensor) -> Plan:
     shape, *others = map(_in_memory, tensors)
     if any(other != shape for other in others):
         raise ValueError(
-            f"x and dy lie in memory differently: as (N, C, L) = {shape} and {others[0]}. Give dy the shape and the "
-            "memory format of x."
+            f"x and dy lie in memory differently: as (N, C, L) = {shape} and {others[0]}. "
+            "Give dy the shape and the memory format of x."
         )
     return make_plan(*shape)
 
@@ -721,11 +677,12 @@ def _parts_of(x: Tensor, plan: Plan, count: int) -> Tensor:
 
 def _dense(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Vectors as the kernels read them, one number after the other; None stays None."""
+    channels = x.shape[1]
     for vector in vectors:
-        if vector is not None and vector.shape != x.shape[1:2]:
+        if vector is not None and vector.shape != (channels,):
             raise ValueError(
-                f"x of shape {tuple(x.shape)} has {x.shape[1]} channels; a vector of shape {tuple(vector.shape)} does "
-                f"not fit: it must be ({x.shape[1]},)."
+                f"x of shape {tuple(x.shape)} has {channels} channels; a vector of shape "
+                f"{tuple(vector.shape)} does not fit: it must be ({channels},)."
             )
     return tuple(vector if vector is None else vector.contiguous() for vector in vectors)
 
@@ -737,8 +694,7 @@ def _dense(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, float32, and how many values each has: Algorithm 1,
-    lines 1 and 2.
+    """Mean and biased variance of each channel, float32, and its count: Algorithm 1, lines 1 and 2.
 
     Both are good to float32's last digits also where the mean is a million times the spread. Where
     a channel holds NaN or infinity its variance is NaN.
@@ -751,32 +707,19 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 def normalise(
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu: bool = False
 ) -> Tensor:
-    """γ · (x − mean) · inv_std + β, and 0 where that is negative if `relu`: Algorithm 1, lines 3
-    and 4.
-    """
+    """γ · (x − mean) · inv_std + β, 0 where negative if `relu`: Algorithm 1, lines 3 and 4."""
     plan, y = _plan_of(x), torch.empty_like(x)
     _launch(_normalise, plan, x, y, *_dense(x, weight, bias, mean, inv_std), RELU=relu)
     return y
 
 
 def gradient_sums(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    relu: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, float32, over the values that the ReLU let through:
-    Section 3.
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector = None,
+    bias: Vector = None, relu: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, float32, of what the ReLU let through: Section 3.
 
     `weight` and `bias` are needed only where `relu`, to know which those are.
     """
@@ -788,19 +731,10 @@ def gradient_sums(
 
 
 def input_gradient(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    dweight: Tensor | None,
-    dbias: Tensor | None,
-    m: int | Tensor = 1,
-    relu: bool = False,
-) -> Tensor:
-    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m), with dy as the ReLU let it through:
-    Section 3.
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector,
+    dweight: Vector, dbias: Vector, m: int | Tensor = 1, relu: bool = False,
+) -> Tensor:  # fmt: skip
+    """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m), dy behind the ReLU: Section 3.
 
     `dweight` and `dbias` are the sums over all m values of each channel, also those of other
     processes; m may be a tensor of one number, which is not waited for. With None for the sums the
@@ -810,9 +744,8 @@ def input_gradient(
         dweight, dbias, m = dweight / m, dbias / m, 1
     plan, dx = _plan_of(x, dy), torch.empty_like(x)
     vectors = _dense(x, mean, inv_std, weight, bias, dweight, dbias)
-    _launch(
-        _input_gradient, plan, dy, x, dx, *vectors, 1.0 if dweight is None else 1 / m, RELU=relu
-    )
+    inv_m = 1.0 if dweight is None else 1 / m
+    _launch(_input_gradient, plan, dy, x, dx, *vectors, inv_m, RELU=relu)
     return dx
 
 
@@ -820,15 +753,9 @@ def input_gradient(
 
 
 def forward(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    relu: bool = False,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    momentum: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Vector, bias: Vector, eps: float, relu: bool = False,
+    running_mean: Vector = None, running_var: Vector = None, momentum: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Algorithm 1 in one launch or two: (y, mean, var, inv_std), with inv_std = 1/√(var + eps).
 
     Where `running_mean` and `running_var` are given they move, in place, by the share `momentum`
@@ -839,9 +766,8 @@ def forward(
     """
     plan, m = _plan_of(x), x.numel() // x.shape[1]
     if m < 2:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}: one value per channel has no variance; use at least two."
-        )
+        problem = "one value per channel has no variance; use at least two."
+        raise ValueError(f"x has shape {tuple(x.shape)}: {problem}")
     running = _dense(x, running_mean, running_var)
     if running[0] is not running_mean or running[1] is not running_var:
         raise ValueError(
@@ -855,24 +781,16 @@ def forward(
     else:
         parts = _parts_of(x, plan, 3)
         _launch(_partial_moments, plan, x, parts)
-        _launch_after(
-            _merge_and_normalise, plan, x, y, *affine, parts, *statistics, *numbers, RELU=relu
-        )
+        known = (x, y, *affine, parts, *statistics, *numbers)
+        _launch_after(_merge_and_normalise, plan, *known, RELU=relu)
     return y, mean, var, inv_std
 
 
 def forward_running(
-    x: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    relu: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 2, line 11, in one launch: (y, mean, inv_std), the latter two as they were used,
-    for the backward.
-    """
+    x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Vector, bias: Vector,
+    eps: float, relu: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Algorithm 2, line 11, in one launch: (y, mean, inv_std), as they were used."""
     plan, y, (mean, inv_std) = _plan_of(x), torch.empty_like(x), _vectors(x, 2)
     vectors = _dense(x, weight, bias, running_mean, running_var)
     _launch(_normalise_by_running, plan, x, y, *vectors, mean, inv_std, float(eps), RELU=relu)
@@ -880,42 +798,20 @@ def forward_running(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    inv_std: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    relu: bool = False,
+    dy: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu=False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of ``forward`` in one launch or two: (dx, dweight, dbias), the latter two
-    float32.
+    """The gradients of ``forward`` in one launch or two: (dx, dweight, dbias), the sums float32.
 
     Those of ``forward_running`` are ``input_gradient`` without sums, and ``gradient_sums``.
     """
-    plan, dx, (dweight, dbias), inv_m = (
-        _plan_of(x, dy),
-        torch.empty_like(x),
-        _vectors(x, 2),
-        x.shape[1] / x.numel(),
-    )
+    plan, dx, sums = _plan_of(x, dy), torch.empty_like(x), _vectors(x, 2)
+    inv_m = x.shape[1] / x.numel()
     known = _dense(x, mean, inv_std, weight, bias)
     if plan.whole:
-        _launch(_whole_backward, plan, dy, x, dx, *known, dweight, dbias, inv_m, RELU=relu)
+        _launch(_whole_backward, plan, dy, x, dx, *known, *sums, inv_m, RELU=relu)
     else:
         parts = _parts_of(x, plan, 2)
         _launch(_partial_sums, plan, dy, x, parts, *known, RELU=relu)
-        _launch_after(
-            _merge_and_input_gradient,
-            plan,
-            dy,
-            x,
-            dx,
-            parts,
-            *known,
-            dweight,
-            dbias,
-            inv_m,
-            RELU=relu,
-        )
-    return dx, dweight, dbias
+        arguments = (dy, x, dx, parts, *known, *sums, inv_m)
+        _launch_after(_merge_and_input_gradient, plan, *arguments, RELU=relu)
+    return dx, *sums

@@ -28,12 +28,9 @@ COLOURS = {
 
 @styled
 def parity(
-    worst: np.ndarray,
-    layouts: Sequence[str],
-    modes: Sequence[str],
-    dtypes: Sequence[str],
+    worst: np.ndarray, layouts: Sequence[str], modes: Sequence[str], dtypes: Sequence[str],
     names: Sequence[str],
-) -> Drawing:
+) -> Drawing:  # fmt: skip
     """A number for every step: its worst error. Shapes: worst (layouts, modes, dtypes, names)."""
     drawing, panels = figure(1, len(dtypes), width=9.4, height=5.4, sharey=True)
     values = worst.reshape(-1, *worst.shape[2:])
@@ -41,16 +38,9 @@ def parity(
     for axes, title, block in zip(panels, dtypes, values.transpose(1, 0, 2), strict=True):
         axes.imshow(block, norm=scale, cmap="cividis", aspect="auto")
         for (row, column), value in np.ndenumerate(block):
-            dark = scale(value) < 0.55
-            axes.text(
-                column,
-                row,
-                f"{value:.2g}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="w" if dark else "k",
-            )
+            style = {"ha": "center", "va": "center", "fontsize": 8}
+            colour = "w" if scale(value) < 0.55 else "k"
+            axes.text(column, row, f"{value:.2g}", color=colour, **style)
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_title(title)
         axes.grid(False)
@@ -61,12 +51,9 @@ def parity(
 
 @styled
 def by_length(
-    counts: Sequence[int],
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    switch: float | None = None,
+    counts: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]], switch=None
 ) -> Drawing:
-    """Errors against the number of values of a channel: title -> implementation -> errors,
-    (counts,).
+    """Errors against the values of a channel: title -> implementation -> errors, (counts,).
 
     At `switch` values the layer goes over from one call to blocks.
     """
@@ -75,18 +62,10 @@ def by_length(
         if switch is not None:
             axes.axvline(switch, color=NEUTRAL, linewidth=1)
         for implementation, errors in curves.items():
-            dashed = (
-                {"linestyle": "--"} if implementation == "torch.nn" else {}
-            )  # where it lies on another one
-            axes.loglog(
-                counts,
-                errors,
-                marker="o",
-                markersize=4,
-                color=COLOURS[implementation],
-                label=implementation,
-                **dashed,
-            )
+            style = {"marker": "o", "markersize": 4, "color": COLOURS[implementation]}
+            if implementation == "torch.nn":  # which may lie on another one
+                style["linestyle"] = "--"
+            axes.loglog(counts, errors, label=implementation, **style)
         axes.set(title=title, xlabel="values of a channel")
         powers(axes.xaxis)
         powers(axes.yaxis)
@@ -97,45 +76,30 @@ def by_length(
 
 @styled
 def ratios(
-    groups: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-    names: Sequence[str],
-    peer: str,
-    goal: float,
+    groups: Mapping[str, Mapping[str, Sequence]], names: Sequence[str], peer: str, goal: float
 ) -> Drawing:
-    """Time of a peer over ours for every shape: a dot for the median, a bar from quartile to
-    quartile.
+    """Time of a peer over ours for every shape: a dot for the median, a bar between the quartiles.
 
     Shapes: group (a panel) -> label -> (names, 3), quartile, median and quartile.
     """
-    drawing, panels = figure(
-        1, len(groups), width=9.2, height=0.27 * len(names) + 1.6, sharey=True, sharex=True
-    )
+    size = {"width": 9.2, "height": 0.27 * len(names) + 1.6}
+    drawing, panels = figure(1, len(groups), **size, sharey=True, sharex=True)
     panels, places = np.atleast_1d(panels), np.arange(len(names))[::-1]
-    everything = np.concatenate(
-        [np.ravel(values) for series in groups.values() for values in series.values()]
-    )
+    ravelled = [np.ravel(values) for series in groups.values() for values in series.values()]
+    everything = np.concatenate(ravelled)
     low, high = min(0.65, everything.min() / 1.05), max(1.6, everything.max() * 1.05)
-    shown = [
-        tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20) if low <= tick <= high
-    ]
+    round_numbers = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20)
+    shown = [tick for tick in round_numbers if low <= tick <= high]
     for axes, (title, series) in zip(panels, groups.items(), strict=True):
         axes.axvline(1, color=NEUTRAL, linewidth=1)
         axes.axvline(goal, color=THEORY, linestyle=":", linewidth=1.5)
         offsets = np.linspace(0.17, -0.17, len(series)) if len(series) > 1 else [0.0]
-        for offset, colour, marker, (label, values) in zip(
-            offsets, (WITH_BN, WITHOUT_BN), "os", series.items(), strict=False
-        ):
-            first, middle, third = np.transpose(values)
+        looks = zip(offsets, (WITH_BN, WITHOUT_BN), "os", strict=False)
+        for (offset, colour, marker), label in zip(looks, series, strict=False):
+            first, middle, third = np.transpose(series[label])
             axes.hlines(places + offset, first, third, color=colour, alpha=0.5, linewidth=2.5)
-            axes.plot(
-                middle,
-                places + offset,
-                marker,
-                color=colour,
-                markersize=4.5,
-                linestyle="",
-                label=label,
-            )
+            style = {"color": colour, "markersize": 4.5, "linestyle": "", "label": label}
+            axes.plot(middle, places + offset, marker, **style)
         axes.set(title=title, xlabel=f"time of {peer} over ours", xscale="log", xlim=(low, high))
         ticks(axes.xaxis, shown)
     panels[0].set_yticks(places, names, fontsize=8.5)
@@ -146,7 +110,7 @@ def ratios(
 
 @styled
 def limit(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> Drawing:
-    """How near each layer comes to a copy: title -> (sizes in MiB, who -> shares); 1 is the limit."""
+    """How near each layer comes to a copy, 1: title -> (sizes in MiB, who -> shares)."""
     drawing, row = figure(1, len(panels), width=9.2, height=3.4, sharey=True, sharex=True)
     colours = {"ours": WITH_BN, "torch.nn": WITHOUT_BN}
     for axes, (title, (sizes, curves)) in zip(np.atleast_1d(row), panels.items(), strict=True):

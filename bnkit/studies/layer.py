@@ -1,16 +1,13 @@
-"""How right the torch layer is, on every path, against the reference in float64; and what was
-recorded of its speed.
-"""
+"""How right the torch layer is, on every path, by the reference; and its speed as recorded."""
 
 import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -43,41 +40,29 @@ OURS = ("plain torch", "ATen, one call", "ATen, blocks")
 IMPLEMENTATIONS = (*OURS, "torch.nn")
 
 
-@contextmanager
-def path(name: str, block: int = 2**12) -> Iterator[None]:
-    """Make the layer take one of `OURS` inside of the ``with``, whatever it would take; torch.nn
-    has no choice.
+def path(name: str, block: int = 2**12) -> AbstractContextManager:
+    """The layer takes one of `OURS` inside of the ``with``; torch.nn has no choice.
 
     Blocks of `block` elements, here so few that there are several even in a small batch.
     """
-    environment = {"BNKIT_KERNELS": "off" if name == "plain torch" else "on"}
+    if name == "plain torch":
+        return layers.using("plain")
     small = 0 if name == "ATen, blocks" else 2**62
-    with (
-        patch.dict("os.environ", environment),
-        patch.multiple(aten, SMALL=small, SHORT=small, BLOCK=block),
-    ):
-        yield
+    return layers.using("aten", small=small, short=small, block=block)
 
 
 def make(
-    implementation: str,
-    channels: int,
-    axes: int,
-    dtype: torch.dtype,
-    relu: bool = False,
+    implementation: str, channels: int, axes: int, dtype: torch.dtype, relu: bool = False,
     process_group: object = None,
-) -> nn.Module:
-    """A layer that keeps the statistics of the last batch alone; float32 parameters for 16 bits, as
-    autocast has it.
-    """
+) -> nn.Module:  # fmt: skip
+    """A layer that keeps the last batch's statistics; for 16 bits its parameters are float32."""
     wide = torch.float32 if dtype.itemsize == 2 else dtype
     options = {"eps": EPS, "momentum": 1.0, "dtype": wide}
     if implementation == "torch.nn":
         norm = PEERS[axes](channels, **options)
         return nn.Sequential(norm, nn.ReLU()) if relu else norm
-    return layers.BatchNorm(
-        channels, **options, activation="relu" if relu else None, process_group=process_group
-    )
+    options |= {"activation": "relu" if relu else None, "process_group": process_group}
+    return layers.BatchNorm(channels, **options)
 
 
 # ---- Parity --------------------------------------------------------------------------------------
@@ -95,35 +80,25 @@ class Step(NamedTuple):
 
 
 def batch(
-    layout: str,
-    dtype: torch.dtype,
-    shape: tuple[int, ...] | None = None,
-    mean: float = 0.0,
-    seed: int = 0,
+    layout: str, dtype: torch.dtype, shape: tuple[int, ...] | None = None, mean=0.0, seed: int = 0
 ) -> list[Tensor]:
-    """x, dy, weight and bias: numbers that `dtype` can hold, each channel with a mean and a spread
-    of its own.
-    """
+    """x, dy, weight and bias in `dtype`, each channel with a mean and a spread of its own."""
     shape = shape or LAYOUTS[layout]
     generator = torch.Generator().manual_seed(seed)
     along = (shape[1], *[1] * (len(shape) - 2))
-    centre, spread = (
-        torch.randn(along, generator=generator) + mean,
-        torch.rand(along, generator=generator) + 0.5,
-    )
+    centre = torch.randn(along, generator=generator) + mean
+    spread = torch.rand(along, generator=generator) + 0.5
     x, dy = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     weight, bias = torch.randn(2, shape[1], generator=generator)
     x, dy = (spread * x + centre).to(dtype), dy.to(dtype)
     if "channels last" in layout:
-        x, dy = (each.movedim(1, -1).contiguous().movedim(-1, 1) for each in (x, dy))
+        x, dy = (tensor.movedim(1, -1).contiguous().movedim(-1, 1) for tensor in (x, dy))
     return [x, dy, weight, bias]
 
 
 def expected(x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, mode: str) -> Step:
-    """The step by ``bnkit.reference`` in float64. In evaluation the running values are 0 and 1, and
-    stay.
-    """
-    x, dy, gamma, beta = (each.double().numpy() for each in (x, dy, weight, bias))
+    """The step by ``bnkit.reference`` in float64. In evaluation the running values stay 0 and 1."""
+    x, dy, gamma, beta = (tensor.double().numpy() for tensor in (x, dy, weight, bias))
     axes, channels = (0, *range(2, x.ndim)), x.shape[1]
     if mode == "training":
         y, cache = reference.forward(x, gamma, beta, EPS)
@@ -141,68 +116,45 @@ def step(
 ) -> tuple[Step, list[float]]:
     """The same by a layer, and the unit of each result: the spacing of its dtype at 1."""
     x, dy, weight, bias = arguments
-    layer = make(implementation, x.shape[1], x.ndim, x.dtype, process_group=process_group).train(
-        mode == "training"
-    )
+    layer = make(implementation, x.shape[1], x.ndim, x.dtype, process_group=process_group)
+    layer.train(mode == "training")
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     leaf = x.detach().requires_grad_()
     y = layer(leaf)
     y.backward(dy)
-    found = [
-        y.detach(),
-        leaf.grad,
-        layer.weight.grad,
-        layer.bias.grad,
-        layer.running_mean,
-        layer.running_var,
-    ]
-    return Step(*(each.double().numpy() for each in found)), [
-        torch.finfo(each.dtype).eps for each in found
-    ]
+    gradients = [leaf.grad, layer.weight.grad, layer.bias.grad]
+    results = [y.detach(), *gradients, layer.running_mean, layer.running_var]
+    units = [torch.finfo(result.dtype).eps for result in results]
+    return Step(*(result.double().numpy() for result in results)), units
 
 
 def error(
-    implementation: str,
-    arguments: list[Tensor],
-    mode: str,
-    right: Step | None = None,
-    block: int = 2**12,
+    name: str, arguments: list[Tensor], mode: str, right: Step | None = None, block: int = 2**12
 ) -> Step:
-    """The largest error in each result, relative to its largest value, in units of its dtype's
-    spacing at 1.
-    """
+    """The largest errors of an implementation, relative to the largest value, in spacings at 1."""
     right = right or expected(*arguments, mode)
-    with path(implementation, block):
-        found, units = step(implementation, arguments, mode)
-    return distance(found, right, units)
+    with path(name, block):
+        results, units = step(name, arguments, mode)
+    return distance(results, right, units)
 
 
-def distance(found: Step, right: Step, units: Sequence[float]) -> Step:
+def distance(results: Step, right: Step, units: Sequence[float]) -> Step:
     """The largest difference in each result, relative to its largest value, in its unit."""
-    relative = (
-        np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, right, strict=True)
-    )
-    return Step(*(float(each / unit) for each, unit in zip(relative, units, strict=True)))
+    scales = [np.abs(wanted).max() or 1.0 for wanted in right]
+    gaps = [np.abs(a - b).max() for a, b in zip(results, right, strict=True)]
+    return Step(*(float(gap / s / unit) for gap, s, unit in zip(gaps, scales, units, strict=True)))
 
 
-def parity(
-    dtypes: tuple[str, ...] = tuple(DTYPES),
-    layouts: tuple[str, ...] = tuple(LAYOUTS),
-    seed: int = 0,
-) -> np.ndarray:
-    """The worst of the six results of every step. Shapes: (layouts, modes, dtypes,
-    implementations).
-    """
-    worst = np.empty((len(layouts), len(MODES), len(dtypes), len(IMPLEMENTATIONS)))
-    for (i, layout), (j, mode), (k, dtype) in (
-        (a, b, c) for a in enumerate(layouts) for b in enumerate(MODES) for c in enumerate(dtypes)
-    ):
+def parity(dtypes: Sequence[str] = tuple(DTYPES), layouts=tuple(LAYOUTS), seed=0) -> np.ndarray:
+    """The worst result of every step. Shapes: (layouts, modes, dtypes, implementations)."""
+    worst = []
+    for layout, mode, dtype in itertools.product(layouts, MODES, dtypes):
         arguments = batch(layout, DTYPES[dtype], seed=seed)
         right = expected(*arguments, mode)
-        worst[i, j, k] = [max(error(each, arguments, mode, right)) for each in IMPLEMENTATIONS]
-    return worst
+        worst.append([max(error(name, arguments, mode, right)) for name in IMPLEMENTATIONS])
+    return np.reshape(worst, (len(layouts), len(MODES), len(dtypes), len(IMPLEMENTATIONS)))
 
 
 # ---- Wrong layers --------------------------------------------------------------------------------
@@ -243,14 +195,15 @@ MUTANTS = {  # what is wrong -> the step of bnkit.layers.plain that is replaced,
 
 
 def wrong(name: str, mean: float = 0.0, seed: int = 0) -> float:
-    """The worst error of a training step in float64, on the plain path, with one step replaced by
-    one of `MUTANTS`.
-    """
+    """The worst error of a training step in float64, by plain torch with one of `MUTANTS` in it."""
     step_of_layer, replacement = MUTANTS[name]
-    with patch.object(plain, step_of_layer, replacement):
-        return max(
-            error("plain torch", batch("images", torch.float64, mean=mean, seed=seed), "training")
-        )
+    right = getattr(plain, step_of_layer)
+    setattr(plain, step_of_layer, replacement)
+    try:
+        arguments = batch("images", torch.float64, mean=mean, seed=seed)
+        return max(error("plain torch", arguments, "training"))
+    finally:
+        setattr(plain, step_of_layer, right)
 
 
 # ---- What long sums cost -------------------------------------------------------------------------
@@ -259,32 +212,27 @@ def wrong(name: str, mean: float = 0.0, seed: int = 0) -> float:
 def by_length(
     counts: list[int], mean: float = 0.0, channels: int = 4, seed: int = 0
 ) -> dict[str, dict[str, list[float]]]:
-    """Errors in float32, channels last, against the number of values of a channel: implementation
-    -> result -> errors.
+    """Errors in float32, channels last, by values of a channel: implementation, result -> errors.
 
     Blocks are of the size that they have in everyday use.
     """
-    found = {each: {name: [] for name in Step._fields} for each in IMPLEMENTATIONS}
+    errors = {name: {result: [] for result in Step._fields} for name in IMPLEMENTATIONS}
     for count in counts:
-        arguments = batch(
-            "images, channels last", torch.float32, (count // 64, channels, 8, 8), mean, seed
-        )
+        shape = (count // 64, channels, 8, 8)
+        arguments = batch("images, channels last", torch.float32, shape, mean, seed)
         right = expected(*arguments, "training")
-        for implementation in IMPLEMENTATIONS:
-            for name, value in (
-                error(implementation, arguments, "training", right, aten.BLOCK)._asdict().items()
-            ):
-                found[implementation][name].append(value)
-    return found
+        for name in IMPLEMENTATIONS:
+            one = error(name, arguments, "training", right, aten.EVERYDAY.block)
+            for result, value in one._asdict().items():
+                errors[name][result].append(value)
+    return errors
 
 
 # ---- What is kept for the gradient ---------------------------------------------------------------
 
 
 def kept(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass; what several tensors share counts
-    once.
-    """
+    """Bytes that a forward pass keeps for the backward; what several tensors share counts once."""
     storages = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -299,13 +247,12 @@ def kept(layer: nn.Module, x: Tensor) -> int:
 def relu_memory(shape: tuple[int, ...]) -> dict[str, float]:
     """What a normalization and a ReLU keep, in units of the batch, per implementation."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    found = {}
-    for implementation in IMPLEMENTATIONS:
-        with path(implementation):
-            found[implementation] = (
-                kept(make(implementation, shape[1], len(shape), x.dtype, relu=True), x) / x.nbytes
-            )
-    return found
+    shares = {}
+    for name in IMPLEMENTATIONS:
+        with path(name):
+            layer = make(name, shape[1], len(shape), x.dtype, relu=True)
+            shares[name] = kept(layer, x) / x.nbytes
+    return shares
 
 
 # ---- Refusals ------------------------------------------------------------------------------------
@@ -334,35 +281,31 @@ class Refusal(NamedTuple):
 
 
 def refusals() -> dict[str, Refusal]:
-    """`REFUSED`, each tried on torch.nn's layer and on ours. Raises AssertionError where one of
-    them takes it.
-    """
-    found = {}
+    """`REFUSED`, tried on torch.nn's layer and on ours. AssertionError where one takes it."""
+    refused = {}
     for what, (options, training, x) in REFUSED.items():
         errors = []
         for layer in (nn.BatchNorm1d(3, **options), layers.BatchNorm(3, **options)):
-            before = {
-                name: value.clone() for name, value in layer.train(training).state_dict().items()
-            }
+            state = layer.train(training).state_dict()
+            before = {name: value.clone() for name, value in state.items()}
             try:
                 layer(x)
             except (ValueError, RuntimeError) as raised:  # NotImplementedError is a RuntimeError
                 errors.append(raised)
             else:
                 raise AssertionError(f"{what}: {layer} takes it")
-        untouched = all(
-            torch.equal(before[name], value) for name, value in layer.state_dict().items()
-        )
-        found[what] = Refusal(*(type(each).__name__ for each in errors), str(errors[1]), untouched)
-    return found
+        after = layer.state_dict()
+        untouched = all(torch.equal(before[name], value) for name, value in after.items())
+        names = (type(error).__name__ for error in errors)
+        refused[what] = Refusal(*names, str(errors[1]), untouched)
+    return refused
 
 
 # ---- Several processes ---------------------------------------------------------------------------
 
 
 def across(sizes: Sequence[int], seed: int = 0) -> dict[str, Step]:
-    """As many processes as there are `sizes`, joined by gloo, each with so many examples, against
-    one that has all.
+    """As many processes as `sizes`, joined by gloo, each with so many examples, against one.
 
     Errors of a training step in float64, in spacings: of layers that were given the process group,
     and of layers that were not. Raises AssertionError where the processes of a group do not agree
@@ -371,25 +314,21 @@ def across(sizes: Sequence[int], seed: int = 0) -> dict[str, Step]:
     right = expected(*_shared(sizes, seed), "training")
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(_one_process, (tuple(sizes), seed, folder), nprocs=len(sizes))
-        each = [
-            torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
-            for rank in range(len(sizes))
-        ]
-    found = {}
+        files = [Path(folder) / f"{rank}.pt" for rank in range(len(sizes))]
+        processes = [torch.load(file, weights_only=False) for file in files]
+    errors = {}
     for name in ("together", "each on its own"):
-        parts = [one[name] for one in each]
+        parts = [process[name] for process in processes]
         y, dx = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[:2])
         dweight, dbias = (sum(arrays) for arrays in list(zip(*parts, strict=True))[2:4])
         first = parts[0]
         if name == "together":
             for part in parts:
-                agrees = np.array_equal(part.mean, first.mean) and np.array_equal(
-                    part.var, first.var
-                )
+                agrees = np.array_equal(part[4:], first[4:])  # mean and variance
                 assert agrees, "the processes have different statistics"
         whole = Step(y, dx, dweight, dbias, first.mean, first.var)
-        found[name] = distance(whole, right, [torch.finfo(torch.float64).eps] * 6)
-    return found
+        errors[name] = distance(whole, right, [torch.finfo(torch.float64).eps] * 6)
+    return errors
 
 
 def _shared(sizes: Sequence[int], seed: int) -> list[Tensor]:
@@ -398,37 +337,28 @@ def _shared(sizes: Sequence[int], seed: int) -> list[Tensor]:
 
 def _one_process(rank: int, sizes: tuple[int, ...], seed: int, folder: str) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
-    for stream in (
-        1,
-        2,
-    ):  # gloo greets everybody; what goes wrong is raised in the process that waits for this one
-        os.dup2(silence, stream)
+    # gloo greets everybody; what goes wrong is raised in the process that waits for this one.
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", f"file://{folder}/meeting", rank=rank, world_size=len(sizes)
-    )
+    meeting = f"file://{folder}/meeting"
+    distributed.init_process_group("gloo", meeting, rank=rank, world_size=len(sizes))
     x, dy, *parameters = _shared(sizes, seed)
     ends = list(itertools.accumulate(sizes, initial=0))
     mine = slice(ends[rank], ends[rank + 1])
     arguments = [x[mine], dy[mine], *parameters]
     groups = {"together": "world", "each on its own": None}
-    steps = {
-        name: step("ours", arguments, "training", process_group=group)[0]
-        for name, group in groups.items()
-    }
+    steps = {name: step("ours", arguments, "training", g)[0] for name, g in groups.items()}
     torch.save(steps, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
 
 
 def pooled(x: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a batch from those of its parts, of so many examples each, as processes
-    would have them.
-    """
-    parts = x.split(sizes)
+    """Mean and variance of a batch from those of its parts, of so many examples each."""
     zeros = x.new_zeros(x.shape[1])
-    found = [plain.moments(part)[:2] if len(part) else (zeros, zeros) for part in parts]
-    means, variances = map(torch.stack, zip(*found, strict=True))
+    parts = [plain.moments(p)[:2] if len(p) else (zeros, zeros) for p in x.split(sizes)]
+    means, variances = map(torch.stack, zip(*parts, strict=True))
     return aten.pool(means, variances, x.new_tensor(sizes).unsqueeze(1))
 
 
@@ -436,76 +366,63 @@ def pooled(x: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
 
 
 def recorded(device: str) -> dict | None:
-    """What ``python -m bnkit bench --json`` has stored for "cpu" or "cuda"; None where nothing was
-    recorded.
-    """
+    """What ``python -m bnkit bench --json`` has stored for "cpu" or "cuda"; None for nothing."""
     file = paths.root() / "data" / "bench" / f"{device}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def rows(found: dict, what: str, layout: str | None = None, dtype: str = "float32") -> list[dict]:
+def rows(
+    measured: dict, what: str, layout: str | None = None, dtype: str = "float32"
+) -> list[dict]:
     """The rows of a recorded measurement about one thing."""
-    return [
-        row
-        for row in found["rows"]
-        if row["what"] == what and row["dtype"] == dtype and layout in (None, row["layout"])
-    ]
+    wanted = [row for row in measured["rows"] if (row["what"], row["dtype"]) == (what, dtype)]
+    return [row for row in wanted if layout in (None, row["layout"])]
 
 
 def name_of(shape: list[int]) -> str:
-    """How a shape is written in figures: channels and side of a map, or the two axes of a batch of
-    vectors.
-    """
+    """How a shape is written in figures: channels and side of a map, or both axes of vectors."""
     return f"{shape[1]} × {shape[2]}²" if len(shape) == 4 else " × ".join(map(str, shape))
 
 
-REFERENCES = {
-    "layer": "torch.nn",
-    "layer with ReLU": "torch.nn, then ReLU in place",
-}  # of two peers the faster one
+# Of two peers the faster one.
+REFERENCES = {"layer": "torch.nn", "layer with ReLU": "torch.nn, then ReLU in place"}
 
 
-def ratios(
-    found: dict, dtype: str = "float32"
-) -> tuple[list[str], dict[str, dict[str, list[list[float]]]]]:
-    """Names of the shapes of maps, and layout -> what -> quartiles of the ratios to `REFERENCES`: a
-    figure's data.
+def ratios(measured: dict, dtype: str = "float32") -> tuple[list[str], dict[str, dict]]:
+    """A figure's data: names of the shapes of maps, and layout -> what -> quartiles, (shapes, 3).
+
+    They are those of the ratios to `REFERENCES`.
     """
-    layouts = {
-        layout: {
-            what: [
-                row["ratios"][peer]
-                for row in rows(found, what, layout, dtype)
-                if len(row["shape"]) == 4
-            ]
-            for what, peer in REFERENCES.items()
-        }
-        for layout in ("contiguous", "channels last")
-    }
-    maps = [
-        row["shape"] for row in rows(found, "layer", "contiguous", dtype) if len(row["shape"]) == 4
-    ]
-    return [name_of(shape) for shape in maps], layouts
+
+    def maps(what: str, layout: str) -> list[dict]:
+        return [row for row in rows(measured, what, layout, dtype) if len(row["shape"]) == 4]
+
+    layouts = {}
+    for layout in ("contiguous", "channels last"):
+        peers = REFERENCES.items()
+        layouts[layout] = {w: [row["ratios"][p] for row in maps(w, layout)] for w, p in peers}
+    return [name_of(row["shape"]) for row in maps("layer", "contiguous")], layouts
 
 
-def shares_of_the_limit(
-    found: dict, dtype: str = "float32"
-) -> dict[str, tuple[list[float], dict[str, list[float]]]]:
-    """How near to the speed of a copy: layout -> (sizes of the batch in MiB, who -> share), in the
-    order of the sizes.
+def bytes_of(row: dict) -> int:
+    """How large the batch of a row is."""
+    return int(np.prod(row["shape"])) * DTYPES[row["dtype"]].itemsize
+
+
+def shares_of_the_limit(measured: dict, dtype: str = "float32") -> dict[str, tuple]:
+    """How near to the speed of a copy: layout -> (sizes in MiB, rising, who -> shares).
 
     1 is a layer that spends no more time than moving its tensors takes.
     """
     shares = {}
     for layout in ("contiguous", "channels last"):
-        measured = [row for row in rows(found, "layer", layout, dtype) if "copy" in row["times"]]
-        measured.sort(key=lambda row: int(np.prod(row["shape"])))
-        sizes = [int(np.prod(row["shape"])) * DTYPES[dtype].itemsize / 2**20 for row in measured]
-        medians = {
-            who: [2.5 * row["times"]["copy"][1] / row["times"][name][1] for row in measured]
-            for who, name in (("ours", "ours"), ("torch.nn", "torch.nn"))
-        }
-        shares[layout] = sizes, medians
+        copied = [row for row in rows(measured, "layer", layout, dtype) if "copy" in row["times"]]
+        copied.sort(key=bytes_of)
+        medians = {}
+        for who in ("ours", "torch.nn"):
+            times = [(row["times"]["copy"][1], row["times"][who][1]) for row in copied]
+            medians[who] = [2.5 * copy / time for copy, time in times]
+        shares[layout] = [bytes_of(row) / 2**20 for row in copied], medians
     return shares
 
 
@@ -521,11 +438,10 @@ class Verdict(NamedTuple):
     where: str
 
     def __str__(self) -> str:
-        if self.reached == self.of:
-            return f"reached on all {self.of}" if self.of > 1 else "reached"
-        return (
-            f"**missed** on {self.of - self.reached} of {self.of}" if self.of > 1 else "**missed**"
-        )
+        missed = self.of - self.reached
+        if self.of == 1:
+            return "**missed**" if missed else "reached"
+        return f"**missed** on {missed} of {self.of}" if missed else f"reached on all {self.of}"
 
 
 def verdict(measured: list[dict], peer: str, wanted: float) -> Verdict:
@@ -534,7 +450,7 @@ def verdict(measured: list[dict], peer: str, wanted: float) -> Verdict:
     medians = [row["ratios"][peer][1] for row in measured]
     worst = int(np.argmin(medians))
     where = f"{name_of(measured[worst]['shape'])}, {measured[worst]['layout']}"
-    reached = sum(each >= wanted for each in medians)
+    reached = sum(median >= wanted for median in medians)
     return Verdict(wanted, reached, len(medians), float(np.median(medians)), medians[worst], where)
 
 
@@ -560,16 +476,12 @@ GOALS = (
 
 def goals() -> list[tuple[Goal, Verdict | None]]:
     """Every goal with what became of it; None where nothing was recorded."""
-    found = []
-    for goal in GOALS:
-        on_device = recorded(goal.device)
-        if on_device is None:
-            found.append((goal, None))
-            continue
-        measured = [row for dtype in DTYPES for row in rows(on_device, goal.what, dtype=dtype)]
-        if goal.large:
-            measured = [
-                r for r in measured if np.prod(r["shape"]) * DTYPES[r["dtype"]].itemsize >= 2**24
-            ]
-        found.append((goal, verdict(measured, goal.peer, goal.wanted)))
-    return found
+    return [(goal, _outcome(goal, recorded(goal.device))) for goal in GOALS]
+
+
+def _outcome(goal: Goal, on_device: dict | None) -> Verdict | None:
+    if on_device is None:
+        return None
+    measured = [row for dtype in DTYPES for row in rows(on_device, goal.what, dtype=dtype)]
+    large = [row for row in measured if not goal.large or bytes_of(row) >= 2**24]
+    return verdict(large, goal.peer, goal.wanted)

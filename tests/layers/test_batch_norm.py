@@ -1,5 +1,6 @@
 """The torch layer against torch's own, the paper's properties, and mutants of itself."""
 
+import contextlib
 import copy
 import inspect
 import itertools
@@ -7,13 +8,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 import torch
 from checks import CHECKS
 from conftest import assert_close
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,26 +35,20 @@ LAYOUTS = {  # (N, C) plus places -> how a batch lies in memory
     "sequences": ((6,), lambda x: x),
     "images": ((3, 4), lambda x: x),
     "images, channels last": ((3, 4), lambda x: x.contiguous(memory_format=torch.channels_last)),
-    "images, every second row": (
-        (3, 4),
-        lambda x: x.repeat_interleave(2, dim=2)[:, :, ::2],
-    ),  # with gaps
-    "images, batch innermost": (
-        (3, 4),
-        lambda x: x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
-    ),  # no format
+    # With gaps, and in no format.
+    "images, every second row": ((3, 4), lambda x: x.repeat_interleave(2, dim=2)[:, :, ::2]),
+    "images, batch innermost": ((3, 4), lambda x: lying(x, (1, 2, 3, 0))),
     "volumes": ((2, 3, 2), lambda x: x),
-    "volumes, channels last": (
-        (2, 3, 2),
-        lambda x: x.contiguous(memory_format=torch.channels_last_3d),
-    ),
+    "volumes, channels last": ((2, 3, 2), lambda x: lying(x, (0, 2, 3, 4, 1))),
 }
 EPS = 1e-3  # large enough that its place shows
-PATHS = [
-    "plain",
-    "one call",
-    "blocks",
-]  # those of a CPU; tests/layers/test_triton.py has that of a GPU
+PATHS = ["plain", "one call", "blocks"]  # of a CPU; tests/layers/test_triton.py has that of a GPU
+
+
+def lying(x, order):
+    """x with its axes in memory in this order, outermost first."""
+    inverse = [order.index(axis) for axis in range(x.ndim)]
+    return x.permute(order).contiguous().permute(inverse)
 
 
 @pytest.fixture(params=PATHS)
@@ -69,8 +65,9 @@ def plain_path(monkeypatch):
 
 def choose(path, monkeypatch):
     monkeypatch.setenv("BNKIT_KERNELS", "off" if path == "plain" else "on")
-    monkeypatch.setattr(aten, "SMALL", 0 if path == "blocks" else 10**9)
-    monkeypatch.setattr(aten, "BLOCK", 80)  # two or a few examples, the last block shorter
+    # Blocks of two or a few examples, the last block shorter.
+    limits = aten.Limits(small=0 if path == "blocks" else 10**9, block=80)
+    monkeypatch.setattr(aten, "LIMITS", ContextVar("limits", default=limits))
 
 
 on_every_path = pytest.mark.usefixtures("path")
@@ -282,21 +279,88 @@ def test_result_and_gradient_keep_the_memory_format(layout, mode):
     assert gradient.stride() == y.stride()
 
 
+SHAPES = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+
+
 @on_every_path
 @given(
-    shape=st.lists(st.integers(1, 5), min_size=2, max_size=5).filter(
-        lambda s: torch.Size(s).numel() > s[1]
-    ),
+    shape=SHAPES.filter(lambda s: torch.Size(s).numel() > s[1]),
     training=st.booleans(),
     permuted=st.booleans(),
 )
+@example(shape=[1, 2, 1, 2], training=False, permuted=True)  # torch's own gradients are wrong
 def test_any_shape_equals_torch(shape, training, permuted):
+    """Of a contiguous copy: torch's fused operator misreads strides of axes of size 1."""
     generator = torch.Generator().manual_seed(0)
     x, dy = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    if permuted:
-        x = x.transpose(0, -1).contiguous().transpose(0, -1)
-    ours, theirs = pair(len(shape), shape[1])
-    assert_same_steps(ours.train(training), theirs.train(training), [(x, dy)])
+    ours, theirs = (layer.train(training) for layer in pair(len(shape), shape[1]))
+    leaves = [(x.transpose(0, -1).contiguous().transpose(0, -1) if permuted else x), x.contiguous()]
+    results = [step_of(layer, leaf, dy) for layer, leaf in zip((ours, theirs), leaves, strict=True)]
+    for mine, right in zip(*results, strict=True):
+        assert_close(mine, right)
+
+
+def step_of(layer, x, dy):
+    """y, the three gradients and the buffers after a step."""
+    leaf = x.detach().requires_grad_()
+    y = layer(leaf)
+    y.backward(dy)
+    return [y, leaf.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()]
+
+
+AMBIGUOUS = [
+    (1, 2, 1, 2),
+    (2, 3, 1, 1),
+    (1, 3, 2, 1),
+    (3, 1, 2, 2),
+    (1, 2, 1, 2, 2),
+    (2, 2, 1, 1, 3),
+]
+
+
+@on_every_path
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("relu", [None, "relu"])
+@pytest.mark.parametrize("shape", AMBIGUOUS)
+def test_strides_of_axes_of_size_one_mean_nothing(shape, relu, training):
+    """However x and dy lie in memory, separately, results are those of contiguous ones.
+
+    With an axis of size 1 a tensor can be channels last and have the strides of no format.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x, dy = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    some = [*itertools.permutations(range(4))][::3] if len(shape) == 4 else CUBES
+    for order, order_of_dy in itertools.product([None, *some], repeat=2):
+        ours = BatchNorm(shape[1], dtype=torch.float64, activation=relu).train(training)
+        with torch.no_grad():
+            ours.weight.copy_(torch.arange(1.0, shape[1] + 1))
+            ours.bias.fill_(0.1)
+        right = copy.deepcopy(ours)
+        laid = [t if o is None else lying(t, o) for t, o in ((x, order), (dy, order_of_dy))]
+        with layers.using("plain"):
+            expected = step_of(right, x, dy)
+        for mine, wanted in zip(step_of(ours, *laid), expected, strict=True):
+            assert_close(mine, wanted)
+
+
+CUBES = [(0, 2, 3, 4, 1), (4, 1, 2, 3, 0), (0, 4, 2, 3, 1), (2, 0, 3, 4, 1), (1, 0, 2, 3, 4)]
+
+
+@on_every_path
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 2), (2, 3, 2, 2), (2, 1, 1, 3), (2, 3, 1, 2, 1)])
+def test_expanded_inputs_and_gradients(shape):
+    """One value many times over, in training; and a gradient that is, as ``sum`` has it."""
+    generator = torch.Generator().manual_seed(0)
+    x, dy = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    ones = torch.ones((), dtype=torch.float64).expand(shape)
+    for training, leaf, gradient in (
+        (True, x[..., :1].expand(shape), dy[..., :1].expand(shape)),
+        (False, x, ones),
+    ):
+        ours, theirs = (layer.train(training) for layer in pair(len(shape), shape[1]))
+        expected = step_of(theirs, leaf.contiguous(), gradient.contiguous())
+        for mine, wanted in zip(step_of(ours, leaf, gradient), expected, strict=True):
+            assert_close(mine, wanted)
 
 
 @on_every_path
@@ -507,6 +571,59 @@ def test_backend_says_which_path_runs_and_why(monkeypatch):
         layers.backend(x)
     with pytest.raises(ValueError, match="BNKIT_KERNELS"):
         BatchNorm(3)(x)
+
+
+def test_using_says_which_path_runs(monkeypatch):
+    """Whatever the environment says; outside of it nothing has changed, also after an error."""
+    x, before = torch.ones(4, 3), layers.backend(torch.ones(4, 3))
+    monkeypatch.setenv("BNKIT_KERNELS", "off")
+    with layers.using("aten", small=7):
+        assert layers.backend(x) == "ATen operators: using('aten')"
+        assert aten.LIMITS.get() == aten.EVERYDAY._replace(small=7)
+        with contextlib.suppress(KeyError), layers.using("plain"):
+            assert layers.backend(x) == "plain torch: using('plain')"
+            raise KeyError
+        assert layers.backend(x) == "ATen operators: using('aten')"
+        assert layers.backend(x[:0]) == "plain torch: the tensor is empty"
+    assert layers.backend(x) == "plain torch: BNKIT_KERNELS=off"
+    monkeypatch.undo()
+    assert layers.backend(x) == before
+    assert aten.LIMITS.get() == aten.EVERYDAY
+
+
+@pytest.mark.parametrize(
+    ("path", "limits", "module", "name"),
+    [
+        ("plain", {}, plain, "moments"),
+        ("aten", {}, aten, "batch_norm"),
+        ("aten", {"small": 0}, aten, "moments"),
+    ],
+)
+def test_using_takes_the_path(path, limits, module, name, monkeypatch):
+    called, step = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a: (called.append(name), step(*a))[1])
+    with layers.using(path, **limits):
+        BatchNorm(3)(torch.ones(4, 3))
+    assert called == [name]
+
+
+def test_using_refuses_what_it_cannot_do():
+    with (
+        pytest.raises(ValueError, match=r"'cuda'; 'plain', 'aten', 'triton' are allowed"),
+        layers.using("cuda"),
+    ):
+        pass
+    with pytest.raises(
+        TypeError, match=r"\['large'\] given, \['small', 'short', 'block'\] allowed"
+    ):
+        layers.using("aten", large=1).__enter__()
+    with pytest.raises(TypeError, match=r"'plain': \['small'\] given, \[\] allowed"):
+        layers.using("plain", small=1).__enter__()
+    meta = BatchNorm(3, device="meta")
+    with layers.using("aten"), pytest.raises(RuntimeError, match="tensor is on meta; it must be"):
+        meta(torch.ones(4, 3, device="meta"))
+    with layers.using("triton"), pytest.raises(RuntimeError, match=r"using\('triton'\) is not"):
+        meta(torch.ones(4, 3, device="meta"))
 
 
 STEPS = {"moments", "normalise", "gradient_sums", "backward"}

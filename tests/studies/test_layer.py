@@ -21,18 +21,16 @@ def test_the_path_is_the_one_that_runs(name, monkeypatch):
         monkeypatch.setattr(
             module, function, lambda *a, s=step, n=(module, function): (called.add(n), s(*a))[1]
         )
-    before = (aten.SMALL, aten.SHORT, aten.BLOCK)
+    before = aten.LIMITS.get()
     with studies.path(name):
         layers.BatchNorm(3)(torch.ones(4, 3))
     wanted = dict(
         zip(
-            studies.OURS,
-            [(plain, "moments"), (aten, "batch_norm"), (aten, "moments")],
-            strict=True,
+            studies.OURS, [(plain, "moments"), (aten, "batch_norm"), (aten, "moments")], strict=True
         )
     )
     assert called == {wanted[name]}
-    assert before == (aten.SMALL, aten.SHORT, aten.BLOCK)
+    assert aten.LIMITS.get() is before
 
 
 @pytest.mark.parametrize("layout", studies.LAYOUTS)
@@ -76,9 +74,9 @@ def test_a_wrong_layer_shows_in_the_table(monkeypatch):
 def test_errors_by_length_are_those_of_everyday_blocks(monkeypatch):
     seen = set()
     split = aten._blocks
-    monkeypatch.setattr(aten, "_blocks", lambda x: seen.add(aten.BLOCK) or split(x))
+    monkeypatch.setattr(aten, "_blocks", lambda x: seen.add(aten.LIMITS.get().block) or split(x))
     found = studies.by_length([256, 512], channels=2, seed=1)
-    assert seen == {aten.BLOCK}
+    assert seen == {aten.EVERYDAY.block}
     assert {len(errors) for each in found.values() for errors in each.values()} == {2}
     assert found["ATen, one call"] == found["torch.nn"]  # the same operator
 
