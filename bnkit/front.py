@@ -102,10 +102,8 @@ def _figure_3() -> list[Row]:
         here = (recorded.show_reached(inception.ratio(family, net)) for family in families)
         ours = "{} times fewer, {} on larger pictures".format(*here)
         made.append(Row(claim, theirs, ours, min(family.seeds for family in families), chapter))
-    nets = (
-        families[1].runs["bn-x5-sigmoid"],
-        records.load_all("inception", "inception-sigmoid-64px"),
-    )
+    without = records.load_all("inception", "inception-sigmoid-64px")
+    nets = families[1].runs["bn-x5-sigmoid"], without
     best = _versus(*(f"{recorded.show(inception.best(runs), 1, 100)} %" for runs in nets))
     theirs = _versus(f"{recorded.printed()['figure3']['bn-x5-sigmoid'][2]:.1f} %", "chance")
     claim = "Inception with sigmoids trains: best accuracy (Section 4.2.2), on larger pictures"
