@@ -6,12 +6,13 @@ images have no edge: what leaves on one side comes in on the other, so that a sh
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from bnkit import datasets, reference
+from bnkit.networks import many_numpy
+from bnkit.networks.digits import Digits, maps
 from bnkit.reference import Population
 
 # Layouts
@@ -275,11 +276,7 @@ def gradients(
 ) -> tuple[float, Network, list[Pass]]:
     """Mean cross-entropy of a mini-batch, in nats, its gradient, and what ``run`` kept."""
     logits, tape = run(network, u)
-    log_p = logits - logits.max(axis=1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
-    error = np.exp(log_p)
-    error[np.arange(len(u)), labels] -= 1
-    error /= len(u)
+    loss, error = many_numpy.cross_entropy(logits, labels)
     z = tape[-1].z
     dz = np.broadcast_to((error @ network.weight)[:, :, None, None] / z[0, 0].size, z.shape)
     found = []
@@ -293,7 +290,6 @@ def gradients(
         if each is not network.layers[0]:
             dz = _back(each.weight, rows, passed.x.shape)
     head = error.T @ z.mean(axis=(2, 3))
-    loss = -log_p[np.arange(len(u)), labels].mean()
     return float(loss), Network(tuple(found[::-1]), head, error.sum(axis=0)), tape
 
 
@@ -328,42 +324,29 @@ class Outcome(NamedTuple):
     parameters: int  # gamma and beta together
 
 
-def digits() -> datasets.Dataset:
-    """scikit-learn's digits as images with one map, (n, 1, 8, 8), pixels from 0 to 1."""
-    found = datasets.load("digits")
-    images = {
-        name: getattr(found, name)[:, None] / found.white
-        for name in ("train_images", "test_images")
-    }
-    return replace(found, **images)
-
-
 def train(
-    data: datasets.Dataset, norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0
+    digits: Digits, norm: str, seed: int, steps: int, batch_size: int, rate: float = 1.0
 ) -> Outcome:
-    """Train by plain gradient descent on ``digits``, collect the population (Algorithm 2), and
+    """Train by plain gradient descent, collect the population (Algorithm 2), and
     test.
 
     A seed means the same weights and mini-batches for both kinds of `norm`.
     """
-    network = start(norm, seed)
-    batches = datasets.batches(len(data.train_images), batch_size, seed)
+    network, images, test = start(norm, seed), maps(digits.x), maps(digits.x_test)
+    batches = datasets.batches(len(images), batch_size, seed)
     for _ in range(steps):
         chosen = next(batches)
-        _, gradient, _ = gradients(network, data.train_images[chosen], data.train_labels[chosen])
+        _, gradient, _ = gradients(network, images[chosen], digits.labels[chosen])
         network = step(network, gradient, rate)
     populations = [None] * len(network.layers)
-    for _ in range(max(1, len(data.train_images) // batch_size)):
-        _, tape = run(network, data.train_images[next(batches)])
+    for _ in range(max(1, len(images) // batch_size)):
+        _, tape = run(network, images[next(batches)])
         populations = [
             reference.observe(old, _features(passed.x, len(each.gamma)))
             for old, passed, each in zip(populations, tape, network.layers, strict=True)
         ]
-    outputs, moved = (
-        infer(network, test, populations)
-        for test in (data.test_images, shift(data.test_images, 1, 2))
-    )
-    right = [float(np.mean(each.argmax(axis=1) == data.test_labels)) for each in (outputs, moved)]
+    outputs, moved = (infer(network, x, populations) for x in (test, shift(test, 1, 2)))
+    right = [float(np.mean(each.argmax(axis=1) == digits.test_labels)) for each in (outputs, moved)]
     learned = sum(len(each.gamma) + len(each.beta) for each in network.layers)
     return Outcome(*right, float(np.abs(moved - outputs).max() / outputs.std()), learned)
 

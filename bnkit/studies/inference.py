@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit import datasets, reference
+from bnkit.networks import many_numpy
+from bnkit.networks.digits import Digits
 from bnkit.reference import Population
 
 # A network with Batch Normalization, in NumPy
@@ -89,9 +91,7 @@ def by_population(populations: Sequence[Population]) -> Normalise:
 
 def loss(network: Network, u: np.ndarray, labels: np.ndarray) -> float:
     """The mean cross-entropy of a mini-batch in training, in nats."""
-    logits = run(network, u, by_batch)
-    logits -= logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(u)), labels]))
+    return float(many_numpy.cross_entropy(run(network, u, by_batch), labels)[0])
 
 
 def gradients(
@@ -111,10 +111,7 @@ def gradients(
         tape.append((u, x, cache, z))
         u = z
     logits = u @ network.weight.T + network.bias
-    error = np.exp(logits - logits.max(axis=1, keepdims=True))
-    error /= error.sum(axis=1, keepdims=True)
-    error[np.arange(len(labels)), labels] -= 1
-    error /= len(labels)  # of softmax and cross-entropy together, (m, classes)
+    _, error = many_numpy.cross_entropy(logits, labels)  # (m, classes)
     dz, hidden = error @ network.weight, []
     for layer, (below, x, cache, z) in zip(network.hidden[::-1], tape[::-1], strict=True):
         dx, *of_pair = reference.backward(grouped(dz * z * (1 - z), group), cache)
@@ -153,9 +150,9 @@ def accuracy(network: Network, u: np.ndarray, labels: np.ndarray, normalise: Nor
     return float(np.mean(run(network, u, normalise).argmax(axis=1) == labels))
 
 
-def tested(network: Network, digits: "Digits", populations: Sequence[Population]) -> float:
+def tested(network: Network, digits: Digits, populations: Sequence[Population]) -> float:
     """Accuracy on the test digits by population statistics."""
-    return accuracy(network, digits.test_images, digits.test_labels, by_population(populations))
+    return accuracy(network, digits.x_test, digits.test_labels, by_population(populations))
 
 
 def folded(
@@ -240,36 +237,19 @@ def errors_by_layer(found: Sequence[Population], true: Sequence[Population]) -> 
     return [errors([one], [right])[1] for one, right in zip(found, true, strict=True)]
 
 
-class Digits(NamedTuple):
-    """scikit-learn's digits with pixels from 0 to 1 in rows (n, 64), labels (n,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-
-def load_digits() -> Digits:
-    found = datasets.load("digits")
-    images, test_images = (
-        each.reshape(len(each), -1) / found.white
-        for each in (found.train_images, found.test_images)
-    )
-    return Digits(images, found.train_labels, test_images, found.test_labels)
-
-
 class Course(NamedTuple):
-    """A training, with several estimates of the population statistics that were kept along the way."""
+    """A training, and several estimates of the population statistics kept along the way."""
 
-    network: Network  # at the end
-    averaged: (
-        Network  # at the end, but gamma and beta averaged over the mini-batches of the last epoch
-    )
-    populations: dict[str, list[Population]]  # at the end, of each estimate
-    steps: np.ndarray  # (t,), where the estimates were compared with the truth
-    checks: dict[
-        str, np.ndarray
-    ]  # (t, 3): of means and variances, see ``errors``, and the test accuracy
+    network: Network
+    """At the end."""
+    averaged: Network
+    """At the end, but gamma and beta averaged over the mini-batches of the last epoch."""
+    populations: dict[str, list[Population]]
+    """At the end, of each estimate."""
+    steps: np.ndarray
+    """(t,), where the estimates were compared with the truth."""
+    checks: dict[str, np.ndarray]
+    """(t, 3): errors of means and of variances, see ``errors``, and the test accuracy."""
 
 
 def train(
@@ -289,50 +269,45 @@ def train(
     in each, None for a plain average since the start. "Algorithm 2" is added: at each check the
     network is frozen and `frozen` mini-batches are averaged.
     """
-    u, labels, *test = digits
+    u, labels = digits.x, digits.labels
     network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))
     moving = {name: [None] * len(network.hidden) for name in new_weights}
-    batches, apart = (
-        datasets.batches(len(u), batch_size, each) for each in (seed, seed + 1_000_000)
-    )
-    due = set(np.unique(np.geomspace(1, steps, checks).round().astype(int)).tolist())
-    last_epoch, sums, seen = (
-        max(1, len(u) // batch_size),
-        [],
-        {name: [] for name in [*new_weights, "Algorithm 2"]},
-    )
+    batches, apart = (datasets.batches(len(u), batch_size, s) for s in (seed, seed + 1_000_000))
+    due = np.unique(np.geomspace(1, steps, checks).round().astype(int))
+    last_epoch, affine, checked = max(1, len(u) // batch_size), [], []
     for number in range(1, steps + 1):
-        indices = next(batches)
-        gradient, xs = gradients(network, u[indices], labels[indices])
-        seen_now = [reference.observe(None, x) for x in xs]
+        chosen = next(batches)
+        gradient, xs = gradients(network, u[chosen], labels[chosen])
+        seen = [reference.observe(None, x) for x in xs]
         for name, weight in new_weights.items():
-            moving[name] = [
-                blend(old, new, weight) for old, new in zip(moving[name], seen_now, strict=True)
-            ]
+            moving[name] = [blend(*pair, weight) for pair in zip(moving[name], seen, strict=True)]
         network = step(network, gradient, rate)
         if number > steps - last_epoch:
-            sums.append([(layer.gamma, layer.beta) for layer in network.hidden])
+            affine.append([(layer.gamma, layer.beta) for layer in network.hidden])
         if number in due:
-            found = moving | {
-                "Algorithm 2": algorithm_2(network, (u[next(apart)] for _ in range(frozen)))
-            }
-            right = truth(network, u)
-            for name, populations in found.items():
-                seen[name].append(
-                    (
-                        *errors(populations, right),
-                        accuracy(network, *test, by_population(populations)),
-                    )
-                )
-    means = [
-        [np.mean(each, axis=0) for each in zip(*layer, strict=True)]
-        for layer in zip(*sums, strict=True)
-    ]
-    averaged = tuple(
-        Layer(layer.weight, *pair) for layer, pair in zip(network.hidden, means, strict=True)
-    )
-    seen = {name: np.array(each) for name, each in seen.items()}
-    return Course(network, network._replace(hidden=averaged), found, np.array(sorted(due)), seen)
+            anew = algorithm_2(network, (u[next(apart)] for _ in range(frozen)))
+            populations = moving | {"Algorithm 2": anew}
+            checked.append(check(network, digits, populations))
+    curves = {name: np.array([row[name] for row in checked]) for name in populations}
+    return Course(network, with_mean_affine(network, affine), populations, due, curves)
+
+
+def check(
+    network: Network, digits: Digits, populations: Mapping[str, Sequence[Population]]
+) -> dict[str, tuple[float, float, float]]:
+    """Of each estimate: ``errors`` of means and variances, and the test accuracy it gives."""
+    right = truth(network, digits.x)
+    return {
+        name: (*errors(estimate, right), tested(network, digits, estimate))
+        for name, estimate in populations.items()
+    }
+
+
+def with_mean_affine(network: Network, affine: Sequence[Sequence[tuple]]) -> Network:
+    """`network` with the mean over steps of (gamma, beta) of each layer: step x layer."""
+    means = [np.mean(layer, axis=0) for layer in zip(*affine, strict=True)]
+    pairs = zip(network.hidden, means, strict=True)
+    return network._replace(hidden=tuple(Layer(layer.weight, *pair) for layer, pair in pairs))
 
 
 # Batches at test time
@@ -414,15 +389,12 @@ def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, flo
     """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged,
     and the accuracy.
     """
-    found = algorithm_2(
-        network, (digits.images[part] for part in sorted_batches(digits.labels, size))
-    )
+    found = algorithm_2(network, (digits.x[part] for part in sorted_batches(digits.labels, size)))
     ratios = [
-        each.var / right.var
-        for each, right in zip(found, truth(network, digits.images), strict=True)
+        each.var / right.var for each, right in zip(found, truth(network, digits.x), strict=True)
     ]
     return float(np.mean(ratios)), accuracy(
-        network, digits.test_images, digits.test_labels, by_population(found)
+        network, digits.x_test, digits.test_labels, by_population(found)
     )
 
 
@@ -435,7 +407,7 @@ def small_batches(
     `batch_size`. They are tested with population statistics, of the whole training set, and with
     those of random groups. Shape: (2, groups).
     """
-    u, labels, test, test_labels = digits
+    u, labels, test, test_labels = digits.x, digits.labels, digits.x_test, digits.test_labels
     found = []
     for m in groups:
         network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))

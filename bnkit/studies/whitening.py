@@ -58,10 +58,8 @@ def pooled(images: np.ndarray) -> np.ndarray:
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
 
-class Digits(NamedTuple):
-    """scikit-learn's digits as data to whiten: training images as rows, without the pixels that
-    never change.
-    """
+class Pixels(NamedTuple):
+    """Training images as data to whiten: rows, without the pixels that never change."""
 
     data: datasets.Dataset
     pixels: np.ndarray  # (1500, kept)
@@ -102,10 +100,10 @@ class Digits(NamedTuple):
         return float(np.mean(scores.argmax(1) == self.data.test_labels))
 
 
-def digits() -> Digits:
+def digits() -> Pixels:
     """The digits of scikit-learn, ready to be whitened."""
     data = datasets.load("digits")
-    return Digits(data, *varying(data.train_images))
+    return Pixels(data, *varying(data.train_images))
 
 
 # Whitening helps a linear model

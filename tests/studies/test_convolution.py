@@ -8,6 +8,7 @@ import torch
 from conftest import assert_close
 
 from bnkit import reference
+from bnkit.networks.digits import Digits
 from bnkit.studies import convolution as studies
 
 
@@ -168,7 +169,7 @@ def test_networks_differ_in_their_normalisation_only():
 
 @pytest.mark.parametrize(("norm", "numbers"), [("per map", 32), ("per activation", 2048)])
 def test_training_learns_and_what_a_shift_does(norm, numbers):
-    data = studies.digits()
+    data = Digits.load("unit", np.float64)
     outcome = studies.train(data, norm, seed=0, steps=30, batch_size=60)
     assert outcome == studies.train(data, norm, seed=0, steps=30, batch_size=60)
     assert outcome.parameters == numbers

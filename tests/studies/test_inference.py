@@ -8,6 +8,7 @@ import torch
 from conftest import assert_close
 
 from bnkit import gradcheck, reference
+from bnkit.networks.digits import Digits
 from bnkit.studies import inference as studies
 
 SIZES = (5, 4, 3, 3)
@@ -97,12 +98,12 @@ def test_groups_and_back():
 
 
 def test_small_batches_differ_in_their_groups_only():
-    digits = studies.load_digits()
+    digits = Digits.load("unit", np.float64)
     options = {"seed": 0, "steps": 60, "batch_size": 24, "rate": 1.0}
     found = studies.small_batches(digits, [2, 24], **options)
     assert found.shape == (2, 2)
     course = studies.train(digits, new_weights={}, frozen=1, checks=1, **options)
-    truth = studies.truth(course.network, digits.images)
+    truth = studies.truth(course.network, digits.x)
     assert found[0, 1] == studies.tested(
         course.network, digits, truth
     )  # the group of all is the mini-batch
@@ -161,7 +162,7 @@ def test_the_truth_is_that_of_the_inference_network():
 
 
 def test_training_learns_and_keeps_its_estimates():
-    digits = studies.load_digits()
+    digits = Digits.load("unit", np.float64)
     weights = {"moving": 0.1, "all": None}
     course = studies.train(digits, steps=60, seed=0, new_weights=weights, frozen=25, checks=4)
     assert course.steps.tolist() == [1, 4, 15, 60]
