@@ -5,13 +5,12 @@ From clean notebook to page, one module per step::
 
     layout      where everything lies, read from _toc.yml
     structure   what a committed notebook must look like           strip      how outputs are removed from it
-    keys        which chapters are out of date                     execute    runs those, by papermill (worker)
+    stale       which chapters are out of date                     execute    runs those, by papermill (worker)
     evidence    whether the ledger of claims and the chapters bear each other out
     gate        which executed chapters may be published           normalise  removes what differs from run to run
     compose     the source folder of the site                      this_build the page on how it was made
     site        Jupyter Book, and the swap of the published folder extension  what Sphinx itself has to be taught
     marks       places for links to claims, colours for verdicts
     pages       what a built page must look like                   build      all of it, in order
-    rerun       one chapter again, with other parameters           serve      the built book on localhost
-    readme      the front page's table and picture, from records   pins       the versions that the book stands on
+    rerun       one chapter again, with other parameters           pins       the versions that the book stands on
 """
