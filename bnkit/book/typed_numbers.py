@@ -4,8 +4,7 @@ drift apart.
 Three kinds may be typed. A share or a factor that an assertion of the notebook holds, or a decimal
 that stands anywhere in its code, being a setting. A fact of ``data/paper/facts.yml``, in a
 paragraph that says whose it is. And what ``typed_numbers.yml`` beside this module allows, with its
-reason.
-All else is reported by the cell that computed it, or glued.
+reason. All else is reported by the cell that computed it, or glued.
 """
 
 import ast
@@ -43,7 +42,10 @@ SOURCE = re.compile(
 )
 
 
-REMEDY = "report or glue it, assert it, or, if it is somebody else's, enter it in data/paper/facts.yml and say whose it is"
+REMEDY = (
+    "report or glue it, assert it, or, if it is somebody else's, "
+    "enter it in data/paper/facts.yml and say whose it is"
+)
 
 
 class Fact(NamedTuple):
