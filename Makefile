@@ -4,6 +4,8 @@ PORT ?= 8000
 BIN := .venv/bin
 STAMP := .venv/.ready
 RUN ?= mnist/with-bn
+SEED ?= 0
+STEPS ?= 500
 PRESS := $(BIN)/python -m bnkit.book
 
 .DEFAULT_GOAL := help
@@ -18,7 +20,8 @@ book: $(STAMP) ## execute what changed, check it, build _build/html/index.html
 	@$(PRESS) build
 
 serve: $(STAMP) ## show the built book on localhost (PORT=8000)
-	@$(PRESS) serve --port $(PORT)
+	@test -f _build/html/index.html || { echo "there is no book to show yet; build it: make book" >&2; exit 1; }
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 lab: $(STAMP) ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab chapters
@@ -26,7 +29,7 @@ lab: $(STAMP) ## open JupyterLab on the chapters
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, front page, front page
+check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claims, front page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PRESS) check
@@ -43,8 +46,8 @@ rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="s
 runs: $(STAMP) ## make every recorded run that is missing; safe to stop and to start again
 	$(BIN)/python -m bnkit runs
 
-verify: $(STAMP) ## train the first steps of a recorded run again and compare: RUN="mnist/with-bn --seed 0"
-	$(BIN)/python -m bnkit verify $(RUN)
+verify: $(STAMP) ## train the first steps of a recorded run again and compare: RUN=mnist/with-bn SEED=0 STEPS=500
+	$(BIN)/python -m bnkit verify $(RUN) --seed $(SEED) --steps $(STEPS)
 
 bench: $(STAMP) ## time ours beside its peers
 	$(BIN)/python -m bnkit bench
@@ -55,7 +58,7 @@ clean: ## remove everything built; records and downloaded data stay
 lock: ## renew requirements.lock from pyproject.toml, with the newest versions it allows
 	rm -rf _build/lock
 	$(PYTHON) -m venv _build/lock
-	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,book,lab,dev]'
+	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,claims,book,lab,dev]'
 	_build/lock/bin/python -m pip freeze --exclude-editable > _build/lock/frozen.txt
 	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along. Triton
 	@# comes with them too, in the same version, but its interpreter tests the kernels everywhere that it installs: Linux.

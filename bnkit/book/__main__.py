@@ -35,10 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     command.set_defaults(do=_rerun)
 
-    command = commands.add_parser("serve", help="show the built book on localhost")
-    command.add_argument("--port", type=int, default=8000)
-    command.set_defaults(do=_serve)
-
     command = commands.add_parser(
         "measure", help="how much prose leads how much code, chapter by chapter"
     )
@@ -117,16 +113,6 @@ def _rerun(book: Book, options: argparse.Namespace) -> None:
 
     notebook, page = rerun(book, options.chapter, options.parameters)
     print(f"notebook: {notebook}\npage:     {page}")
-
-
-def _serve(book: Book, options: argparse.Namespace) -> int:
-    from bnkit.book.serve import serve
-
-    try:
-        serve(book.html, options.port)
-    except KeyboardInterrupt:  # that is how one stops it
-        print()
-    return 0
 
 
 def _measure(book: Book, _: argparse.Namespace) -> None:

@@ -3,8 +3,8 @@ drift apart.
 
 Three kinds may be typed. A share or a factor that an assertion of the notebook holds, or a decimal
 that stands anywhere in its code, being a setting. A fact of ``data/paper/facts.yml``, in a
-paragraph that says whose it is. And what ``typed.yml`` beside this module allows, with its reason.
-All else is reported by the cell that computed it, or glued.
+paragraph that says whose it is. And what ``typed_numbers.yml`` beside this module allows, with its
+reason. All else is reported by the cell that computed it, or glued.
 """
 
 import ast

@@ -176,24 +176,20 @@ def read(path: Path | None = None) -> dict[str, Claim]:
                 f"entry {position}: must be a claim with an id from C01 to C75, not {name!r}"
             )
             continue
-        found = list(_problems(entry))
+        wrong = _problems(entry)
         if name in ledger:
-            found.append("is in the ledger twice")
-        problems += [f"{name}: {each}" for each in found]
-        relations = (
-            {}
-            if found
-            else {key: relation(text) for key, text in entry.get("measured", {}).items()}
-        )
-        ledger[name] = (
-            None
-            if found
-            else Claim(**(entry | {"note": str(entry["note"]), "measured": relations}))
-        )
+            wrong.append("is in the ledger twice")
+        problems += [f"{name}: {problem}" for problem in wrong]
+        ledger[name] = None if wrong else _claim(entry)
     problems += [f"{name}: is missing" for name in IDS if name not in ledger]
     if problems:
         raise LedgerError("\n".join([f"{path.name}:", *(f"  {each}" for each in problems)]))
     return ledger
+
+
+def _claim(entry: dict) -> Claim:
+    relations = {key: relation(text) for key, text in entry.get("measured", {}).items()}
+    return Claim(**(entry | {"note": str(entry["note"]), "measured": relations}))
 
 
 FIELDS = tuple(Claim.__dataclass_fields__)
@@ -225,13 +221,17 @@ def _problems(entry: dict) -> list[str]:
     measured = entry.get("measured", {})
     if not isinstance(measured, dict) or not all(isinstance(key, str) for key in measured):
         return [*problems, f"'measured' must name the values and their relations, not {measured!r}"]
-    if problems:
-        return problems
+    return problems or [*_verdict_problems(entry, measured), *_value_problems(entry, measured)]
+
+
+def _verdict_problems(entry: dict, measured: dict) -> list[str]:
+    """Where verdict, evidence and what each of them needs do not fit together."""
+    problems = []
     evidence, verdict = entry["evidence"], entry["verdict"]
     for value, allowed in ((verdict, VERDICTS), (evidence, EVIDENCE)):
         if value not in allowed:
             problems.append(f"{value!r} is none of {', '.join(allowed)}")
-    if bool(texts["correction"]) == (verdict == "agrees"):
+    if bool(entry.get("correction")) == (verdict == "agrees"):
         problems.append("needs a correction unless its verdict is 'agrees', and only then")
     wanted = {
         "measured": ("cell", "measured"),
@@ -245,6 +245,12 @@ def _problems(entry: dict) -> list[str]:
     ]
     if evidence in ("not testable here", "pending") and measured:
         problems.append(f"has measured values although its evidence is {evidence!r}")
+    return problems
+
+
+def _value_problems(entry: dict, measured: dict) -> list[str]:
+    """What is wrong with the names of measured values, their relations, and their quotations."""
+    problems = []
     for key, text in measured.items():
         if not re.fullmatch(NAME, key):
             problems.append(f"{key!r} cannot name a value: small letters, digits and _")
@@ -258,10 +264,11 @@ def _problems(entry: dict) -> list[str]:
                 for name in sorted(unknown)
             ]
     try:
-        quoted = {key for _, key, _, _ in Formatter().parse(texts["finding"]) if key is not None}
+        parts = list(Formatter().parse(entry.get("finding", "")))
     except ValueError as error:
         problems.append(f"the finding cannot be read: {error}")
     else:
+        quoted = {key for _, key, _, _ in parts if key is not None}
         problems += [
             f"the finding quotes {name!r}, which is not measured"
             for name in sorted(quoted - set(measured))

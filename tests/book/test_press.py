@@ -274,7 +274,7 @@ def test_the_press_can_be_asked_for_help():
     done = subprocess.run(
         [sys.executable, "-m", "bnkit.book", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(word in done.stdout for word in ("build", "rerun", "check", "serve", "strip"))
+    assert all(word in done.stdout for word in ("build", "rerun", "check", "strip"))
 
 
 # --- keys -----------------------------------------------------------------------------------------
