@@ -63,7 +63,8 @@ def compiled(tmp_path_factory):
     """
     if importlib.util.find_spec("triton") is None:
         pytest.skip(
-            "THE KERNELS ARE NOT COMPILED: triton is not installed; on Linux: pip install -e '.[kernels]'"
+            "THE KERNELS ARE NOT COMPILED: triton is not installed; "
+            "on Linux: pip install -e '.[kernels]'"
         )
     environment = os.environ | {
         "TRITON_INTERPRET": "0",
