@@ -23,9 +23,10 @@ from bnkit.layers import triton
 
 KERNELS = {
     "whole": ["_whole_forward", "_whole_backward"],
-    "split": ["_partial_moments", "_merge_and_normalise", "_partial_sums", "_merge_and_input_gradient"],
-    "steps": ["_partial_moments", "_merge_moments", "_normalise", "_partial_sums", "_merge_sums", "_input_gradient",
-              "_input_gradient", "_normalise_by_running"],
+    "split": ["_partial_moments", "_merge_and_normalise", "_partial_sums",
+              "_merge_and_input_gradient"],
+    "steps": ["_partial_moments", "_merge_moments", "_normalise", "_partial_sums", "_merge_sums",
+              "_input_gradient", "_input_gradient", "_normalise_by_running"],
 }  # fmt: skip
 CASES = {  # shape, memory format, dtype, ReLU, and the kernels that a step must have used
     "small": ((60, 100), torch.contiguous_format, torch.float32, False, "whole"),
