@@ -117,7 +117,7 @@ def parameter_gradients_equal_differences(bn):
 
 @check
 def input_gradient_sums_to_zero(bn):
-    """A constant added to a feature changes nothing, so the gradient has no part in that direction."""
+    """A constant added to a feature changes nothing: no part of the gradient points there."""
     x, gamma, beta, dy = example(4, 3)
     assert_close(bn.backward(dy, bn.forward(x, gamma, beta, EPS)[1])[0].sum(axis=0), np.zeros(3))
 

@@ -693,7 +693,10 @@ def test_public_names_and_signatures_are_those_of_the_design():
 
 
 def test_importing_the_reference_imports_numpy_and_nothing_heavy():
-    code = "import sys, bnkit.reference, bnkit.gradcheck; print(*{name.split('.')[0] for name in sys.modules})"
+    code = (
+        "import sys, bnkit.reference, bnkit.gradcheck\n"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

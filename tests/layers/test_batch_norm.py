@@ -782,7 +782,7 @@ def assert_blocks_equal_torch(make=BatchNorm):
 
 
 class Adapter:
-    """Our layer behind the face of bnkit.reference, for the checks that the reference must satisfy."""
+    """Our layer behind the face of bnkit.reference, for the checks of the reference."""
 
     @staticmethod
     def forward(x, gamma, beta, eps):
@@ -1001,7 +1001,7 @@ def test_plain_torch_is_a_witness_no_operation_of_torchs_own_normalization_runs(
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch.func.jvp calls it
 def test_torch_func_and_forward_mode():
-    """Per-example gradients, ensembles, Jacobians and Hessians: what needs more than reverse mode."""
+    """Per-example gradients, ensembles, Jacobians and Hessians: more than reverse mode."""
     from torch.func import functional_call, grad, hessian, jvp, vmap
 
     (x, v), *_ = batches("images", batch=2)

@@ -391,8 +391,8 @@ if INTERPRETED:
         return (dy - (dbias * inv_m)[None, :, None]) * scale[None, :, None]
 
     @triton.jit
-    def whole_tiles(t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
-                    BLOCK_L: tl.constexpr):  # fmt: skip
+    def whole_tiles(t, channels, N, C, L, ALIGN: tl.constexpr, WIDE: tl.constexpr,
+                    BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr):  # fmt: skip
         """Ragged ends taken for data: the last row is counted again and again."""
         offsets, inside = right_tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         return tl.where(inside, offsets, 0), inside | True

@@ -23,9 +23,10 @@ from bnkit.layers import triton
 
 KERNELS = {
     "whole": ["_whole_forward", "_whole_backward"],
-    "split": ["_partial_moments", "_merge_and_normalise", "_partial_sums", "_merge_and_input_gradient"],
-    "steps": ["_partial_moments", "_merge_moments", "_normalise", "_partial_sums", "_merge_sums", "_input_gradient",
-              "_input_gradient", "_normalise_by_running"],
+    "split": ["_partial_moments", "_merge_and_normalise", "_partial_sums",
+              "_merge_and_input_gradient"],
+    "steps": ["_partial_moments", "_merge_moments", "_normalise", "_partial_sums", "_merge_sums",
+              "_input_gradient", "_input_gradient", "_normalise_by_running"],
 }  # fmt: skip
 CASES = {  # shape, memory format, dtype, ReLU, and the kernels that a step must have used
     "small": ((60, 100), torch.contiguous_format, torch.float32, False, "whole"),
@@ -63,7 +64,8 @@ def compiled(tmp_path_factory):
     """
     if importlib.util.find_spec("triton") is None:
         pytest.skip(
-            "THE KERNELS ARE NOT COMPILED: triton is not installed; on Linux: pip install -e '.[kernels]'"
+            "THE KERNELS ARE NOT COMPILED: triton is not installed; "
+            "on Linux: pip install -e '.[kernels]'"
         )
     environment = os.environ | {
         "TRITON_INTERPRET": "0",

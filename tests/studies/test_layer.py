@@ -108,7 +108,7 @@ def test_refusals_are_those_of_both_layers_and_a_layer_that_refuses_nothing_show
 
 
 def test_processes_that_share_a_batch_see_what_one_sees():
-    """And those that do not share it do not. Other sizes, other paths: test_batch_norm_processes.py."""
+    """And those that do not, do not. Other sizes and paths: test_batch_norm_processes.py."""
     found = studies.across((2, 1), seed=1)
     assert max(found["together"]) < 60
     assert (
