@@ -18,22 +18,21 @@ Slope = Callable[[many_numpy.Stack], tuple[np.ndarray, list[many_numpy.Layer]]]
 
 def cross_entropy(x: np.ndarray, labels: np.ndarray) -> Slope:
     """Mean cross-entropy of one mini-batch and its gradient. Shapes: (m, inputs), (m,)."""
-
-    def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
-        outputs, tape = many_numpy.forward(networks, x)
-        losses, d_outputs = many_numpy.cross_entropy(outputs, labels)
-        return losses, many_numpy.backward(networks, tape, d_outputs)[0]
-
-    return slope
+    return _behind(x, lambda outputs: many_numpy.cross_entropy(outputs, labels))
 
 
 def squares(x: np.ndarray, targets: np.ndarray) -> Slope:
     """Sum of all squared errors, and its gradient. Shapes: (m, inputs), (m, outputs)."""
+    return _behind(x, lambda y: (((y - targets) ** 2).sum((1, 2)), 2 * (y - targets)))
+
+
+def _behind(x: np.ndarray, loss: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Slope:
+    """The slope of a loss of the networks' outputs for x; it comes with its gradient for them."""
 
     def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
         outputs, tape = many_numpy.forward(networks, x)
-        error = outputs - targets
-        return (error**2).sum((1, 2)), many_numpy.backward(networks, tape, 2 * error)[0]
+        losses, d_outputs = loss(outputs)
+        return losses, many_numpy.backward(networks, tape, d_outputs)[0]
 
     return slope
 

@@ -37,9 +37,8 @@ def test_a_support_out_of_the_middle():
         return sum((1 - k * span / np.tan(k * span)) / span for span in (a, 1 - a))
 
     for a in (1 / 3, 1 / 4):
-        k = brentq(
-            balance, 1.001 * np.pi / (1 - a), 1.999 * np.pi / (1 - a), args=(a,)
-        )  # between two poles
+        pole = np.pi / (1 - a)
+        k = brentq(balance, 1.001 * pole, 1.999 * pole, args=(a,))  # between two poles
         assert abs(buckling.buckle((a,), points=240).load / k**2 - 1) < 1e-3
 
 

@@ -31,9 +31,8 @@ def test_a_turn_of_the_first_layer_has_its_relative_size():
     found = shift.respond(
         "sigmoid", 1e-4, where="first", norm=False, depth=5, width=200, batch=100, seeds=2
     )
-    assert_close(
-        found[:, 0], [1e-4, 1e-4], tolerance=0.05
-    )  # a random direction, seen through 100 random inputs
+    # a random direction, seen through 100 random inputs
+    assert_close(found[:, 0], [1e-4, 1e-4], tolerance=0.05)
     assert (np.diff(found) < 0).all()
 
 
@@ -143,6 +142,5 @@ def test_following():
     assert_close(drift["BN"], with_bn.distribution.mean(0)[:, 0])
     assert_close(interference["plain"], plain.gradient.mean(0)[:, 0])
     assert_close(last["BN"], with_bn.accuracy[2, :, 0])
-    assert_close(
-        noisy.accuracy[0], with_bn.accuracy[0]
-    )  # equal weights at the start, and no noise when tested
+    # equal weights at the start, and no noise when tested
+    assert_close(noisy.accuracy[0], with_bn.accuracy[0])

@@ -67,9 +67,8 @@ def test_classes_on_a_line():
     assert x.var() == pytest.approx(4.36)
     assert [x[labels == label].var() for label in range(10)] == pytest.approx([1] * 10)
     shuffled = x[rng().permutation(len(x))]
-    assert studies.averaged(x, 30).var[0] == pytest.approx(
-        1, abs=0.02
-    )  # of single classes: 300 is a multiple of 30
+    # of single classes: 300 is a multiple of 30
+    assert studies.averaged(x, 30).var[0] == pytest.approx(1, abs=0.02)
     assert studies.averaged(shuffled, 30).var[0] == pytest.approx(4.36, rel=0.03)
 
 
@@ -112,9 +111,7 @@ def test_networks_learn_at_rates_of_their_own_as_torch_does(place, digits):
     statistics, answers.
     """
     rates = [
-        studies.Rates(0.1, 0.2, 0.3),
-        studies.Rates(0.5, 0.0, 0.1),
-        studies.Rates(0.0, 1.0, 0.5),
+        studies.Rates(*of_parts) for of_parts in ((0.1, 0.2, 0.3), (0.5, 0.0, 0.1), (0.0, 1.0, 0.5))
     ]
     batches = list(islice(studies.shuffled(1500, 20, [3, 4, 5]), 4))
     networks = build(place, [3, 4, 5])
@@ -251,11 +248,7 @@ def test_around_the_nonlinearity(digits):
 
 
 def test_layer_and_gradients_against_torch():
-    weight, u, upstream = (
-        rng().normal(size=(4, 3)),
-        rng().normal(size=(6, 4)),
-        rng().normal(size=(6, 3)),
-    )
+    weight, u, upstream = (rng().normal(size=shape) for shape in ((4, 3), (6, 4), (6, 3)))
     y, du, dw = studies.layer_and_gradients(weight, u, upstream, eps=1e-3)
     w, v = torch.tensor(weight, requires_grad=True), torch.tensor(u, requires_grad=True)
     theirs = torch.nn.functional.batch_norm(v @ w, None, None, training=True, eps=1e-3)
