@@ -19,6 +19,7 @@ import yaml
 import bnkit
 from bnkit import __main__ as command_line
 from bnkit import front, paths
+from bnkit.book import rooms
 from bnkit.page import parameters
 from bnkit.runs.records import Record, RecordError, save
 
@@ -246,20 +247,20 @@ def test_workflows_may_little_and_end(path):
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/none@v0"))
 
 
-def test_every_module_is_on_the_page_on_the_code():
+def test_every_room_is_on_the_page_on_the_code():
+    """And with a room all its modules: ``bnkit.book.rooms`` finds them."""
     page = (ROOT / "chapters" / "api.md").read_text()
-    named = set(re.findall(r"automodule:: (\S+)", page))
-    files = (path.relative_to(ROOT) for path in (ROOT / "bnkit").rglob("*.py"))
-    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
-    # the commands explain themselves with --help; a folder hands on what its modules explain
-    apart = {"bnkit.__main__", "bnkit.front"}
-    apart |= {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for path in (ROOT / "bnkit").rglob("__init__.py")
-    }
-    apart -= {"bnkit.runs.tasks", "bnkit.plots"}  # these two have something of their own
-    named -= {"bnkit.layers", "bnkit.claims"}
-    assert named == {name for name in modules if not name.startswith("bnkit.book")} - apart
+    shown = re.findall(r"^\.\. room:: bnkit\.(\w+)$", page, re.M)
+    apart = {"__init__", "__main__", "__pycache__", "book", "front", "house"}
+    there = {path.stem for path in (ROOT / "bnkit").iterdir()} - apart
+    assert sorted(shown) == sorted(there)
+    found = set(rooms.modules("bnkit.runs"))
+    assert {
+        "bnkit.runs",
+        "bnkit.runs.records",
+        "bnkit.runs.tasks",
+        "bnkit.runs.tasks.mnist",
+    } <= found
 
 
 def test_every_chapter_is_on_the_front_page():

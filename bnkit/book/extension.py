@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from bnkit.book import marks
+from bnkit.book import marks, rooms
 
 # The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are
 # not there.
@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mend_pages)
     marks.setup(app)
+    rooms.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -1,0 +1,74 @@
+"""Every module has its proof: a test file of its own name in the folder like its own, or a line here."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "bnkit"
+PROVEN_BY = {  # module: the test file, below tests/, that proves it
+    "__main__": "runs/test_experiments.py",
+    "bench/networks": "bench/test_layer.py",
+    "claims/ledger": "claims/test_chapter.py",
+    "claims/page": "claims/test_chapter.py",
+    "datasets/trees": "datasets/test_pictures.py",
+    "layers/aten": "layers/test_batch_norm.py",
+    "layers/plain": "layers/test_batch_norm.py",
+    "networks/convnet": "runs/tasks/test_small_batches.py",
+    "plots/backprop": "studies/test_backprop.py",
+    "plots/layer": "studies/test_layer.py",
+    "runs/distributed": "runs/tasks/test_imagenet.py",
+    "runs/pool": "runs/test_experiments.py",
+    "runs/tasks/inception": "runs/tasks/test_imagenet.py",
+    "runs/tasks/linear": "studies/after/test_linear.py",
+    "runs/tasks/mnist": "runs/test_experiments.py",
+    **dict.fromkeys(
+        (f"studies/after/{name}" for name in (
+            "decay", "features", "few_classes", "normfree", "populations", "small_batches",
+            "smoothness",
+        )),
+        "studies/after/test_after.py",
+    ),
+}  # fmt: skip
+# Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small setting.
+RUN_BY_CHAPTERS = {
+    f"plots/{name}"
+    for name in (
+        "convolution", "gradients", "inception", "inference", "shift", "transform", "whitening"
+    )
+}  # fmt: skip
+# The press is one machine: its tests give it tiny books and look at what comes out.
+PRESS = "book/test_press.py"
+
+
+def modules() -> list[str]:
+    """Every module of the package but what only hands on: ``layers/aten``."""
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return sorted(path.as_posix() for path in paths if path.name != "__init__")
+
+
+def own(module: str) -> Path:
+    folder, _, name = module.rpartition("/")
+    return TESTS / folder / f"test_{name}.py"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_has_a_proof(module):
+    if own(module).exists():
+        assert module not in PROVEN_BY, "it has a test file of its own: take the line out"
+        return
+    if module in RUN_BY_CHAPTERS:
+        source = (TESTS.parent / "chapters").glob("*.ipynb")
+        assert any(f"from bnkit.plots import {module[6:]} " in file.read_text() for file in source)
+        return
+    proof = PRESS if module.startswith("book/") else PROVEN_BY.get(module)
+    assert proof, f"nothing proves {module}: write {own(module).relative_to(TESTS)}, or a line here"
+    text = (TESTS / proof).read_text()
+    if module.startswith("book/"):
+        return  # run as ``python -m bnkit.book``
+    assert re.search(rf"\b{module.rpartition('/')[2]}\b", text), f"{proof} does not know {module}"
+
+
+def test_every_line_is_needed():
+    assert set(PROVEN_BY) | RUN_BY_CHAPTERS <= set(modules())
