@@ -512,8 +512,8 @@ def _altered(card: _Card, place: Path) -> str:
                 "this name."
             )
     return (
-        f"{place} holds more than {', '.join(card.files)}. Give another set by its path, not by this "
-        "name."
+        f"{place} holds more than {', '.join(card.files)}. "
+        "Give another set by its path, not by this name."
     )
 
 

@@ -30,9 +30,8 @@ MAX_BYTES = 100_000_000
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
-_BESIDE = frozenset(
-    {".txt", ".csv", ".md", ".json", ".xml", ".html", ".db", ".ini"}
-)  # files that come with pictures
+# files that come with pictures
+_BESIDE = frozenset({".txt", ".csv", ".md", ".json", ".xml", ".html", ".db", ".ini"})
 _CLASSES, _ANNOTATIONS = "classes.csv", "val_annotations.txt"
 _LAYOUT = "a tree holds train/<class>/<picture> and val/<class>/<picture>"
 
@@ -181,7 +180,7 @@ class Folder:
 
 
 class Archives:
-    """One .zip or .tgz; or train.zip and val.zip together, perhaps with a classes.csv beside them."""
+    """One .zip or .tgz; or train.zip and val.zip, perhaps with a classes.csv beside them."""
 
     def __init__(self, root: Path, files: tuple[Path, ...]) -> None:
         self.root, self._files = root, files
@@ -333,7 +332,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _safe(path: Path, name: str) -> str:
-    """`name` without a leading ./ and a trailing /; refused where it could point out of its tree."""
+    """`name` without leading ./ and trailing /; refused where it could point out of its tree."""
     clean = name.removeprefix("./").removesuffix("/")
     odd = (
         "\\" in clean or "\0" in clean or ":" in clean.partition("/")[0]

@@ -145,7 +145,8 @@ def flag() -> Rule:
     def read(value: object) -> bool:
         if type(value) is not bool:
             raise ValueError(
-                f'{value!r} is {_kind(value)}; write -p NAME True or -p NAME False (or -y "NAME: true")'
+                f"{value!r} is {_kind(value)}; "
+                'write -p NAME True or -p NAME False (or -y "NAME: true")'
             )
         return value
 
@@ -379,9 +380,8 @@ def _card(
         " ".join([command, *(f"-p {name} {shlex.quote(str(values[name]))}" for name in shown)])
     ]
     if chapter:
-        commands.append(
-            f'make rerun CHAPTER={chapter} PARAMS="{" ".join(f"{name}={values[name]}" for name in shown)}"'
-        )
+        assigned = " ".join(f"{name}={values[name]}" for name in shown)
+        commands.append(f'make rerun CHAPTER={chapter} PARAMS="{assigned}"')
     title = (
         f"Changed: {', '.join(f'`{name}`' for name in changed)}."
         if changed

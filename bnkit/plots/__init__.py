@@ -20,8 +20,7 @@ from matplotlib.ticker import FixedLocator, Formatter, LogLocator, NullLocator, 
 
 from bnkit import paths
 
-# Okabe and Ito's palette, told apart with every common kind of colour blindness; one colour per
-# meaning.
+# Okabe and Ito's palette, told apart with every common colour blindness; one colour per meaning.
 WITH_BN = "#0072B2"  # blue: the treatment
 WITHOUT_BN = "#D55E00"  # vermilion: the control
 PAPER = "#000000"  # black, dashed: what the paper printed
@@ -30,15 +29,8 @@ FASTER = "#009E73"  # green: a higher learning rate
 WRONG = "#CC79A7"  # purple: a mutant, or the note's version
 HIGHLIGHT = "#E69F00"  # orange: the one thing to look at
 NEUTRAL = "#8a8a8a"  # the rest
-SERIES = (
-    WITH_BN,
-    WITHOUT_BN,
-    FASTER,
-    HIGHLIGHT,
-    WRONG,
-    "#56B4E9",
-    THEORY,
-)  # categories without a meaning of their own
+# categories without a meaning of their own
+SERIES = (WITH_BN, WITHOUT_BN, FASTER, HIGHLIGHT, WRONG, "#56B4E9", THEORY)
 
 
 class Drawing(Figure):

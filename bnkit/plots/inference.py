@@ -21,12 +21,8 @@ from bnkit.plots import (
     ticks,
 )
 
-ESTIMATES = (
-    HIGHLIGHT,
-    FASTER,
-    NEUTRAL,
-    WRONG,
-)  # moving averages, in the order given; Algorithm 2 is blue
+# moving averages, in the order given; Algorithm 2 is blue
+ESTIMATES = (HIGHLIGHT, FASTER, NEUTRAL, WRONG)
 
 
 @styled

@@ -28,7 +28,7 @@ from bnkit.datasets import arrays
 
 
 def idx_file(array):
-    """`array` as a gzipped IDX file, written from the format's description and not with our reader."""
+    """`array` as a gzipped IDX file, written from the format's description, not with our reader."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(
         length.to_bytes(4, "big") for length in array.shape
     )
@@ -378,7 +378,8 @@ def test_digits_are_those_of_scikit_learn_and_always_there():
 
 
 def test_digits_need_no_import_of_scikit_learn_and_are_found_by_it_if_need_be(monkeypatch):
-    code = "import sys; sys.modules['sklearn.datasets'] = None; from bnkit import datasets; datasets.load('digits')"
+    code = "import sys; sys.modules['sklearn.datasets'] = None; "
+    code += "from bnkit import datasets; datasets.load('digits')"
     subprocess.run([sys.executable, "-c", code], check=True)
     quick = datasets.load("digits")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -354,7 +354,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(damage, tmp_path):
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_many_broken_pictures_leave_no_gap(packing, tmp_path):
-    """Broken ones first, in the middle and last; 102 rows shrink to 95, a number with fewer digits."""
+    """Broken ones first, in the middle, last; 102 rows shrink to 95, a number with fewer digits."""
     bad = {0, 1, 2, 50, 77, 99, 100}
     files = {
         f"train/b/{i:03}.png": b"broken" if i in bad else flat((i, i, i))

@@ -22,7 +22,7 @@ def test_a_sentence_is_markdown(shown):
 
 
 def rendered(outputs) -> list[list[tuple[str, str]]]:
-    """The cells of the table shown, text and alignment, as a Markdown reader of its own sees them."""
+    """The cells of the table shown, text and alignment, as another Markdown reader sees them."""
     tokens = MarkdownIt().enable("table").parse(outputs[0].data["text/markdown"])
     texts = [token.content for token in tokens if token.type == "inline"]
     styles = [
