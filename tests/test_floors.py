@@ -1,4 +1,6 @@
-"""The floors of the house: imports point down, siblings do not know each other, some need no torch."""
+"""The floors of the house: imports point down, siblings do not know each other, some need
+no torch.
+"""
 
 import ast
 import subprocess
@@ -49,7 +51,9 @@ def modules() -> list[str]:
 
 
 def imported(module: str) -> set[str]:
-    """Modules of bnkit that `module` imports, in either spelling, at the top or inside a function."""
+    """Modules of bnkit that `module` imports, in either spelling, at the top or inside a
+    function.
+    """
     place = PACKAGE.joinpath(*module.rstrip(".").split("."))
     return imports_of(
         (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text()

@@ -1,4 +1,6 @@
-"""Every module has its proof: a test file of its own name in the folder like its own, or a line here."""
+"""Every module has its proof: a test file of its own name in the folder like its own, or a
+line here.
+"""
 
 import re
 from pathlib import Path
@@ -31,7 +33,8 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
         "studies/after/test_after.py",
     ),
 }  # fmt: skip
-# Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small setting.
+# Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small
+# setting.
 RUN_BY_CHAPTERS = {
     f"plots/{name}"
     for name in (

@@ -101,7 +101,9 @@ def workshop(book: Book) -> Iterator[Workshop]:
 
 
 def explain(executed: Path, complaints: str) -> str:
-    """What went wrong in a notebook that did not run to its end: the cell, its source, the error."""
+    """What went wrong in a notebook that did not run to its end: the cell, its source, the
+    error.
+    """
     try:
         cells = json.loads(executed.read_bytes())["cells"]
     except (OSError, ValueError):

@@ -257,7 +257,9 @@ def _prose(chapter: Chapter) -> str:
 
 
 def _texts(output: dict, everything: bool = False) -> Iterable[str]:
-    """The texts of an output that readers see; with `everything` also those that encode an image."""
+    """The texts of an output that readers see; with `everything` also those that encode an
+    image.
+    """
     if output["output_type"] == "stream":
         return [_text(output["text"])]
     data = output.get("data", {})

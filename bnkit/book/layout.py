@@ -71,7 +71,9 @@ class Book:
         )
 
     def written(self) -> list[str]:
-        """The documents that somebody wrote, in reading order: all but what the press itself adds."""
+        """The documents that somebody wrote, in reading order: all but what the press
+        itself adds.
+        """
         return [document for document in self.documents() if document != GENERATED]
 
     def notebooks(self) -> list[str]:

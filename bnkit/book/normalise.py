@@ -61,7 +61,9 @@ def _normalise_cell(cell: dict, alone: bool) -> dict:
 
 
 def _for_the_site(output: dict, alone: bool) -> dict:
-    """Of a report with two faces, the one that quotes other chapters' numbers, if they are there."""
+    """Of a report with two faces, the one that quotes other chapters' numbers, if they are
+    there.
+    """
     data = output.get("data", {})
     return (
         {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}}

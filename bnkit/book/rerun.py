@@ -91,7 +91,9 @@ def read_parameters(notebook: Path, given: str) -> dict[str, object]:
 
 
 def folder_name(document: str, values: dict[str, object]) -> str:
-    """Where a rerun goes: ``08-mnist--steps-5000-seeds-3``; unlike parameters never share a folder."""
+    """Where a rerun goes: ``08-mnist--steps-5000-seeds-3``; unlike parameters never share a
+    folder.
+    """
     plain = "-".join(f"{name}-{value}" for name, value in values.items()) or "defaults"
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", plain)[:80]
     digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8]

@@ -1,4 +1,6 @@
-"""The directive ``room``: a room of the package on the page on the code, its modules found, not listed."""
+"""The directive ``room``: a room of the package on the page on the code, its modules found,
+not listed.
+"""
 
 from collections.abc import Iterator
 from importlib import import_module

@@ -1,1 +1,3 @@
-"""The experiments of the theory chapters: one module per subject, NumPy first; each knows no other."""
+"""The experiments of the theory chapters: one module per subject, NumPy first; each knows
+no other.
+"""

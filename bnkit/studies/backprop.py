@@ -427,7 +427,11 @@ def check(function: Callable) -> Verdict:
 
 def _named(answer: object) -> dict[str, Array]:
     """The reader's gradients under our names."""
-    allowed = f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({', '.join(PAPER_ORDER)}), or (dx, dgamma, dbeta)"
+    names = ", ".join(PAPER_ORDER)
+    allowed = (
+        f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({names}), "
+        "or (dx, dgamma, dbeta)"
+    )
     if isinstance(answer, (tuple, list)) and len(answer) in (3, 6):
         answer = dict(zip(PAPER_ORDER[-len(answer) :], answer, strict=True))
     if not isinstance(answer, Mapping):

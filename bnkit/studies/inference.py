@@ -27,7 +27,9 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is one, too."""
+    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is
+    one, too.
+    """
 
     hidden: tuple[Layer, ...]
     weight: np.ndarray  # (classes, units)
@@ -85,7 +87,9 @@ def by_group(m: int) -> Normalise:
 
 
 def by_population(populations: Sequence[Population]) -> Normalise:
-    """Normalise by what training has averaged: Algorithm 2, line 11. One population for each layer."""
+    """Normalise by what training has averaged: Algorithm 2, line 11. One population for
+    each layer.
+    """
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
 
 

@@ -117,7 +117,9 @@ class Descent(NamedTuple):
     weights: np.ndarray  # (d + 1, k), where the descent ended; the last row is the bias
 
     def steps_to(self, excess: float) -> int | None:
-        """The first step at which the excess loss is at most `excess`; None if that never happened."""
+        """The first step at which the excess loss is at most `excess`; None if that never
+        happened.
+        """
         reached = np.flatnonzero(self.excess <= excess)
         return int(reached[0]) if len(reached) else None
 
@@ -223,7 +225,9 @@ def drifting_weight(
 
 
 def ranks(sizes: list[int], d: int, rng: np.random.Generator) -> list[int]:
-    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each batch size."""
+    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each
+    batch size.
+    """
     return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
 
 
@@ -444,7 +448,9 @@ MUTANTS = {
 
 
 def far_from_white(x: np.ndarray) -> float:
-    """The largest distance of any entry of the covariance from the identity, or of any mean from 0."""
+    """The largest distance of any entry of the covariance from the identity, or of any mean
+    from 0.
+    """
     return float(
         max(
             np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()

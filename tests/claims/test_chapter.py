@@ -498,7 +498,9 @@ def test_a_ledger_that_cannot_be_read_stops_the_press(small):
 
 
 def executed(**values) -> Chapter:
-    """The chapter as executed with these values, which a notebook that was tampered with may store."""
+    """The chapter as executed with these values, which a notebook that was tampered with
+    may store.
+    """
     ran = chapter()
     cell = next(each for each in ran["cells"] if each["id"] == "c27-learned")
     for key, value in (VALUES | values).items():

@@ -1,4 +1,6 @@
-"""The paper's network row by row, and the small one: sizes, counts, and what the arguments change."""
+"""The paper's network row by row, and the small one: sizes, counts, and what the arguments
+change.
+"""
 
 from itertools import pairwise
 
@@ -104,7 +106,9 @@ def test_the_side_tower_speaks_in_training_only():
 )
 @pytest.mark.parametrize("norm", [BatchNorm, None])
 def test_joining_the_1x1_convolutions_changes_nothing(widths, norm):
-    """The module of the paper written out with torch's functions, every 1x1 convolution on its own."""
+    """The module of the paper written out with torch's functions, every 1x1 convolution on
+    its own.
+    """
     torch.manual_seed(0)
     style = Style(norm=norm)
     block = Block(8, widths, style).double().eval()

@@ -1,4 +1,6 @@
-"""Named runs: the recipes are the paper's, runs resume after a kill, records match today's recipes."""
+"""Named runs: the recipes are the paper's, runs resume after a kill, records match today's
+recipes.
+"""
 
 import os
 import re

@@ -90,7 +90,9 @@ def sparse_landmarks(steps: int) -> frozenset[int]:
 
 
 class Task(Descent):
-    """A network and its pictures. The mini-batch of a step depends on the seed and the step alone."""
+    """A network and its pictures. The mini-batch of a step depends on the seed and the step
+    alone.
+    """
 
     MEANING = MEANING
     PAUSE_EVERY = 50  # steps

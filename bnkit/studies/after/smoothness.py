@@ -30,7 +30,9 @@ def build(
 
 
 def amplified(noise: many_numpy.Disturbance, strengths: np.ndarray) -> many_numpy.Disturbance:
-    """`noise` with its distance from doing nothing multiplied by a strength for each network, (R,)."""
+    """`noise` with its distance from doing nothing multiplied by a strength for each
+    network, (R,).
+    """
     k = np.asarray(strengths, np.float32)[:, None, None]
 
     def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
