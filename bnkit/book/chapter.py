@@ -12,6 +12,7 @@ from pathlib import Path
 from bnkit.book.layout import Book
 from bnkit.book.normalise import CLAIM
 from bnkit.book.python import program
+from bnkit.page.notebook import cells_of
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -105,7 +106,7 @@ def explain(executed: Path, complaints: str) -> str:
     error.
     """
     try:
-        cells = json.loads(executed.read_bytes())["cells"]
+        cells = cells_of(executed)
     except (OSError, ValueError):
         cells = []
     for cell in cells:

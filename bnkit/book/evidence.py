@@ -6,7 +6,6 @@ executed chapter stored. Every finding names the claim.
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from bnkit.book.gate import Chapter, Finding
 from bnkit.book.layout import Book, PressError
 from bnkit.book.normalise import CLAIM
 from bnkit.claims.ledger import Claim, LedgerError, read
+from bnkit.page.notebook import cells_of, source_of
 
 LEDGER = "data/claims.yml"
 BADGE = re.compile(r"\[(C\d+) · ([^\]]*)\]\(([^)]*)\)")
@@ -35,13 +35,10 @@ def ledger(book: Book) -> Ledger:
 
 def committed(book: Book, claims: Ledger) -> list[Finding]:
     """What does not fit between the ledger, the committed chapters and pages, and the tests."""
-    cells = {
-        document: json.loads(book.file(document).read_bytes())["cells"]
-        for document in book.notebooks()
-    }
+    cells = {document: cells_of(book.file(document)) for document in book.notebooks()}
     pages = [document for document in book.written() if document not in cells]
     texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages} | {
-        document: "\n\n".join(_source(cell) for cell in here if cell["cell_type"] == "markdown")
+        document: "\n\n".join(source_of(cell) for cell in here if cell["cell_type"] == "markdown")
         for document, here in cells.items()
     }
     found = [
@@ -67,7 +64,7 @@ def measured(
     Relations that hold for the chapter's own parameters only are left out unless it ran
     `at_defaults`.
     """
-    cells = {cell["id"]: cell for cell in chapter.executed["cells"]}
+    cells = {cell["id"]: cell for cell in cells_of(chapter.executed)}
     for claim in claims.values():
         if f"chapters/{claim.chapter}" != chapter.document or claim.evidence == "pending":
             continue
@@ -142,7 +139,3 @@ def _stored(cell: dict) -> dict[str, float]:
             if type(value) in (int, float):
                 stored[name] = value
     return stored
-
-
-def _source(cell: dict) -> str:
-    return "".join(cell["source"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnkit.book.normalise import is_injected
+from bnkit.page.notebook import cells_of, source_of
 from bnkit.page.prose import SITE
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
@@ -85,12 +86,12 @@ def order(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 def sources(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """What ran is what is committed, with the parameters that are committed."""
-    cells = chapter.executed["cells"]
+    cells = cells_of(chapter.executed)
     for cell in cells:
         if is_injected(cell):
             yield cell["id"], "sets other parameters than the committed defaults"
-    ran = {cell["id"]: _source(cell) for cell in cells if not is_injected(cell)}
-    committed = {cell["id"]: _source(cell) for cell in chapter.committed["cells"]}
+    ran = {cell["id"]: source_of(cell) for cell in cells if not is_injected(cell)}
+    committed = {cell["id"]: source_of(cell) for cell in cells_of(chapter.committed)}
     if list(ran) != list(committed):
         yield "", "has other cells than the committed notebook"
     for name in ran.keys() & committed.keys():
@@ -223,11 +224,11 @@ def _quoted(chapters: list[Chapter], pages: Mapping[str, str]) -> Iterator[Findi
 
 
 def _cells(chapter: Chapter) -> list[dict]:
-    return chapter.executed["cells"]
+    return cells_of(chapter.executed)
 
 
 def _code(chapter: Chapter) -> list[dict]:
-    return [cell for cell in chapter.executed["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in cells_of(chapter.executed) if cell["cell_type"] == "code"]
 
 
 def _outputs(chapter: Chapter) -> Iterator[tuple[dict, dict]]:
@@ -252,7 +253,7 @@ def _reports(chapter: Chapter) -> Iterator[str]:
 
 def _prose(chapter: Chapter) -> str:
     return "\n\n".join(
-        _source(cell) for cell in chapter.executed["cells"] if cell["cell_type"] == "markdown"
+        source_of(cell) for cell in cells_of(chapter.executed) if cell["cell_type"] == "markdown"
     )
 
 
@@ -268,10 +269,6 @@ def _texts(output: dict, everything: bool = False) -> Iterable[str]:
         for kind, value in data.items()
         if everything or kind.startswith("text/") or kind == "image/svg+xml"
     ]
-
-
-def _source(cell: dict) -> str:
-    return _text(cell["source"])
 
 
 def _text(value: object) -> str:

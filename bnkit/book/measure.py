@@ -2,11 +2,12 @@
 limit to enforce.
 """
 
-import json
 import re
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+from bnkit.page.notebook import cells_of, source_of
 
 
 class Measure(NamedTuple):
@@ -27,14 +28,12 @@ class Measure(NamedTuple):
 
 def measure(notebook: Path) -> Measure:
     """Weigh the committed notebook at path `notebook`."""
-    cells = json.loads(notebook.read_bytes())["cells"]
-    prose = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    cells = cells_of(notebook)
+    prose = " ".join(source_of(cell) for cell in cells if cell["cell_type"] == "markdown")
     shown = [
         cell
         for cell in cells
         if cell["cell_type"] == "code" and "hide-cell" not in cell["metadata"].get("tags", [])
     ]
-    lengths = [
-        sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in shown
-    ]
+    lengths = [sum(bool(line.strip()) for line in source_of(cell).splitlines()) for cell in shown]
     return Measure(len(re.findall(r"\w+", prose)), sum(lengths), median(lengths), max(lengths))

@@ -2,6 +2,7 @@
 bytes.
 """
 
+from bnkit.page.notebook import cells_of
 from bnkit.page.prose import SITE
 
 CLAIM = (
@@ -26,7 +27,7 @@ def normalise(notebook: dict, alone: bool = False) -> dict:
     return {
         **notebook,
         "metadata": metadata,
-        "cells": [_normalise_cell(cell, alone) for cell in notebook["cells"]],
+        "cells": [_normalise_cell(cell, alone) for cell in cells_of(notebook)],
     }
 
 

@@ -3,7 +3,6 @@ it.
 """
 
 import hashlib
-import json
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +13,7 @@ from bnkit.book import site
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book, PressError
 from bnkit.page import parameters
+from bnkit.page.notebook import cells_of, source_of
 
 SECONDS = 7 * 24 * 3600  # a rerun may be a long experiment
 
@@ -68,11 +68,9 @@ def read_parameters(notebook: Path, given: str) -> dict[str, object]:
     Names that are not declared stay, too: the chapter's own check refuses both and says what is
     allowed.
     """
-    cells = json.loads(notebook.read_bytes())["cells"]
+    cells = cells_of(notebook)
     sources = (
-        "".join(cell["source"])
-        for cell in cells
-        if "parameters" in cell["metadata"].get("tags", [])
+        source_of(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
     )
     types = {each.name: each.type for each in parameters.read_cell(next(sources, ""))}
     try:

@@ -8,7 +8,6 @@ files in ``data``, and on which data sets are at hand.
 
 import ast
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -20,6 +19,7 @@ import yaml
 
 from bnkit import paths
 from bnkit.book.layout import Book
+from bnkit.page.notebook import cells_of, code_of
 
 PLATFORM = f"{sys.platform} {platform.machine()} Python {platform.python_version()}"
 ENVIRONMENT = (
@@ -32,7 +32,7 @@ ALWAYS = ("book/execute.py", "book/worker.py")  # how a chapter is executed may 
 def execution_key(book: Book, document: str) -> str:
     """The digest of all that the outputs of one chapter depend on."""
     notebook = book.file(document)
-    modules = modules_used(_code(notebook), book.package)
+    modules = modules_used(code_of(cells_of(notebook)), book.package)
     names = {path.relative_to(book.package).as_posix() for path in modules}
     files = {
         *modules,
@@ -116,11 +116,6 @@ def _files_of(name: str, package: Path) -> Iterator[Path]:
     if parts:
         candidates.append(package.joinpath(*parts).with_suffix(".py"))
     return (path for path in candidates if path.is_file())
-
-
-def _code(notebook: Path) -> list[str]:
-    cells = json.loads(notebook.read_bytes())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def _package_data(package: Path) -> list[Path]:

@@ -3,12 +3,12 @@ book does.
 """
 
 import hashlib
-import json
 import platform
 import re
 from pathlib import Path
 
 from bnkit.book.layout import Book
+from bnkit.page.notebook import cells_of, source_of
 from bnkit.page.parameters import read_cell
 
 SHOWN = ("numpy", "torch", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
@@ -59,9 +59,9 @@ def page(book: Book) -> str:
 
 
 def _row(document: str, notebook: Path) -> str:
-    cells = json.loads(notebook.read_bytes())["cells"]
+    cells = cells_of(notebook)
     title = next(
-        (match[1] for cell in cells if (match := re.match(r"# +(.+)", "".join(cell["source"])))),
+        (match[1] for cell in cells if (match := re.match(r"# +(.+)", source_of(cell)))),
         document,
     )
     declaring = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))

@@ -8,7 +8,6 @@ reason. All else is reported by the cell that computed it, or glued.
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 
 from bnkit.book.gate import Finding
 from bnkit.book.layout import Book, PressError
+from bnkit.page.notebook import cells_of, source_of
 
 ALLOWED = Path(__file__).with_suffix(".yml")
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e[-−]?\d+)?"
@@ -127,7 +127,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
     if path.suffix == ".md":
         yield "", path.read_text(encoding="utf-8"), Code()
         return
-    cells = json.loads(path.read_bytes())["cells"]
+    cells = cells_of(path)
     nodes = {
         cell["id"]: list(ast.walk(_tree(cell))) for cell in cells if cell["cell_type"] == "code"
     }
@@ -138,7 +138,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
     code = Code(_numbers(asserted), _numbers(everything))
     for cell in cells:
         if cell["cell_type"] == "markdown":
-            yield cell["id"], "".join(cell["source"]), code
+            yield cell["id"], source_of(cell), code
             continue
         about = cell["metadata"].get("mystnb", {})
         yield (
@@ -151,7 +151,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
 
 def _tree(cell: dict) -> ast.Module:
     try:
-        return ast.parse("".join(cell["source"]))
+        return ast.parse(source_of(cell))
     except SyntaxError:
         return ast.Module([], [])  # that is said elsewhere
 

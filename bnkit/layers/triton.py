@@ -41,7 +41,7 @@ if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET")
 SIZES = ("N", "L", "tiles", "tiles_each", "splits")
 VECTORS = ["mean", "var", "inv_std", "running_mean", "running_var", "weight", "bias"]
 POINTERS = [f"{name}_ptr" for name in (*VECTORS, "dweight", "dbias")]
-if triton:
+if triton:  # noqa: SIM108 - a line for each case
     jit = triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=POINTERS)
 else:
     jit = lambda kernel: kernel  # noqa: E731 - a kernel that nobody can launch

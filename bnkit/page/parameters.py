@@ -11,7 +11,6 @@ run's parameter card.
 
 import ast
 import io
-import json
 import math
 import shlex
 import tokenize
@@ -21,6 +20,8 @@ from difflib import get_close_matches
 from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
+
+from bnkit.page.notebook import cells_of, source_of
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the parameter cell
 
@@ -203,9 +204,9 @@ def dry_run(notebook: Path, given: dict) -> Parameters:
     not check them.
     """
     notebook = Path(notebook)
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(notebook)
     cells = [
-        (cell["metadata"].get("tags", []), "".join(cell["source"]))
+        (cell["metadata"].get("tags", []), source_of(cell))
         for cell in cells
         if cell["cell_type"] == "code"
     ]

@@ -259,23 +259,21 @@ def slowdown(d: int, m: int, rng: np.random.Generator, repeats: int = 5) -> floa
     """How many times as long ``eigh`` of a d x d covariance takes as the standard deviations of the
     batch, measured.
 
-    The shortest of `repeats` runs counts for each: other work on the machine can only make a run
-    longer.
+    The shortest of `repeats` runs counts for each, the two taking turns: other work on the machine
+    can only make a run longer, and meets both.
     """
     x = rng.normal(size=(m, d))
     covariance = whitening.covariance(x)
-    return _shortest(lambda: np.linalg.eigh(covariance), repeats) / _shortest(
-        lambda: x.std(axis=0), repeats
-    )
+    works = (lambda: np.linalg.eigh(covariance), lambda: x.std(axis=0))
+    times = np.array([[_seconds(work) for work in works] for _ in range(repeats)])
+    eigh, std = times.min(axis=0)
+    return float(eigh / std)
 
 
-def _shortest(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 # Where whitening has no derivative
