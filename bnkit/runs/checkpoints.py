@@ -58,7 +58,8 @@ class Checkpoint:
     def load(self) -> tuple[dict[str, np.ndarray], dict] | None:
         """Arrays and facts of a run of this recipe that was stopped; None where there is none."""
         found = load(self.path)
-        if not found or found[1].get("recipe") != self.recipe:
+        # of another recipe, or in the form of an earlier version: the run starts again
+        if not found or found[1].get("recipe") != self.recipe or "facts" not in found[1]:
             return None
         self.earlier = found[1]["seconds"]
         return found[0], found[1]["facts"]

@@ -32,3 +32,21 @@ def test_no_pickle(tmp_path):
     with pytest.raises(ValueError, match="Object arrays"):
         checkpoints.save(tmp_path / "a.npz", {"w": np.array([print], dtype=object)}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_takes_up_its_own_checkpoint_and_no_other(tmp_path):
+    path, arrays = tmp_path / "run.npz", {"w": np.arange(3)}
+    first = checkpoints.Checkpoint(path, "a")
+    assert first.load() is None
+    first.save(arrays, {"step": 7})
+    again = checkpoints.Checkpoint(path, "a")
+    found, facts = again.load()
+    assert facts == {"step": 7}
+    assert found["w"].tolist() == [0, 1, 2]
+    assert again.earlier > 0
+    assert checkpoints.Checkpoint(path, "b").load() is None, "of another recipe"
+    checkpoints.save(path, arrays, {"recipe": "a", "progress": {}, "seconds": 1.0})
+    assert checkpoints.Checkpoint(path, "a").load() is None, "in the form of an earlier version"
+    again.remove()
+    again.remove()
+    assert not path.exists()
