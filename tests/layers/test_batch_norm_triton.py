@@ -1,5 +1,5 @@
 """The layer on the Triton kernels: in Triton's interpreter, and on a GPU; the kernels themselves:
-test_kernels.py.
+test_triton.py.
 
 As there, `test_in_the_interpreter` runs this file once more in a process of its own, where the
 device is "cpu".
@@ -31,7 +31,7 @@ TOLERANCE = {
     torch.float32: 2e-5,
     torch.float16: 2e-3,
     torch.bfloat16: 2**-7,
-}  # as in test_kernels.py
+}  # as in test_triton.py
 
 
 def batch(layout, dtype, device):
