@@ -51,8 +51,7 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """The results, from recorded runs and the paper's digitised curves. Raises RecordError where a
-    run is missing.
-    """
+    run is missing."""
     return [*_figure_1(), *_figure_3()]
 
 
@@ -127,8 +126,7 @@ def table() -> str:
 
 def picture() -> str:
     """Figure 1(a) beside the same two networks at the rate that suits the one without BN best; text
-    of an SVG file.
-    """
+    of an SVG file."""
     rates = mnist.by_rate()
     best, _ = mnist.best(rates, "without_bn")
     drawing = figures.hero(rates[mnist.RATES[0]], rates[best], recorded.digitised())
@@ -140,8 +138,7 @@ def picture() -> str:
 
 def fill(text: str, new: str) -> str:
     """`text` with `new` between the two marker lines. Raises ValueError unless each is there once,
-    in this order.
-    """
+    in this order."""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in tail:

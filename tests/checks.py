@@ -96,9 +96,8 @@ def input_gradient_equals_differences(bn):
     expected = numerical_gradient(
         lambda moved: np.sum(dy * bn.forward(moved, gamma, beta, EPS)[0]), x
     )
-    assert_close(
-        dx, expected, tolerance=1e-7
-    )  # what central differences can do, see bnkit.gradcheck
+    # what central differences can do, see bnkit.gradcheck
+    assert_close(dx, expected, tolerance=1e-7)
 
 
 @check
@@ -149,8 +148,7 @@ def maps_equal_torch(bn):
 @check
 def weights_scale_out(bn):
     """Sec. 3.3, at ε = 0: BN((aW)u) = BN(Wu) and ∂/∂(aW) = 1/a · ∂/∂W for a > 0; for a < 0, x̂
-    changes sign.
-    """
+    changes sign."""
     _, gamma, beta, dy = example(5, 3)
     rng = np.random.default_rng(1)
     u, weight = rng.normal(size=(5, 6)), rng.normal(size=(3, 6))
@@ -172,9 +170,8 @@ def large_mean_in_float32_keeps_the_variance(bn):
     x = (1e4 + 1e-2 * np.random.default_rng(2).normal(size=(500, 3))).astype(np.float32)
     truth = x.astype(np.float64).var(axis=0)
     y, _ = bn.forward(x, np.ones(3), np.zeros(3), 0.0)
-    assert_close(
-        y.astype(np.float64).var(axis=0), np.ones(3), tolerance=1e-3
-    )  # the accuracy that is promised
+    # the accuracy that is promised
+    assert_close(y.astype(np.float64).var(axis=0), np.ones(3), tolerance=1e-3)
     assert_close(y.astype(np.float64).mean(axis=0), np.zeros(3), tolerance=1e-3)
     assert_close(bn.observe(None, x).var, truth * 500 / 499, tolerance=1e-3)
 
@@ -208,8 +205,7 @@ def stored_variance_is_unbiased(bn):
 @check
 def population_is_the_plain_average(bn):
     """Algorithm 2, line 10: means of the batch means and of the batch variances, the latter times
-    m/(m − 1).
-    """
+    m/(m − 1)."""
     population = None
     for x in three_batches():
         population = bn.observe(population, x)
@@ -248,8 +244,7 @@ def inference_equals_torch(bn):
 @check
 def inference_ignores_the_neighbours(bn):
     """The same example, alone and among others, bit by bit; Sec. 3.1: the output depends on the
-    input only.
-    """
+    input only."""
     x, gamma, beta, _ = example(5, 3)
     population = Population(np.array([0.5, -1.0, 3.0]), np.array([0.01, 2.0, 0.5]), 7)
     together = bn.infer(x, gamma, beta, population, EPS)

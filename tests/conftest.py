@@ -61,9 +61,8 @@ def assert_close(actual, expected, tolerance=None):
 def _array(value):
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
         value = value.detach().cpu()
-        value = (
-            value.float() if str(value.dtype) == "torch.bfloat16" else value
-        )  # NumPy has no bfloat16
+        # NumPy has no bfloat16
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         value = value.numpy()
     return np.asarray(value)
 

@@ -49,8 +49,7 @@ def shop():
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     """From end to end by papermill, its assertions included; the gate lets pass what it shows and
-    what it measured.
-    """
+    what it measured."""
     clean, executed = ROOT / "chapters" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
     committed = json.loads(clean.read_bytes())
     small = committed["metadata"].get("bnkit", {}).get("small", {})
@@ -58,22 +57,16 @@ def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     problem = shop.run(clean, executed, small, seconds=300, live=False)
     assert problem is None, problem
     chapter = gate.Chapter(f"chapters/{name}", committed, json.loads(executed.read_bytes()))
-    rules = [
-        rule for rule in gate.RULES if rule is not gate.sources
-    ]  # it runs with other parameters, on purpose
+    # it runs with other parameters, on purpose
+    rules = [rule for rule in gate.RULES if rule is not gate.sources]
     assert [finding for rule in rules for finding in rule(chapter)] == []
     assert [
         problem for _, problem in evidence.measured(chapter, CLAIMS, at_defaults=not small)
     ] == []
 
 
-NEVER = {
-    "depth": 0,
-    "batch": 1,
-    "seeds": 0,
-    "width": 0,
-    "steps": 0,
-}  # each parameter of this name needs more
+# each parameter of this name needs more
+NEVER = {"depth": 0, "batch": 1, "seeds": 0, "width": 0, "steps": 0}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -52,8 +52,7 @@ def modules() -> list[str]:
 
 def imported(module: str) -> set[str]:
     """Modules of bnkit that `module` imports, in either spelling, at the top or inside a
-    function.
-    """
+    function."""
     place = PACKAGE.joinpath(*module.rstrip(".").split("."))
     return imports_of(
         (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text()

@@ -34,8 +34,7 @@ CONSOLE = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
 
 def made_up(variant: str, rate: float, finals: list[float], folder: Path) -> None:
     """Records of one variant whose accuracies are 0.5 after 5,000 steps and `finals` at the end,
-    one for each seed.
-    """
+    one for each seed."""
     for seed, final in enumerate(finals):
         recipe = {"learning_rate": rate, "steps": 10_000}
         # spreads 2, 3, 6: the median unit has 3
@@ -210,9 +209,8 @@ def test_rerun_lines_name_parameters_of_the_chapter():
     "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "chapters/index.md", "data/README.md"]
 )
 def test_links_lead_somewhere(page):
-    text = re.sub(
-        r"(?<!`)`[^`]+`(?!`)", "", (ROOT / page).read_text()
-    )  # what is quoted as code leads nowhere
+    # what is quoted as code leads nowhere
+    text = re.sub(r"(?<!`)`[^`]+`(?!`)", "", (ROOT / page).read_text())
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r"```\{figure\} (\S+)", text)
     inside = [target for target in targets if "://" not in target]
     missing = [target for target in inside if not ((ROOT / page).parent / target).exists()]

@@ -9,9 +9,8 @@ from bnkit.gradcheck import complex_step, numerical_gradient, relative_error
 
 def test_gradients_known_by_heart():
     x = np.random.default_rng(0).normal(size=(2, 3, 2))
-    assert_close(
-        numerical_gradient(lambda x: np.sum(x**3), x), 3 * x**2, tolerance=1e-9
-    )  # h²/6 of the third derivative
+    # h²/6 of the third derivative
+    assert_close(numerical_gradient(lambda x: np.sum(x**3), x), 3 * x**2, tolerance=1e-9)
     assert_close(numerical_gradient(lambda x: np.sum(np.sin(x)), x), np.cos(x), tolerance=1e-9)
     assert_close(
         numerical_gradient(lambda x: np.prod(x), np.array([2.0, 3.0, 4.0])),
@@ -28,8 +27,7 @@ def test_a_quadratic_has_no_third_derivative_and_large_steps_are_exact():
 
 def test_the_step_grows_with_the_element():
     """At 1e6 a step of 6e-6 would be lost in rounding: f = x² has 1e12 there, with a spacing of
-    1e-4.
-    """
+    1e-4."""
     assert_close(
         numerical_gradient(lambda x: np.sum(x**2), np.array([1e6])), np.array([2e6]), tolerance=1e-9
     )
@@ -110,8 +108,7 @@ def test_the_comparison_raises(actual, expected):
 
 def test_the_complex_step_is_exact_where_differences_are_not():
     """d/dx exp(x)/sqrt(sin³x + cos³x) at 1.5, the example of Squire and Trapp, here against the
-    derivative by hand.
-    """
+    derivative by hand."""
     x = 1.5
     f = lambda x: np.exp(x) / np.sqrt(np.sin(x) ** 3 + np.cos(x) ** 3)  # noqa: E731
     s, c = np.sin(x), np.cos(x)

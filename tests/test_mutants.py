@@ -12,8 +12,7 @@ from bnkit import mutants
 @pytest.mark.parametrize("right", [mutants.Textbook, mutants.HalfOfTheMeanGradient])
 def test_right_variants_pass_every_check(right, name):
     """The printed equations, and the equivalent mutant: dropping a term that is always zero is no
-    mistake.
-    """
+    mistake."""
     CHECKS[name](right())
 
 

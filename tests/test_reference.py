@@ -17,12 +17,8 @@ from hypothesis.extra import numpy as hnp
 from bnkit import reference
 from bnkit.reference import Population, backward, fold, forward, infer, observe
 
-LAYOUTS = {
-    "vectors": (4,),
-    "sequences": (4, 6),
-    "images": (4, 3, 2),
-    "volumes": (4, 2, 3, 2),
-}  # without the batch axis
+# without the batch axis
+LAYOUTS = {"vectors": (4,), "sequences": (4, 6), "images": (4, 3, 2), "volumes": (4, 2, 3, 2)}
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -57,8 +53,7 @@ def test_cache_holds_the_intermediates_of_the_hand_worked_batch():
 )
 def test_two_steps_of_sgd_end_in_the_weights_of_torch(layer, places, momentum):
     """u → Wu → BN → loss: outputs, weights, γ, β and running statistics after each of two steps,
-    then inference.
-    """
+    then inference."""
     rng = np.random.default_rng([1, len(places)])
     weight, gamma, beta = (
         rng.normal(size=(4, 6)),
@@ -215,8 +210,7 @@ def test_a_plain_float32_sum_would_lose_them():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_large_mean_leaves_inference_its_digits(dtype):
     """Mean 1e4, spread 1e-2, where scale·x + shift would cancel: 1e6 − 1e6 in float32 is good to
-    0.06.
-    """
+    0.06."""
     x = (1e4 + 1e-2 * np.random.default_rng(1).normal(size=(50, 3))).astype(dtype)
     population = observe(None, x)
     expected = (x.astype(np.float64) - population.mean) / np.sqrt(population.var + 1e-12)
@@ -240,8 +234,7 @@ numbers = st.floats(-100, 100, width=32)
 @st.composite
 def problems(draw, shapes=batches):
     """A batch of any shape, ties and constant features included; γ of either sign or zero; an
-    upstream gradient.
-    """
+    upstream gradient."""
     shape = draw(shapes)
     x, dy = (
         draw(hnp.arrays(np.float64, shape, elements=numbers)),
@@ -255,8 +248,7 @@ def problems(draw, shapes=batches):
 
 def terms_of(dy, cache):
     """Size of the terms that dx is the difference of, one number per feature: its rounding is
-    relative to them.
-    """
+    relative to them."""
     return np.abs(cache.gamma * cache.inv_std) * np.abs(per_feature(dy)).sum(axis=0) + 1
 
 
@@ -388,9 +380,8 @@ def test_a_folded_layer_infers_as_the_two(problem, inputs, has_bias):
     population = observe(None, x)
     folded_weight, folded_bias = fold(weight, bias, gamma, beta, population, eps=1e-3)
     expected = infer(u @ weight.T + (bias if has_bias else 0.0), gamma, beta, population, eps=1e-3)
-    assert_close(
-        u @ folded_weight.T + folded_bias, expected, tolerance=1e-9
-    )  # a(b − E) is rounded once more
+    # a(b − E) is rounded once more
+    assert_close(u @ folded_weight.T + folded_bias, expected, tolerance=1e-9)
 
 
 def test_a_folded_convolution_equals_convolution_and_inference():

@@ -60,9 +60,8 @@ def test_newton_schulz_by_hand():
 
 def test_pca_is_scikit_learn_s_with_another_count():
     x = batch()
-    theirs = PCA(whiten=True, svd_solver="full").fit_transform(x) * np.sqrt(
-        40 / 39
-    )  # theirs divides by m - 1
+    # theirs divides by m - 1
+    theirs = PCA(whiten=True, svd_solver="full").fit_transform(x) * np.sqrt(40 / 39)
     close(np.abs(whitening.pca(x)(x)), np.abs(theirs))
 
 

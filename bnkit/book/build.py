@@ -12,8 +12,7 @@ from bnkit.book.layout import Book, PressError
 
 def build(book: Book, say: Callable[[str], None] = print) -> Path:
     """Bring the site up to date and return its first page. Raises PressError; the last good site
-    stays in place.
-    """
+    stays in place."""
     site.recover(book.html)
     first, stamp = book.html / "index.html", book.build / "site.key"
     notebooks = book.notebooks()
@@ -55,9 +54,8 @@ def _gate(book: Book, documents: list[str]) -> list[str]:
         path.relative_to(book.root).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
         for path in sorted((book.root / "chapters").glob("*.md"))
     }
-    complete = len(documents) == len(
-        book.notebooks()
-    )  # else numbers that pages quote may be missing for that reason
+    # else numbers that pages quote may be missing for that reason
+    complete = len(documents) == len(book.notebooks())
     found = gate.check(chapters, pages if complete else {}) + evidence.committed(book, claims)
     found += [
         gate.Finding(each.document, *what)

@@ -87,8 +87,7 @@ class Workshop:
 @contextmanager
 def workshop(book: Book) -> Iterator[Workshop]:
     """A workshop with a short-lived folder of a short name: kernels' sockets lie in it, whose paths
-    must be short.
-    """
+    must be short."""
     short = "/tmp" if os.access("/tmp", os.W_OK) else None
     (book.build / "cache").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -103,8 +102,7 @@ def workshop(book: Book) -> Iterator[Workshop]:
 
 def explain(executed: Path, complaints: str) -> str:
     """What went wrong in a notebook that did not run to its end: the cell, its source, the
-    error.
-    """
+    error."""
     try:
         cells = cells_of(executed)
     except (OSError, ValueError):

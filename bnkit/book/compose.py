@@ -82,9 +82,8 @@ def settings(book: Book) -> dict:
         config.pop("launch_buttons", None)
     if repository and host not in ("github.com", "gitlab.com", "bitbucket.org"):
         theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
-        theme["repository_provider"] = (
-            "github"  # how it builds its addresses; the theme knows public hosts only
-        )
+        # how it builds its addresses; the theme knows public hosts only
+        theme["repository_provider"] = "github"
     if base := _address("BNKIT_BASE_URL"):
         html["baseurl"] = f"{base.rstrip('/')}/"
     return config

@@ -24,8 +24,7 @@ Ledger = Mapping[str, Claim]
 
 def ledger(book: Book) -> Ledger:
     """The book's ledger, empty if it has none. Raises PressError with everything that is wrong with
-    it.
-    """
+    it."""
     path = book.root / LEDGER
     try:
         return read(path) if path.is_file() else {}

@@ -35,8 +35,7 @@ def out_of_date(book: Book) -> list[str]:
 
 def result(book: Book, document: str) -> str | None:
     """The digest of a chapter's executed notebook, if it was made from what lies there now and is
-    untouched.
-    """
+    untouched."""
     notebook, stamp = _result_files(book, document)
     try:
         made = json.loads(stamp.read_bytes())
@@ -89,9 +88,8 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
 
 def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | None:
     """Execute one chapter; the old result is replaced by a whole new one, or stays."""
-    key = stale.execution_key(
-        book, document
-    )  # before it starts: a source saved meanwhile makes it stale again
+    # before it starts: a source saved meanwhile makes it stale again
+    key = stale.execution_key(book, document)
     fresh = work / f"{document}.ipynb"
     fresh.parent.mkdir(parents=True, exist_ok=True)
     problem = shop.run(book.file(document), fresh, {}, SECONDS, live=False)

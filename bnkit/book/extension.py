@@ -42,9 +42,8 @@ def add_style(app: Sphinx) -> None:
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     """Copy the one script that formulas need from the package that carries it: 2 MB of its 24."""
     if exception is None:
-        package = find_spec(
-            "sphinx-mathjax-offline"
-        )  # its name has hyphens: no import statement reaches it
+        # its name has hyphens: no import statement reaches it
+        package = find_spec("sphinx-mathjax-offline")
         target = Path(app.outdir, "_static", MATHJAX)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(package.submodule_search_locations[0], "static", MATHJAX), target)

@@ -56,8 +56,7 @@ Rule = Callable[[Chapter], Iterator[tuple[str, str]]]  # yields (cell id, proble
 
 def check(chapters: list[Chapter], pages: Mapping[str, str]) -> list[Finding]:
     """Every finding in executed chapters, and in the text of the Markdown `pages` (by document)
-    that quote them.
-    """
+    that quote them."""
     found = [
         Finding(each.document, *what) for each in chapters for rule in RULES for what in rule(each)
     ]
@@ -108,8 +107,7 @@ def stderr(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """A cell that shows an image says its name, its caption, and what is to be seen for those who
-    cannot.
-    """
+    cannot."""
     for cell, output in _outputs(chapter):
         if any(kind in output.get("data", {}) for kind in IMAGES):
             about = cell["metadata"].get("mystnb", {})
@@ -124,8 +122,7 @@ def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 def private(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """No output tells where or for whom it was made, points into the network, or shows an address
-    in memory.
-    """
+    in memory."""
     for cell, output in _outputs(chapter):
         for text in _texts(output):
             for pattern, what in (
@@ -259,8 +256,7 @@ def _prose(chapter: Chapter) -> str:
 
 def _texts(output: dict, everything: bool = False) -> Iterable[str]:
     """The texts of an output that readers see; with `everything` also those that encode an
-    image.
-    """
+    image."""
     if output["output_type"] == "stream":
         return [_text(output["text"])]
     data = output.get("data", {})

@@ -19,9 +19,8 @@ class Book:
     """One checkout of the book."""
 
     root: Path
-    package: Path = (
-        Path(__file__).resolve().parents[1]
-    )  # bnkit, whose sources the chapters depend on
+    # bnkit, whose sources the chapters depend on
+    package: Path = Path(__file__).resolve().parents[1]
 
     @property
     def build(self) -> Path:
@@ -71,9 +70,8 @@ class Book:
         )
 
     def written(self) -> list[str]:
-        """The documents that somebody wrote, in reading order: all but what the press
-        itself adds.
-        """
+        """The documents that somebody wrote, in reading order: all but what the press itself
+        adds."""
         return [document for document in self.documents() if document != GENERATED]
 
     def notebooks(self) -> list[str]:
@@ -82,8 +80,7 @@ class Book:
 
     def chapter(self, name: str) -> str:
         """The document of the notebook that a reader calls `name`, ``08-mnist`` or
-        ``chapters/08-mnist.ipynb``.
-        """
+        ``chapters/08-mnist.ipynb``."""
         names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
         found = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
         if found is None:

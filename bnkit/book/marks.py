@@ -31,9 +31,8 @@ def mark(app: Sphinx, document: nodes.document) -> None:
         places |= _rows(document)
     for name, node in places.items():
         node["ids"].append(name)
-    slugs = app.env.metadata[page].setdefault(
-        "myst_slugs", {}
-    )  # where links of the form PAGE#PLACE are looked up
+    # where links of the form PAGE#PLACE are looked up
+    slugs = app.env.metadata[page].setdefault("myst_slugs", {})
     slugs.update({name: (0, name, name) for name in places})
     for link in document.findall(pending_xref):
         if match := BADGE.fullmatch(link.astext()):
@@ -66,8 +65,7 @@ def _cells(document: nodes.document) -> dict[str, nodes.Element]:
 
 def _rows(document: nodes.document) -> dict[str, nodes.Element]:
     """The rows of the table of claims, by the claims' ids in small letters; table and verdicts get
-    their classes.
-    """
+    their classes."""
     found = {}
     for row in document.findall(nodes.row):
         if re.match(r"C\d\d\b", row.astext()):

@@ -5,9 +5,8 @@ bytes.
 from bnkit.page.notebook import cells_of
 from bnkit.page.prose import SITE
 
-CLAIM = (
-    "claim:"  # what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
-)
+# what the tag of a cell begins with that measures a claim of the ledger, as claim:C27
+CLAIM = "claim:"
 # papermill's tag of the cell it injects; our id for it, as papermill's is random
 INJECTED = "injected-parameters"
 
@@ -51,10 +50,8 @@ def _normalise_cell(cell: dict, alone: bool) -> dict:
     if "outputs" not in cell:
         return {**cell, "metadata": metadata}
     if any(tag.startswith(CLAIM) for tag in metadata.get("tags", [])):
-        metadata = {
-            **metadata,
-            "bnkit": {"place": f"cell-id={cell['id']}"},
-        }  # as JupyterLab calls it; see marks
+        # as JupyterLab calls it; see marks
+        metadata = {**metadata, "bnkit": {"place": f"cell-id={cell['id']}"}}
     outputs = [
         _for_the_site(output, alone) for output in cell["outputs"] if not _is_progress_bar(output)
     ]
@@ -63,8 +60,7 @@ def _normalise_cell(cell: dict, alone: bool) -> dict:
 
 def _for_the_site(output: dict, alone: bool) -> dict:
     """Of a report with two faces, the one that quotes other chapters' numbers, if they are
-    there.
-    """
+    there."""
     data = output.get("data", {})
     return (
         {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}}

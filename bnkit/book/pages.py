@@ -44,9 +44,8 @@ class Tag(NamedTuple):
 
     name: str
     attributes: dict[str, str]
-    in_article: (
-        bool  # else it belongs to the theme: menus, and a second copy of the title for the printer
-    )
+    # else it belongs to the theme: menus, and a second copy of the title for the printer
+    in_article: bool
 
 
 class _Collector(HTMLParser):

@@ -9,13 +9,10 @@ from pathlib import Path
 
 from packaging.markers import InvalidMarker, Marker
 
-PIN = re.compile(
-    r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?"
-)  # no addresses, no hashes, no local versions
-FIXED = {
-    "jupyter-book": "1.0.4.post1",
-    "torch": "2.13.0",
-}  # version 2 of the first has no _config.yml and no _toc.yml
+# no addresses, no hashes, no local versions
+PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")
+# version 2 of the first has no _config.yml and no _toc.yml
+FIXED = {"jupyter-book": "1.0.4.post1", "torch": "2.13.0"}
 
 
 def check(lock: Path) -> Iterator[str]:

@@ -12,6 +12,5 @@ QUICK = "import sys; sys.modules['rfc3987_syntax'] = None; "
 
 def program(statement: str, *arguments: str) -> list[str]:
     """The command that runs `statement`, such as ``"from papermill.cli import papermill;
-    papermill()"``.
-    """
+    papermill()"``."""
     return [sys.executable, "-c", QUICK + statement, *arguments]

@@ -50,8 +50,7 @@ def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
 
 def link_to_the_book(page: Path) -> None:
     """Let links to other chapters, which this small site does not have, lead to the book that `make
-    book` builds.
-    """
+    book` builds."""
     text = page.read_text(encoding="utf-8")
     linked = re.sub(
         r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"',
@@ -90,8 +89,7 @@ def read_parameters(notebook: Path, given: str) -> dict[str, object]:
 
 def folder_name(document: str, values: dict[str, object]) -> str:
     """Where a rerun goes: ``08-mnist--steps-5000-seeds-3``; unlike parameters never share a
-    folder.
-    """
+    folder."""
     plain = "-".join(f"{name}-{value}" for name, value in values.items()) or "defaults"
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", plain)[:80]
     digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8]

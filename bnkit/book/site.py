@@ -44,8 +44,7 @@ def complaints(output: str, source: Path) -> str:
 
 def publish(fresh: Path, html: Path) -> None:
     """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of the two is
-    there.
-    """
+    there."""
     last = _last_good(html)
     recover(html)
     shutil.rmtree(last, ignore_errors=True)

@@ -22,10 +22,8 @@ from bnkit.book.layout import Book
 from bnkit.page.notebook import cells_of, code_of
 
 PLATFORM = f"{sys.platform} {platform.machine()} Python {platform.python_version()}"
-ENVIRONMENT = (
-    "BNKIT_REPOSITORY_URL",
-    "BNKIT_BASE_URL",
-)  # what the site, and no number on it, depends on
+# what the site, and no number on it, depends on
+ENVIRONMENT = ("BNKIT_REPOSITORY_URL", "BNKIT_BASE_URL")
 ALWAYS = ("book/execute.py", "book/worker.py")  # how a chapter is executed may change its outputs
 
 
@@ -58,8 +56,7 @@ def execution_key(book: Book, document: str) -> str:
 
 def site_key(book: Book, executed: Iterable[str]) -> str:
     """The digest of all that the site depends on; `executed` are the digests of the executed
-    chapters.
-    """
+    chapters."""
     files = {book.root / "_config.yml", book.root / "_toc.yml", book.lock, *_below(book.package)}
     files.update(path for path in _below(book.root / "chapters") if path.suffix != ".ipynb")
     return _digest(
@@ -96,8 +93,7 @@ def modules_used(sources: Iterable[str], package: Path) -> set[Path]:
 @cache
 def _imports(source: str) -> frozenset[str]:
     """What a source imports from bnkit, as dotted names inside it, ``plots.mnist``; "" is bnkit
-    itself.
-    """
+    itself."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -138,8 +134,7 @@ def _below(folder: Path) -> list[Path]:
 
 def _claims(ledger: Path, chapter: str) -> list[str]:
     """The chapter's entries in the ledger; all of them for a page that answers for none, but shows
-    the ledger.
-    """
+    the ledger."""
     entries = _entries(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
     own = [
         entry for entry in entries if isinstance(entry, dict) and entry.get("chapter") == chapter
@@ -154,8 +149,7 @@ def _entries(ledger: str) -> list:
 
 def _data_sets() -> list[str]:
     """Which data set files are at hand, by name and size; what is in them is checked wherever they
-    are loaded.
-    """
+    are loaded."""
     return sorted(
         {
             f"{folder.name}/{file.name} {file.stat().st_size}"
@@ -173,8 +167,7 @@ def _data_sets() -> list[str]:
 
 def _digest(book: Book, files: Iterable[Path], *words: str) -> str:
     """SHA-256 over names and contents of files, and over words; the same wherever the checkout
-    lies.
-    """
+    lies."""
     digest = hashlib.sha256()
     named = {_name(book, path): path for path in files}
     for name in sorted(named):

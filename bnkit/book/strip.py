@@ -20,8 +20,7 @@ OPTIONS = ["--keep-id", "--extra-keys", " ".join(EXTRA_KEYS)]
 
 def strip(notebooks: list[Path], verify: bool = False) -> subprocess.CompletedProcess:
     """Remove outputs in place; with `verify` change nothing, and exit with 1 where there is
-    something to remove.
-    """
+    something to remove."""
     options = [*OPTIONS, "--verify"] if verify else OPTIONS
     command = program(
         "from nbstripout._nbstripout import main; main()", *options, *map(str, notebooks)

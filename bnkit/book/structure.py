@@ -22,8 +22,7 @@ RELATIVE = re.compile(r"""\b(?:open|Path|read_text|read_csv|loadtxt|np\.load)\(\
 
 def check(book: Book) -> list[Finding]:
     """Every finding in the book's committed notebooks, and between them, the folder and
-    ``_toc.yml``.
-    """
+    ``_toc.yml``."""
     found = list(_folder(book))
     names: dict[str, str] = {}
     for path in sorted((book.root / "chapters").glob("*.ipynb")):
@@ -148,8 +147,7 @@ def opening(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 
 def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """Cells are plain Python that works from any folder, without a network, and leave nothing
-    undone.
-    """
+    undone."""
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -172,8 +170,7 @@ def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 
 def figures(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """A figure has a name, a caption and a text for those who cannot see it; none of them twice on
-    a page.
-    """
+    a page."""
     seen = set()
     for cell in notebook.cells:
         about = cell.metadata.get("mystnb", {})

@@ -102,8 +102,7 @@ def check(book: Book) -> Iterator[Finding]:
 
 def typed(text: str, code: Code, known: Iterable[float]) -> Iterator[str]:
     """The numbers in `text` that look like findings, and are neither in `code` nor facts `known`
-    with their source.
-    """
+    with their source."""
     text = FENCE.sub("", BLOCK.sub("", text))
     for paragraph in re.split(r"\n\s*\n", text):
         for match in MEASURED.finditer(SILENT.sub(" ", FORMULA.sub(_approximations, paragraph))):

@@ -54,9 +54,8 @@ class SavesOnce(NBClientEngine):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Execute one notebook; on failure say why on stderr and leave the notebook as far as
-    it ran.
-    """
+    """Execute one notebook; on failure say why on stderr and leave the notebook as far as it
+    ran."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
     parser.add_argument("clean")
     parser.add_argument("executed")

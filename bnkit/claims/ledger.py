@@ -41,15 +41,13 @@ SPELLINGS = "< 0.25, >= 3, > other_key, < 0.5 * other_key, = 31, = 1.467 +- 0.03
 
 class Relation(NamedTuple):
     """What the ledger demands of one measured value, as ``< 0.25`` or ``between 3 and 0.5 *
-    other_key``.
-    """
+    other_key``."""
 
     text: str
 
     def holds(self, value: float, others: Mapping[str, float]) -> bool:
         """Whether `value` satisfies it; `others` are the values measured for the same claim, by
-        key.
-        """
+        key."""
         match = RELATION.fullmatch(self.text)
 
         def read(operand: str) -> float:
@@ -107,15 +105,13 @@ class Claim:
     evidence: str  # what kind there is
     correction: str = ""  # what is the case instead; empty where the note agrees
     cell: str = ""  # the cell of the chapter that measures or discusses it
-    measured: dict[str, Relation] = field(
-        default_factory=dict
-    )  # key: relation that the value must satisfy
+    # key: relation that the value must satisfy
+    measured: dict[str, Relation] = field(default_factory=dict)
     finding: str = ""  # what was measured, in words, with {key:format} where the numbers go
     test: str = ""  # the test that enforces it, as tests/test_x.py::test_y
     why: str = ""  # why nothing can be measured, or not yet
-    only_at_defaults: bool = (
-        False  # whether the relations need the chapter's own parameters, no smaller ones
-    )
+    # whether the relations need the chapter's own parameters, no smaller ones
+    only_at_defaults: bool = False
 
     @property
     def badge(self) -> str:
@@ -128,8 +124,7 @@ class Claim:
 
     def says(self, quote: Callable[[str, str], str]) -> str:
         """The finding, with ``quote(key, format)`` in the place of each number; or why there is
-        none.
-        """
+        none."""
         finding = "".join(
             text + (quote(key, spec) if key is not None else "")
             for text, key, spec, _ in Formatter().parse(self.finding)
@@ -157,8 +152,7 @@ def sentences(*texts: str) -> str:
 
 def read(path: Path | None = None) -> dict[str, Claim]:
     """The ledger by id, every field checked; by default the project's. Raises LedgerError, once,
-    with every problem.
-    """
+    with every problem."""
     path = path or paths.root() / "data" / "claims.yml"
     try:
         entries = yaml.load(
@@ -198,8 +192,7 @@ ALWAYS = ("id", "note", "statement", "verdict", "paper", "chapter", "evidence")
 
 def _problems(entry: dict) -> list[str]:
     """What is wrong with the fields of one entry; relations between fields are looked at only where
-    each is sound.
-    """
+    each is sound."""
     problems = [
         f"has an unknown field {name!r}; known are {', '.join(FIELDS)}"
         for name in entry

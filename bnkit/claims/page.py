@@ -56,8 +56,7 @@ def summary(claims: list[Claim]) -> str:
 
 def show(claims: Iterable[Claim]) -> None:
     """The ledger itself: on the site with the numbers that chapters measured, in JupyterLab with
-    what they must be.
-    """
+    what they must be."""
     claims = list(claims)
 
     def demanded(claim: Claim) -> Callable[[str, str], str]:
@@ -94,8 +93,7 @@ def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
 
 def _link(chapter: str, claims: Iterable[Claim], text: str) -> str:
     """The chapter, linked to the cell if there is one claim; not linked while all claims in it are
-    pending.
-    """
+    pending."""
     here = [each for each in claims if each.chapter == chapter]
     if all(each.evidence == "pending" for each in here):
         return text

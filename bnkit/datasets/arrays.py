@@ -51,9 +51,8 @@ class _Idx:
 
     classes: tuple[str, ...]
     mirrors: tuple[str, ...]  # tried in turn
-    files: dict[
-        str, tuple[int, str]
-    ]  # name -> (bytes, SHA-256): training images and labels, test images and labels
+    # name -> (bytes, SHA-256): training images and labels, test images and labels
+    files: dict[str, tuple[int, str]]
 
 
 _DIGITS = tuple("0123456789")
@@ -152,8 +151,7 @@ def load(name: str) -> Dataset:
 
 def available(name: str) -> bool:
     """Whether ``load`` needs no network: every file of `name` is there with the right size. Opens
-    nothing.
-    """
+    nothing."""
     if name == "digits":
         return importlib.util.find_spec("sklearn") is not None
     sizes = {file: size for file, (size, _) in _idx(name).files.items()}
@@ -252,8 +250,7 @@ def _find(name: str, file: str) -> Path | None:
 
 def _verified(name: str, file: str) -> bytes:
     """The content of one file, found or downloaded; the bytes that were hashed are the bytes that
-    are used.
-    """
+    are used."""
     path = _find(name, file) or _download(name, file)
     size, expected = _idx(name).files[file]
     try:
@@ -274,21 +271,16 @@ def _verified(name: str, file: str) -> bytes:
 
 def _download(name: str, file: str) -> Path:
     """Fetch one file into the cache, from the first mirror that serves the published bytes; whole
-    or not at all.
-    """
+    or not at all."""
     import filelock
     import pooch
     import requests
 
-    pooch.get_logger().setLevel(
-        "ERROR"
-    )  # the errors below say it all, and a chapter must not write to stderr
+    # the errors below say it all, and a chapter must not write to stderr
+    pooch.get_logger().setLevel("ERROR")
+    # else a server may "helpfully" unpack a .gz on the way
     download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        timeout=TIMEOUT,
-        headers={
-            "Accept-Encoding": "identity"
-        },  # else a server may "helpfully" unpack a .gz on the way
+        progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
     )
     idx, folder = _idx(name), paths.cache() / name
     problems = []
@@ -335,19 +327,16 @@ def _cause(error: Exception) -> str:
 
 def _read_idx(content: bytes) -> np.ndarray:
     """The array in an IDX file: two zero bytes, the type (8: uint8), the number of axes, big-endian
-    lengths, data.
-    """
+    lengths, data."""
     axes = content[3]
     shape = np.frombuffer(content, ">i4", count=axes, offset=4)
-    return (
-        np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
-    )  # writable, as torch wants it
+    # writable, as torch wants it
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
 
 def _digest(*contents: bytes) -> str:
     """One SHA-256 over several contents, each by its own, so that bytes cannot move from one to the
-    next unseen.
-    """
+    next unseen."""
     return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in contents)).hexdigest()
 
 
@@ -368,12 +357,10 @@ def _digits_of_scikit_learn() -> np.ndarray:
 
 def _load_digits() -> Dataset:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16, shuffled once for all: 1,500 to train,
-    297 to test.
-    """
+    297 to test."""
     rows = _digits_of_scikit_learn()
-    rows = rows[
-        np.random.default_rng(0).permutation(len(rows))
-    ]  # neighbours in the file have one writer
+    # neighbours in the file have one writer
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
     images, labels = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1].astype(np.int64)
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:

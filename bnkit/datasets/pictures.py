@@ -175,9 +175,8 @@ def distort(
             f"scale={scale}, light={light}: scale must be above 0 to 1, light from 0 to below 1"
         )
     side = s * rng.uniform(scale, 1, m)
-    room = (s - side)[:, None] * rng.random((m, 2)) + rng.integers(
-        -shift, shift + 1, (m, 2)
-    )  # (m, 2), top and left
+    # (m, 2), top and left
+    room = (s - side)[:, None] * rng.random((m, 2)) + rng.integers(-shift, shift + 1, (m, 2))
     steps = (np.arange(s) + 0.5) * side[:, None] / s  # (m, s)
     rows, columns = (
         _reflected(np.floor(room[:, [axis]] + steps).astype(np.int64), s) for axis in (0, 1)
@@ -187,9 +186,8 @@ def distort(
         columns[mirrored] = columns[mirrored, ::-1]
     moved = np.empty_like(images)
     for image, row, column, out in zip(images, rows, columns, moved, strict=True):
-        image[row].take(
-            column, axis=1, out=out, mode="clip"
-        )  # all places are inside; this mode spares a copy
+        # all places are inside; this mode spares a copy
+        image[row].take(column, axis=1, out=out, mode="clip")
     return _relit(moved, rng, light) if light else moved
 
 
@@ -229,9 +227,8 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
             raise _Unusable(
                 f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded"
             )
-        image.draft(
-            None, (2 * size, 2 * size)
-        )  # a JPEG may be decoded at 1/2, 1/4 or 1/8, but not below twice `size`
+        # a JPEG may be decoded at 1/2, 1/4 or 1/8, but not below twice `size`
+        image.draft(None, (2 * size, 2 * size))
         rgb = _rgb(image)
     side = min(rgb.size)
     left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -246,9 +243,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         levels = np.asarray(image)
         if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
             raise _Unusable("grey of 32 bits, whose white nobody knows")
-        image = Image.fromarray(
-            ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        )  # 65535 / 255 = 257
+        # 65535 / 255 = 257
+        image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -262,8 +258,7 @@ def _fill(
     folder: Path, container: trees.Folder | trees.Archives, stamp: str, digest: str, size: int
 ) -> None:
     """Decode the tree into `folder`: beside it first and renamed at the end, so it is there whole
-    or not at all.
-    """
+    or not at all."""
     from filelock import FileLock
 
     part = folder.with_name(f".{folder.name}.part")
@@ -325,8 +320,7 @@ def _write(folder: Path, tree: trees.Tree, digest: str, size: int) -> None:
 
 class _Rows:
     """An .npy file of pictures, written row by row in any order; rows never written are closed up
-    at the end.
-    """
+    at the end."""
 
     def __init__(self, path: Path, count: int, size: int) -> None:
         self.shape, self.written = (count, size, size, 3), np.zeros(count, bool)
@@ -337,9 +331,8 @@ class _Rows:
     def _header(self, count: int) -> None:
         facts = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape[1:])}
         self.file.seek(0)
-        np.lib.format.write_array_header_1_0(
-            self.file, facts
-        )  # its length leaves room for any count
+        # its length leaves room for any count
+        np.lib.format.write_array_header_1_0(self.file, facts)
 
     def write(self, row: int, pixels: np.ndarray) -> None:
         self.file.seek(self.start + row * self.bytes)
@@ -368,8 +361,7 @@ class _Rows:
 
 def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray | str]]:
     """Each picture's place and its pixels, or the reason why there are none; decoded by threads, in
-    a fixed order.
-    """
+    a fixed order."""
     from tqdm import tqdm
 
     def one(job: tuple[int, trees.Reader]) -> tuple[int, np.ndarray | str]:
@@ -407,8 +399,7 @@ def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray |
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: int) -> Iterator:
     """``pool.map`` that reads only `ahead` jobs ahead, so that a set of any size passes through
-    little memory.
-    """
+    little memory."""
     pending = deque()
     for job in jobs:
         pending.append(pool.submit(work, job))
@@ -420,8 +411,7 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: i
 
 def _open(folder: Path, name: str, digest: str) -> tuple[Pictures, dict[str, str]]:
     """The pictures in `folder`, and the broken ones that are not in it, by name and with the
-    reason.
-    """
+    reason."""
     try:
         index = json.loads((folder / _INDEX).read_text())
         size, broken = index["size"], dict(index["broken"])

@@ -71,9 +71,8 @@ class Tree:
     """A checked tree: what it holds, and how to read it."""
 
     container: "Folder | Archives"
-    pictures: tuple[
-        Picture, ...
-    ]  # by part, class and name: the same tree gives the same arrays however it is packed
+    # by part, class and name: the same tree gives the same arrays however it is packed
+    pictures: tuple[Picture, ...]
     classes: tuple[str, ...]  # the class folders, sorted
     names: tuple[str, ...]  # what people call them, out of classes.csv where there is one
 
@@ -163,8 +162,7 @@ class Folder:
 
     def digest(self, on_bytes: Callable[[int], object]) -> str:
         """SHA-256 over name and content of classes.csv and of all below train and val, hidden files
-        left out.
-        """
+        left out."""
         total = hashlib.sha256()
         for member in self._members:
             content = "folder" if member.folder else file_digest(self.root / member.name, on_bytes)
@@ -213,8 +211,7 @@ class Archives:
 
     def contents(self, pictures: tuple[Picture, ...]) -> Iterator[tuple[int, Reader]]:
         """Read here, not in the threads: neither kind of archive promises to be read by several at
-        once.
-        """
+        once."""
         places = {picture.name: index for index, picture in enumerate(pictures)}
         for path in self._files:
             if path.suffix.lower() == ".zip":
@@ -253,8 +250,7 @@ def _zip_contents(path: Path, places: dict[str, int]) -> Iterator[tuple[int, Rea
 
 def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Reader:
     """The content read now, or the error kept for whoever asks: one bad picture does not make the
-    archive bad.
-    """
+    archive bad."""
     try:
         return partial(bytes, archive.read(info) if info.file_size <= MAX_BYTES else b"")
     except OSError as error:
@@ -273,8 +269,7 @@ def _raise(error: Exception) -> bytes:
 
 def _tar_members(path: Path) -> Iterator[tuple[Member, Reader]]:
     """Each member in turn, and how to read it before the next one is asked for: a .tgz is one
-    stream.
-    """
+    stream."""
     with (
         _reading(path),
         gzip.open(path) as stream,
@@ -334,9 +329,8 @@ def _reading(path: Path) -> Iterator[None]:
 def _safe(path: Path, name: str) -> str:
     """`name` without leading ./ and trailing /; refused where it could point out of its tree."""
     clean = name.removeprefix("./").removesuffix("/")
-    odd = (
-        "\\" in clean or "\0" in clean or ":" in clean.partition("/")[0]
-    )  # \ and C: mean something to Windows
+    # \ and C: mean something to Windows
+    odd = "\\" in clean or "\0" in clean or ":" in clean.partition("/")[0]
     if odd or (
         clean not in ("", ".") and any(piece in ("", ".", "..") for piece in clean.split("/"))
     ):
@@ -410,8 +404,7 @@ def arrange(container: Folder | Archives) -> Tree:
 
 def _inside(members: Iterable[Member]) -> Iterator[tuple[list[str], Member]]:
     """Members by the pieces of their names, without the one folder that archives are often packed
-    in.
-    """
+    in."""
     members = tuple(members)
     tops, packed = set(), set()
     for member in members:

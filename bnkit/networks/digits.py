@@ -41,8 +41,7 @@ class Digits(NamedTuple):
         dtype: type = np.float32,
     ) -> "Digits":
         """The digits with `pixels` "standardised" (``many_numpy.inputs``, which rounds to float32),
-        from 0 to 1 ("unit"), or as they are ("grey").
-        """
+        from 0 to 1 ("unit"), or as they are ("grey")."""
         data = datasets.load("digits")
         rows = {
             "standardised": lambda images: many_numpy.inputs(images, data),

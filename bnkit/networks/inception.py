@@ -29,15 +29,13 @@ class Style(NamedTuple):
 
     norm: Norm | None = None  # before each nonlinearity; None leaves it out
     activation: str = "relu"
-    conv_bias: bool = (
-        True  # beside a norm it is superfluous (Section 3.2), but some published counts include it
-    )
+    # beside a norm it is superfluous (Section 3.2), but some published counts include it
+    conv_bias: bool = True
 
 
 class Widths(NamedTuple):
     """One row of the table: the number of filters in each branch of a module, and what its pooling
-    does.
-    """
+    does."""
 
     one: int  # 1x1; 0 in the modules with stride 2
     reduce: int  # 1x1 before the 3x3

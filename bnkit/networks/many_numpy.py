@@ -275,8 +275,7 @@ def descend(
     layers: slice = slice(None),
 ) -> None:
     """One step of gradient descent, in place, of the chosen `layers`; diverged networks are taken
-    out.
-    """
+    out."""
     rates, decay = (np.broadcast_to(v, len(stack.diverged)) for v in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
         for name, value in layer.items():

@@ -94,8 +94,7 @@ def tensors(digits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def losses(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> Tensor:
     """Mean cross-entropy of each network, all given the same mini-batch. Shapes: (m, inputs), (m,)
-    -> (R,).
-    """
+    -> (R,)."""
     outputs = network(x.expand(networks, *x.shape))
     each = cross_entropy(outputs.flatten(0, 1), labels.repeat(networks), reduction="none")
     return each.view(networks, -1).mean(1)
@@ -138,9 +137,8 @@ def train(
     rates = torch.as_tensor(rates, dtype=torch.float32)
     optimiser = torch.optim.SGD(parameters or network.parameters(), lr=1.0, fused=True)
     for step, (x, labels) in enumerate(batches, start=1):
-        loss = (
-            losses(network, x, labels, len(rates)) @ rates
-        )  # a network's rate scales its gradient and no other's
+        # a network's rate scales its gradient and no other's
+        loss = losses(network, x, labels, len(rates)) @ rates
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

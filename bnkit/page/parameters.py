@@ -28,8 +28,7 @@ INJECTED = "# Parameters"  # first line of the cell that papermill puts behind t
 
 class ParameterError(ValueError):
     """A chapter was given parameters it cannot run with; the message lists each problem and what is
-    allowed.
-    """
+    allowed."""
 
 
 class Declared(NamedTuple):
@@ -43,8 +42,7 @@ class Declared(NamedTuple):
 
 class Parameters(Mapping):
     """The checked parameters of a run: ``p.steps``, ``dict(p)``; shown at the end of a cell, the
-    parameter card.
-    """
+    parameter card."""
 
     def __init__(self, values: dict, card: str, changed: tuple[str, ...] = ()):
         self.__dict__.update(values, _values=dict(values), _card=card, _changed=changed)
@@ -86,8 +84,7 @@ class Parameters(Mapping):
 @dataclass(frozen=True)
 class Rule:
     """What one parameter may be: its type in the parameter cell, the allowed values in words, and
-    the reader.
-    """
+    the reader."""
 
     type: str
     allowed: str
@@ -112,8 +109,7 @@ def integer(low: int, high: int) -> Rule:
 
 def number(low: float, high: float, low_open: bool = False) -> Rule:
     """A finite number from `low` to `high`, `low` itself left out if `low_open`; a whole number
-    becomes a float.
-    """
+    becomes a float."""
     allowed = f"above {low:g}, up to {high:g}" if low_open else f"{low:g} to {high:g}"
 
     def read(value: object) -> float:
@@ -222,9 +218,8 @@ def dry_run(notebook: Path, given: dict) -> Parameters:
         )
     if no_names := [name for name in given if not name.isidentifier() or iskeyword(name)]:
         raise ParameterError(f"these cannot name a parameter: {', '.join(map(repr, no_names))}")
-    names = [
-        f"{name} = ..." for name in given
-    ]  # as papermill would write them, but the values come as they are
+    # as papermill would write them, but the values come as they are
+    names = [f"{name} = ..." for name in given]
     namespace = {"__name__": "__main__"}
     exec(declaring, namespace)
     namespace |= given | {"In": ["", declaring, "\n".join([INJECTED, *names]), checking]}
@@ -361,8 +356,7 @@ def _card(
     chapter: str | None,
 ) -> str:
     """The parameter card, in Markdown: what this run used, and the command that runs the chapter
-    with other values.
-    """
+    with other values."""
     lines = [
         "| parameter | this run | default | allowed | meaning |",
         "| :-- | :-- | :-- | :-- | :-- |",

@@ -66,15 +66,13 @@ def as_table(
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-_NUMBER = re.compile(
-    r"[(×+\-−*$]*\d"
-)  # a sign, a bracket or bold type may stand before the first digit
+# a sign, a bracket or bold type may stand before the first digit
+_NUMBER = re.compile(r"[(×+\-−*$]*\d")
 
 
 def _cell(content: object) -> str:
-    return " ".join(str(content).split()).replace(
-        "|", r"\|"
-    )  # one line; a bar of mathematics is no end of a cell
+    # one line; a bar of mathematics is no end of a cell
+    return " ".join(str(content).split()).replace("|", r"\|")
 
 
 def glue(name: str, value: object) -> None:
@@ -84,9 +82,8 @@ def glue(name: str, value: object) -> None:
     Writes the display data that the book's builder reads, so that running a chapter needs none of
     its packages.
     """
-    value = (
-        value.item() if hasattr(value, "item") else value
-    )  # the builder cannot format "np.float64(0.5)"
+    # the builder cannot format "np.float64(0.5)"
+    value = value.item() if hasattr(value, "item") else value
     data = {"application/papermill.record/text/plain": repr(value)}
     display(
         data,
@@ -97,13 +94,11 @@ def glue(name: str, value: object) -> None:
 
 def quote(chapter: str, name: str, spec: str) -> str:
     """The role by which a page of the book quotes what `chapter`, as "08-mnist", stored under
-    `name`, formatted.
-    """
+    `name`, formatted."""
     return f"{{glue:text}}`/chapters/{chapter}.ipynb::{name}:{spec}`"
 
 
 def show_source(thing: object) -> None:
     """Show the source of a function or class as the page's code: the tested code itself, never a
-    copy.
-    """
+    copy."""
     display(Markdown(f"```python\n{inspect.getsource(thing).rstrip()}\n```"))

@@ -35,8 +35,7 @@ SERIES = (WITH_BN, WITHOUT_BN, FASTER, HIGHLIGHT, WRONG, "#56B4E9", THEORY)
 
 class Drawing(Figure):
     """A Figure in the house style that shows itself as the value of a cell, in any notebook, always
-    the same bytes.
-    """
+    the same bytes."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         width, height = self.get_size_inches()
@@ -71,8 +70,7 @@ def figure(
 
 def styled(draw: Callable) -> Callable:
     """Decorator of a drawing function: titles, texts and legends made after ``figure`` returned get
-    the style too.
-    """
+    the style too."""
 
     @wraps(draw)
     def inside(*arguments, **options):
@@ -116,8 +114,7 @@ def label_end(axes: Axes, x, y, text: str, colour: str, *, dx: float = 5, dy: fl
 
 class Powers(Formatter):
     """Tick labels in plain text: 0.01 or 100 where the axis spans no more than 0.001 to 10,000,
-    else 10⁻² or 10².
-    """
+    else 10⁻² or 10²."""
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         low, high = sorted(self.axis.get_view_interval())
@@ -153,8 +150,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def ticks(axis: Axis, places: Sequence[float]) -> None:
     """Ticks at `places` only, as plain numbers: a logarithmic axis over two octaves has no good
-    ones itself.
-    """
+    ones itself."""
     axis.set_major_locator(FixedLocator(list(places)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -291,8 +291,7 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
 @styled
 def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     """Test accuracy against the width, for what is trained. `trained` holds a ``features.Trained``
-    by kind.
-    """
+    by kind."""
     drawing, axes = figure(width=7.4, height=3.7)
     for (name, each), colour in zip(trained.items(), (WITH_BN, WRONG, THEORY), strict=True):
         band(

@@ -140,9 +140,8 @@ def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
     for (name, values), (colour, of_text, offset) in zip(curves.items(), looks, strict=True):
         drawn = np.maximum(values, FLOOR)
         axes.plot(eps, drawn, color=colour)
-        height = (
-            drawn[1] if colour == HIGHLIGHT else drawn.max()
-        )  # beside the slope, above the level curves
+        # beside the slope, above the level curves
+        height = drawn[1] if colour == HIGHLIGHT else drawn.max()
         axes.annotate(
             name, (eps[1], height), xytext=offset, textcoords="offset points", color=of_text
         )

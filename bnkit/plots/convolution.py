@@ -36,9 +36,8 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
     grey, blue, orange = (np.array(to_rgb(colour)) for colour in ("#dcd9d0", WITH_BN, HIGHLIGHT))
     for axes, (name, changed) in zip(row, panels.items(), strict=True):
         n, channels, height, width = changed.shape
-        table = np.ones(
-            (n, height + 1, channels, width + 1, 3)
-        )  # a white gap below and beside each map
+        # a white gap below and beside each map
+        table = np.ones((n, height + 1, channels, width + 1, 3))
         inside = table[:, :height, :, :width]
         inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], blue, grey)
         image, channel, *place = value
@@ -69,11 +68,8 @@ def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
     drawing, panels = figure(len(rows), 3, width=7.2, height=4.6)
     reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
     for line, (name, (first, back)) in zip(panels, rows.items(), strict=True):
-        scale = {
-            "vmin": -2,
-            "vmax": 3,
-            "cmap": "gray",
-        }  # in standard deviations; what lies outside is black or white
+        # in standard deviations; what lies outside is black or white
+        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"}
         line[0].imshow(first, **scale)
         line[1].imshow(back, **scale)
         picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
@@ -92,8 +88,7 @@ def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
 @styled
 def accuracies(plain: Mapping[str, np.ndarray], shifted: Mapping[str, np.ndarray]) -> Drawing:
     """Test accuracy on the images as they are and shifted, a dot for each seed. Shapes: (seeds,)
-    per kind.
-    """
+    per kind."""
     drawing, axes = figure(width=5.6, height=3.4)
     for offset, (name, colour) in zip((-0.08, 0.08), COLOURS.items(), strict=True):
         for place, values in enumerate((plain[name], shifted[name])):

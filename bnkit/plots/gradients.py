@@ -29,14 +29,10 @@ LINES = ("solid", "dashed", "dashdot")
 @styled
 def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
     """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: x (n,),
-    each curve (n,).
-    """
+    each curve (n,)."""
     drawing, axes = figure(height=3.2)
-    places = {
-        "sigmoid": (2.0, 0.15),
-        "tanh": (0.95, 0.62),
-        "relu": (3.2, 0.93),
-    }  # beside the curve, in data units
+    # beside the curve, in data units
+    places = {"sigmoid": (2.0, 0.15), "tanh": (0.95, 0.62), "relu": (3.2, 0.93)}
     for name, slope in curves.items():
         low = slope < share * slope.max()
         axes.plot(x, slope, color=ACTIVATION[name], linewidth=1, alpha=0.6)
@@ -142,8 +138,7 @@ def edge(
     theory: Mapping[str, Sequence],
 ) -> Drawing:
     """Growth per layer against the gain of the weights. Shapes: gains (n,), measured (n, seeds),
-    fine, theory (k,).
-    """
+    fine, theory (k,)."""
     drawing, axes = figure(height=3.8)
     axes.axhline(1, color=NEUTRAL, linewidth=1)
     axes.axhspan(1, 60, color=HIGHLIGHT, alpha=0.08, linewidth=0)
@@ -208,8 +203,7 @@ def batch_sizes(
     large: Mapping[str, float],
 ) -> Drawing:
     """Growth per layer with BN against the batch size. Shapes: batches (n,), measured (n, seeds),
-    `linear` (n,).
-    """
+    `linear` (n,)."""
     drawing, axes = figure(height=4.0)
     end = 2.2 * batches[-1]
     for name, growths in measured.items():
@@ -241,8 +235,7 @@ def depths(
     depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Mapping[str, np.ndarray]
 ) -> Drawing:
     """Test accuracy against depth, networks without and with BN in two panels. Shapes: depths (n,),
-    each (n, seeds).
-    """
+    each (n, seeds)."""
     drawing, panels = figure(1, 2, width=9, height=3.8, sharey=True)
     for axes, group, title in zip(
         panels, (without, with_bn), ("without BN", "with BN"), strict=True
@@ -265,9 +258,8 @@ def depths(
         ticks(axes.xaxis, depths)
     panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
     panels[0].set_ylabel("test accuracy in %")
-    handles, names = panels[
-        0
-    ].get_legend_handles_labels()  # the same colours mean the same on the right
+    # the same colours mean the same on the right
+    handles, names = panels[0].get_legend_handles_labels()
     drawing.legend(handles, names, loc="outside lower center", ncols=len(names), handlelength=3)
     return drawing
 
@@ -275,8 +267,7 @@ def depths(
 @styled
 def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
     """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n,
-    seeds, depth).
-    """
+    seeds, depth)."""
     drawing, axes = figure(height=3.6)
     layers = _layers(sizes[0])
     for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):

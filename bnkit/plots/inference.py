@@ -91,8 +91,7 @@ def neighbours(
 @styled
 def small_batches(groups: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawing:
     """Test accuracy against the size of the groups that were normalised together in training,
-    (seeds, groups) each.
-    """
+    (seeds, groups) each."""
     drawing, axes = figure(height=3.4)
     for colour, (name, values) in zip((WITH_BN, WRONG), accuracies.items(), strict=True):
         band(axes, groups, values, colour, marker="o", markersize=4, label=name)

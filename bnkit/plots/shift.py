@@ -70,8 +70,7 @@ def grid(
     gains: Sequence[float], rates: Sequence[float], panels: Mapping[str, np.ndarray]
 ) -> Drawing:
     """Test accuracy over initial scale and learning rate. Shapes: (gains, rates, seeds), NaN: this
-    network diverged.
-    """
+    network diverged."""
     drawing, axes_list = figure(1, len(panels), width=9, height=4.2, sharey=True)
     for axes, (title, accuracy) in zip(axes_list, panels.items(), strict=True):
         lost = np.isnan(accuracy).any(2)
@@ -172,8 +171,7 @@ def following(followed: Mapping, rate: int) -> Drawing:
 @styled
 def over_rates(rates: Sequence[float], followed: Mapping) -> Drawing:
     """The same three panels against the learning rate: both shifts averaged over the training,
-    accuracy at its end.
-    """
+    accuracy at its end."""
     drawing, panels = _three_panels()
     for name, each in followed.items():
         for axes, values in zip(
@@ -205,8 +203,7 @@ def _three_panels() -> tuple[Drawing, np.ndarray]:
 @styled
 def columns(loaded: Sequence, unit: float) -> Drawing:
     """Columns at their critical load; the first panel shows one below it. `loaded` are
-    ``buckling.Column`` values.
-    """
+    ``buckling.Column`` values."""
     drawing, axes = figure(width=8.4, height=4.2)
     straight = loaded[0]._replace(shape=0 * loaded[0].shape, load=0.5 * loaded[0].load)
     for place, (column, letter) in enumerate(zip([straight, *loaded], "abcdefg", strict=False)):

@@ -29,8 +29,7 @@ LOSSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)  # ticks of a training loss on 
 @styled
 def bounds(values: np.ndarray, m: int) -> Drawing:
     """Normalised values (n,) of Gaussian batches of m, the range of ±1, and the batch in which one
-    value differs.
-    """
+    value differs."""
     drawing, axes = figure(height=3.3)
     axes.hist(
         values,
@@ -118,8 +117,7 @@ def company(
 @styled
 def sorted_batches(classes: Sequence[int], accuracies: Mapping[str, np.ndarray]) -> Drawing:
     """Test accuracy against the number of classes in a mini-batch, (seeds, classes) for each way to
-    train and test.
-    """
+    train and test."""
     drawing, axes = figure(height=3.7)
     places = np.arange(len(classes))
     for colour, (name, each) in zip((WRONG, WITH_BN, WITHOUT_BN), accuracies.items(), strict=True):
@@ -136,8 +134,7 @@ def sorted_batches(classes: Sequence[int], accuracies: Mapping[str, np.ndarray])
 @styled
 def unit(u: np.ndarray, target: np.ndarray, fits: Mapping[str, np.ndarray]) -> Drawing:
     """A curve and what one unit made of it, without and with learned gamma and beta. Shapes: (m,)
-    all.
-    """
+    all."""
     drawing, axes = figure(height=3.3)
     axes.plot(u, target, color=THEORY, linestyle=":", linewidth=3)
     axes.text(u[0], target[0] + 0.05, "target", color=THEORY)
@@ -259,8 +256,7 @@ def rates(
 
 def _name_ends(axes: Axes, ends: Mapping[str, float], at: float) -> None:
     """Write each name beside its end, on a logarithmic axis, pushed up where it would lie on the
-    one below.
-    """
+    one below."""
     low, high = np.log(axes.get_ylim())
     last = -np.inf
     for name, end in sorted(ends.items(), key=lambda item: item[1]):

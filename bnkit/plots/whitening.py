@@ -39,12 +39,10 @@ COUNTED = ("standardised", "Newton–Schulz", "ZCA")  # whose operations ``price
 @styled
 def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
     """One panel per batch (m, 2): the examples, each in one colour throughout, and the ellipse of
-    two deviations.
-    """
+    two deviations."""
     drawing, panels = figure(1, len(batches), width=9.2, height=2.7)
-    angle = np.arctan2(
-        *list(batches.values())[-1].T
-    )  # a white cloud is round, so its colours are evenly spread
+    # a white cloud is round, so its colours are evenly spread
+    angle = np.arctan2(*list(batches.values())[-1].T)
     for axes, (name, batch) in zip(panels, batches.items(), strict=True):
         axes.scatter(*batch.T, c=angle, cmap="twilight", s=5, linewidths=0)
         _ellipse(axes, batch)
@@ -52,9 +50,8 @@ def clouds(batches: Mapping[str, np.ndarray]) -> Drawing:
         axes.axvline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_title(name)
         axes.set_aspect("equal")
-        reach = (
-            4.4 if name != "raw" else np.abs(batch).max() * 1.05
-        )  # of unit variance: to be compared
+        # of unit variance: to be compared
+        reach = 4.4 if name != "raw" else np.abs(batch).max() * 1.05
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="feature 1")
     panels[0].set_ylabel("feature 2")
     return drawing
@@ -74,8 +71,7 @@ def _ellipse(axes: Axes, batch: np.ndarray) -> None:
 @styled
 def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray]) -> Drawing:
     """One row per name: images (k, h, w), each row in its own grey scale, and at the right the
-    correlations (d, d).
-    """
+    correlations (d, d)."""
     images_of, edge = len(next(iter(rows.values()))), 0.92  # of a picture, where a place is 1 wide
     drawing, axes = figure(width=8.2, height=1.02 * len(rows))
     for row, (name, images) in enumerate(rows.items()):
@@ -111,8 +107,7 @@ def pictures(rows: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarr
 @styled
 def convergence(problems: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
     """One panel per problem: excess loss (steps + 1,) of gradient descent on each kind of input,
-    log-log.
-    """
+    log-log."""
     drawing, panels = figure(1, len(problems), width=8.6, height=3.9, sharey=True)
     for axes, (title, curves) in zip(panels, problems.items(), strict=True):
         for name, excess in curves.items():
@@ -250,8 +245,7 @@ def derivative(
 @styled
 def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Drawing:
     """Variance along an axis after k iterations, against the axis's share of the total variance.
-    Shapes (d,) each.
-    """
+    Shapes (d,) each."""
     drawing, axes = figure(height=3.8)
     shades = np.linspace(0.25, 1, len(variances))
     for shade, (iterations, variance) in zip(shades, variances.items(), strict=True):
@@ -269,8 +263,7 @@ def newton_schulz(shares: np.ndarray, variances: Mapping[int, np.ndarray]) -> Dr
 @styled
 def disturbance(sizes: Sequence[int], curves: Mapping[str, np.ndarray]) -> Drawing:
     """Spread of a fixed example's output over mini-batches, against the size of the mini-batch.
-    Shapes (sizes,).
-    """
+    Shapes (sizes,)."""
     drawing, axes = figure(height=3.9)
     sizes = np.asarray(sizes)
     for name, curve in curves.items():

@@ -20,8 +20,7 @@ class Processes:
 
     def share(self, things):
         """This process's part of a mini-batch (or any sequence): every `size`-th entry, so the
-        parts fit together.
-        """
+        parts fit together."""
         return things[self.rank :: self.size]
 
     def total(self, values: Tensor) -> Tensor:
@@ -41,8 +40,7 @@ ALONE = Processes()
 
 def first() -> bool:
     """Whether this process speaks and stores for all that ``torchrun`` started; always, where it
-    started none.
-    """
+    started none."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -57,8 +57,7 @@ class Experiment:
 
 def _mnist() -> Iterator[Experiment]:
     """Section 4.1. The paper gives neither learning rate nor standard deviation of the initial
-    weights.
-    """
+    weights."""
     base = MLPRecipe(dataset="mnist")
     for label, norm in (("with-bn", "batch"), ("without-bn", None)):
         net = replace(base, norm=norm)
@@ -93,8 +92,7 @@ BASE_RATE = 0.01
 
 def changes(base: InceptionRecipe) -> dict[str, dict]:
     """The seven changes of Section 4.2.1, in its order, as fields of a recipe; their names are this
-    book's.
-    """
+    book's."""
     return {
         "rate": {"learning_rate": 5 * base.learning_rate},
         "dropout": {"dropout": 0.0},
@@ -108,8 +106,7 @@ def changes(base: InceptionRecipe) -> dict[str, dict]:
 
 def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
     """The five networks of Section 4.2.2, each with its sentence; those with the changes train half
-    as long.
-    """
+    as long."""
     baseline = replace(base, norm="batch")
     all_changes = {
         name: value for change in changes(base).values() for name, value in change.items()
@@ -132,8 +129,7 @@ def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
 
 def _inception() -> Iterator[Experiment]:
     """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what
-    explains them.
-    """
+    explains them."""
     base = InceptionRecipe(learning_rate=BASE_RATE)
     nets = networks(base)
     large = replace(
@@ -200,9 +196,8 @@ def _after() -> Iterator[Experiment]:
 
 FAMILIES = (_mnist, _inception, _imagenet, _after)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
-ENSEMBLES = {
-    "inception/bn-x30-ensemble": ("inception/bn-x30", 3)
-}  # name -> members, and how many seeds of them
+# name -> members, and how many seeds of them
+ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}
 
 
 def experiment(name: str) -> Experiment:
@@ -215,8 +210,7 @@ def experiment(name: str) -> Experiment:
 
 def find_data(name: str) -> None:
     """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it
-    cannot be had.
-    """
+    cannot be had."""
     recipe = experiment(name).recipe
     task_of(recipe).load(recipe)
 
@@ -391,8 +385,7 @@ def _keep(path: Path, task: Answers) -> None:
 
 def missing() -> list[tuple[str, int]]:
     """Name and seed of every run that belongs to the book and is not recorded, or recorded for
-    another recipe.
-    """
+    another recipe."""
     wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
     return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
 

@@ -15,9 +15,8 @@ from bnkit.runs import experiments
 from bnkit.runs.records import Record
 from bnkit.runs.training import Recipe
 
-WORTHWHILE = (
-    150  # steps of a small Inception; with fewer, starting processes takes longer than it saves
-)
+# steps of a small Inception; with fewer, starting processes takes longer than it saves
+WORTHWHILE = 150
 
 
 def one_run(name: str, seed: int) -> str:
@@ -54,8 +53,7 @@ def _unstored(recipe: Recipe) -> Record:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """These networks are too small to share among cores; one thread also makes a run repeatable on
-    its platform.
-    """
+    its platform."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -56,8 +56,7 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
 
 def input_of(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
     """What `module`, a part of `model`, receives when `model` is given `x`; (n, units) for a hidden
-    layer's sigmoid.
-    """
+    layer's sigmoid."""
     seen = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     try:
@@ -78,8 +77,7 @@ def percentiles(values: Tensor, percents: tuple[float, ...] = PERCENTILES) -> Te
 
 def checksum(model: nn.Module) -> str:
     """First 16 hexadecimal digits of the SHA-256 of all parameters: equal weights, bit for bit, or
-    not.
-    """
+    not."""
     digest = hashlib.sha256()
     for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())

@@ -64,8 +64,7 @@ class Record:
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps, an int64 array of shape (T,), and values, a float64 array of shape (T, ...), of
-        one curve.
-        """
+        one curve."""
         if name not in self.curves:
             raise RecordError(
                 f"{self.name} has no curve {name!r}; it has: {', '.join(sorted(self.curves))}"
@@ -97,8 +96,7 @@ def save(record: Record, folder: Path | None = None) -> Path:
 
 def load(experiment: str, variant: str, seed: int, folder: Path | None = None) -> Record:
     """Read one run and check it: its digest, its fields, its curves. Raises RecordError, which
-    names the file.
-    """
+    names the file."""
     path = _path(experiment, variant, seed, folder)
     try:
         content = json.loads(path.read_bytes())
@@ -139,16 +137,14 @@ def load_all(
     Raises RecordError where a run is missing or damaged, and where there is none at all.
     """
     if seeds is None:
-        seeds = [seed for *name, seed in index(folder) if name == [experiment, variant]] or [
-            0
-        ]  # 0: "seed-0 is missing"
+        # 0: "seed-0 is missing"
+        seeds = [seed for *name, seed in index(folder) if name == [experiment, variant]] or [0]
     return [load(experiment, variant, seed, folder) for seed in sorted(seeds)]
 
 
 def index(folder: Path | None = None) -> list[tuple[str, str, int]]:
     """What is recorded, as sorted (experiment, variant, seed); goes by file names and opens
-    nothing.
-    """
+    nothing."""
     folder = paths.runs() if folder is None else Path(folder)
     found = (
         re.fullmatch(r"(.+)/(.+)/seed-(\d+)\.json", path.relative_to(folder).as_posix())
@@ -177,9 +173,8 @@ class Comparison(NamedTuple):
     """How far a fresh run is from a recorded one, over the steps that both have."""
 
     steps_compared: int  # how many different steps
-    largest_difference: dict[
-        str, float
-    ]  # curve name -> absolute difference; inf where only one has the curve
+    # curve name -> absolute difference; inf where only one has the curve
+    largest_difference: dict[str, float]
     ok: bool  # something was compared, and no difference is above the tolerance
 
 
@@ -207,8 +202,7 @@ def compare(recorded: Record, fresh: Record, tolerance: float = 0.0) -> Comparis
 
 def round_to(x: object, digits: int = 4) -> object:
     """`x`, a number or an array, rounded to significant digits, as nested lists of Python floats
-    ready for JSON.
-    """
+    ready for JSON."""
     array = np.asarray(x, np.float64)
     rounded = [float(f"{value:.{digits}g}") for value in array.ravel().tolist()]
     return np.reshape(rounded, array.shape).tolist()
@@ -247,8 +241,7 @@ def manifest(**extra: object) -> dict:
 
 def platform_key(manifest: dict) -> tuple:
     """What two manifests must share for their runs to agree bit for bit: machine, threads, device,
-    NumPy and torch.
-    """
+    NumPy and torch."""
     versions = manifest.get("versions", {})
     return (
         *sorted(manifest.get("platform", {}).items()),
@@ -259,8 +252,7 @@ def platform_key(manifest: dict) -> tuple:
 
 def _revision() -> tuple[str, bool | None]:
     """The commit of the checkout, and whether package or lock differ from it; ("unknown", None)
-    without one.
-    """
+    without one."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(paths.root()), *arguments]
@@ -277,8 +269,7 @@ def _revision() -> tuple[str, bool | None]:
 
 def _source_digest() -> str:
     """SHA-256 over the names and contents of the package's modules, the press apart, which no run
-    uses.
-    """
+    uses."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     modules = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
     for name in sorted(name for name in modules if not name.startswith("book/")):
@@ -326,8 +317,7 @@ def _plain(thing: object) -> object:
 
 def _digest(content: dict) -> str:
     """SHA-256 of `content` in one canonical spelling, whatever the layout; ValueError for NaN and
-    infinity.
-    """
+    infinity."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -369,8 +359,7 @@ def _check(content: dict) -> None:
 
 def _text(content: dict) -> str:
     """JSON with one line per entry and, in nested values, per step: small, and git shows what
-    changed.
-    """
+    changed."""
 
     def compact(thing: object) -> str:
         return json.dumps(thing, separators=(",", ":"), allow_nan=False)

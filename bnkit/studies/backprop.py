@@ -26,8 +26,7 @@ TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
 
 def steps() -> dict[str, Callable]:
     """Algorithm 1 in single operations, in their order: what each computes from the quantities
-    before it.
-    """
+    before it."""
     return {
         "mean": lambda x: x.mean(axis=0),  #                              (d,)
         "centred": lambda x, mean: x - mean,  #                           (m, d)
@@ -43,8 +42,7 @@ def steps() -> dict[str, Callable]:
 
 def rules() -> dict[tuple[str, str], Callable]:
     """For each arrow, (from, to) on the way back: the gradient handed over, from the gradient ``d``
-    that arrived.
-    """
+    that arrived."""
     return {
         ("y", "beta"): lambda d: d.sum(axis=0),
         ("y", "scaled"): lambda d: d,
@@ -152,8 +150,7 @@ imaginary.
 
 def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
     """``nudge`` without its error: the quantity is moved into the imaginary, see
-    ``gradcheck.complex_step``.
-    """
+    ``gradcheck.complex_step``."""
     stay = {other: values[other] for other in held}
     loss = lambda moved: np.sum(dy * forward(values, stay | {name: moved})["y"])  # noqa: E731 - of one quantity
     return gradcheck.complex_step(loss, values[name])
@@ -161,8 +158,7 @@ def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
 
 def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
     """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none
-    of our rules.
-    """
+    of our rules."""
     names = [name for name in values if name != "eps"]
     if by == "complex numbers":
         return {name: exact(values, dy, name) for name in names}
@@ -253,8 +249,7 @@ def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) ->
 
 class Parts(NamedTuple):
     """An upstream gradient g, shape (m, d), as the sum of three parts at right angles, feature by
-    feature (ε = 0).
-    """
+    feature (ε = 0)."""
 
     mean: Array
     """Along 1 = (1, …, 1): what would move all examples alike."""
@@ -266,8 +261,7 @@ class Parts(NamedTuple):
 
 def parts(x: Array, dy: Array) -> Parts:
     """Split `dy` into what the normalisation of the batch `x` removes, twice, and what it passes
-    on; both (m, d).
-    """
+    on; both (m, d)."""
     x_hat = (x - x.mean(axis=0)) / x.std(axis=0)
     mean = np.broadcast_to(dy.mean(axis=0), dy.shape)
     slope = x_hat * (dy * x_hat).mean(axis=0)
@@ -322,8 +316,7 @@ HINTS = {
 
 def mistakes() -> dict[str, dict[str, Callable]]:
     """For each gradient, wrong values that are easily arrived at, and the hint for whoever got
-    there.
-    """
+    there."""
     return {
         "dx_hat": {"This is dy: gamma is missing.": lambda dy: dy},
         "dgamma": {

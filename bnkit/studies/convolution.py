@@ -44,15 +44,13 @@ def layouts(x: np.ndarray) -> dict[str, np.ndarray]:
 
 def per_map(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
     """Convolutional Batch Normalization. Shapes: x and the result (N, C, H, W), gamma and beta
-    (C,).
-    """
+    (C,)."""
     return reference.forward(x, gamma, beta)[0]
 
 
 def per_activation(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
     """Every place of every map is a feature of its own. Shapes: x (N, C, H, W), gamma and beta (C,
-    H, W).
-    """
+    H, W)."""
     rows = x.reshape(len(x), -1)
     return reference.forward(rows, gamma.ravel(), beta.ravel())[0].reshape(x.shape)
 
@@ -75,8 +73,7 @@ def equivariance_error(
     f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, down: int = 1, right: int = 2
 ) -> float:
     """How far f(shifted x) is from f(x) shifted: the largest difference, in standard deviations of
-    f(x).
-    """
+    f(x)."""
     y = f(x)
     return float(np.abs(f(shift(x, down, right)) - shift(y, down, right)).max() / y.std())
 
@@ -85,8 +82,7 @@ def ways_to_normalise(
     x: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Per map and per activation, in training and at inference (statistics of `x`); x has one map,
-    (N, 1, H, W).
-    """
+    (N, 1, H, W)."""
     pair, (gamma, beta) = rng.normal(1, 0.3, (2, 1)), rng.normal(1, 0.3, (2, *x.shape[1:]))
     one = np.ones_like(gamma)
     of_map, of_places = reference.observe(None, x), reference.observe(None, x.reshape(len(x), -1))
@@ -139,31 +135,27 @@ def correlated_maps(
     m: int, side: int, rho: float, maps: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m,
-    maps, side, side).
-    """
+    maps, side, side)."""
     of_image = rng.normal(size=(m, maps, 1, 1))
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
 
 def effective_size(m: int, places: int, rho: float) -> float:
     """How many independent values have a mean as uncertain as that of m images with so many
-    correlated places.
-    """
+    correlated places."""
     return m * places / (1 + (places - 1) * rho)
 
 
 def measured_size(x: np.ndarray) -> float:
     """The same, from many maps of variance 1 and mean 0: one over the variance of the batch mean. x
-    (N, maps, ...).
-    """
+    (N, maps, ...)."""
     mean = reference.observe(None, x).mean
     return float(1 / np.mean(mean**2))
 
 
 def worth(maps: np.ndarray) -> np.ndarray:
     """How many independent places one image is worth for the mean of each map: by how much more
-    single values vary than the means of images. Shapes: (N, C, H, W) -> (C,).
-    """
+    single values vary than the means of images. Shapes: (N, C, H, W) -> (C,)."""
     return maps.var(axis=(0, 2, 3)) / maps.mean(axis=(2, 3)).var(axis=0)
 
 
@@ -201,18 +193,15 @@ PLACES = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 def neighbours(u: np.ndarray) -> np.ndarray:
     """The 3 × 3 surroundings of each place, around the edge. Shapes: (N, C, H, W) -> (C * 9, N * H
-    * W).
-    """
-    around = np.stack(
-        [shift(u, -down, -right) for down, right in PLACES], axis=2
-    )  # (N, C, 9, H, W)
+    * W)."""
+    # (N, C, 9, H, W)
+    around = np.stack([shift(u, -down, -right) for down, right in PLACES], axis=2)
     return around.transpose(1, 2, 0, 3, 4).reshape(u.shape[1] * 9, -1)
 
 
 def convolve(weight: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Wu: the same weights (out, in, 3, 3) at every place of u (N, in, H, W). Shape: (N, out, H,
-    W).
-    """
+    W)."""
     return _maps(weight.reshape(len(weight), -1) @ neighbours(u), u.shape)
 
 
@@ -223,8 +212,7 @@ def _maps(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def start(norm: str, seed: int, maps: int = 8, side: int = 8) -> Network:
     """A network with two convolutions; a seed means the same weights, N(0, 2 / inputs), for both
-    kinds of `norm`.
-    """
+    kinds of `norm`."""
     rng = np.random.default_rng(seed)
     features = {"per map": maps, "per activation": maps * side**2}[norm]
     layers = []
@@ -244,15 +232,13 @@ def layer(u: np.ndarray, weight: np.ndarray, gamma: np.ndarray, beta: np.ndarray
 
 def _features(x: np.ndarray, features: int) -> np.ndarray:
     """x as the normalisation sees it: as it is, or with every activation as a feature, (N, C * H *
-    W).
-    """
+    W)."""
     return x if features == x.shape[1] else x.reshape(len(x), -1)
 
 
 def run(network: Network, u: np.ndarray) -> tuple[np.ndarray, list[Pass]]:
     """The outputs for a training batch, and what ``gradients`` needs. Shapes: (N, 1, H, W) -> (N,
-    classes).
-    """
+    classes)."""
     tape = []
     for each in network.layers:
         tape.append(layer(u, *each))
@@ -262,8 +248,7 @@ def run(network: Network, u: np.ndarray) -> tuple[np.ndarray, list[Pass]]:
 
 def infer(network: Network, u: np.ndarray, populations: list[Population]) -> np.ndarray:
     """The outputs by Algorithm 2, line 11, one population for each layer. Shapes: (N, 1, H, W) ->
-    (N, classes).
-    """
+    (N, classes)."""
     for each, population in zip(network.layers, populations, strict=True):
         x = convolve(each.weight, u)
         y = reference.infer(_features(x, len(each.gamma)), each.gamma, each.beta, population)
@@ -283,9 +268,8 @@ def gradients(
     for each, passed in zip(network.layers[::-1], tape[::-1], strict=True):
         dy = _features(dz * (passed.z > 0), len(each.gamma))
         dx, *of_pair = reference.backward(dy, passed.cache)
-        rows = (
-            dx.reshape(passed.x.shape).swapaxes(0, 1).reshape(len(each.weight), -1)
-        )  # (out, N * H * W)
+        # (out, N * H * W)
+        rows = dx.reshape(passed.x.shape).swapaxes(0, 1).reshape(len(each.weight), -1)
         found.append(Layer((rows @ passed.neighbours.T).reshape(each.weight.shape), *of_pair))
         if each is not network.layers[0]:
             dz = _back(each.weight, rows, passed.x.shape)
@@ -295,8 +279,7 @@ def gradients(
 
 def _back(weight: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The gradient for a convolution's input: every place collects from those that it was a
-    neighbour of.
-    """
+    neighbour of."""
     of_neighbours = weight.reshape(len(weight), -1).T @ rows  # (in * 9, N * H * W)
     parts = of_neighbours.reshape(weight.shape[1], 9, shape[0], *shape[2:])
     return sum(shift(parts[:, k], down, right) for k, (down, right) in enumerate(PLACES)).swapaxes(
@@ -356,8 +339,7 @@ def train(
 
 def standardise(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Mean 0 and variance 1 over any axes: (0, 2, 3) is Algorithm 1 in a convolution, the others
-    are mutants.
-    """
+    are mutants."""
     mean, var = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     return (x - mean) / np.sqrt(var + 1e-5)
 

@@ -94,8 +94,7 @@ def squares(of_layers: Sequence[np.ndarray]) -> np.ndarray:
 
 def growth(sizes: np.ndarray) -> np.ndarray:
     """Factor by which the squared norm grows per layer on its way down to layer 1, (seeds,), of
-    `sizes` (seeds, depth).
-    """
+    `sizes` (seeds, depth)."""
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
 

@@ -88,8 +88,7 @@ class Family(Shown):
 
 def family(size: str = "") -> Family:
     """The recorded runs of the five networks, for the seeds that all of them have, with the usual
-    pictures or those of `size` "64px". Raises RecordError without any.
-    """
+    pictures or those of `size` "64px". Raises RecordError without any."""
     ending = f"-{size}" if size else ""
     runs = {net: records.load_all("inception", net + ending) for net in NETWORKS}
     return Family(recorded.shared(runs))
@@ -172,8 +171,7 @@ def after(runs: list[Record], step: float) -> np.ndarray:
 
 def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
     """When a curve first reaches each of `levels`, along its straight lines; infinity where it
-    never does, NaN for NaN. Shapes: `steps` and `values` (t,), `levels` any, as is the result.
-    """
+    never does, NaN for NaN. Shapes: `steps` and `values` (t,), `levels` any, as is the result."""
     levels = np.asarray(levels, float)
     # a curve that falls again has still been there
     highest = np.maximum.accumulate(np.asarray(values, float))
@@ -189,8 +187,7 @@ def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> 
 
 def matching(shown: Family, net: str) -> np.ndarray:
     """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf:
-    never. At least one: an untrained network that guesses well has not learned. (seeds,)
-    """
+    never. At least one: an untrained network that guesses well has not learned. (seeds,)"""
     levels = best(shown.runs["inception"])
     pairs = zip(shown.runs[net], levels, strict=True)
     return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
@@ -315,8 +312,7 @@ class Stage(NamedTuple):
 
 def stages(network: nn.Module, pixels: int) -> list[Stage]:
     """Stem, modules and softmax layer (height 1) of an Inception network for square pictures; it
-    may live on the meta device.
-    """
+    may live on the meta device."""
     parts = {"stem": network.stem, **network.blocks, "softmax": network.output}
     shapes, counts, hooks = {}, dict.fromkeys(parts, 0), []
 
@@ -358,8 +354,7 @@ def parameters(network: nn.Module) -> int:
 
 def bench(what: str) -> dict:
     """What ``python -m bnkit bench`` recorded of `what` (data/bench/cpu.json), its ``times`` as
-    medians: seconds of a step by name.
-    """
+    medians: seconds of a step by name."""
     content = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text(encoding="utf-8"))
     row = next(row for row in content["rows"] if row["what"] == what)
     return row | {"times": {name: middle for name, (_, middle, _) in row["times"].items()}}
@@ -367,8 +362,7 @@ def bench(what: str) -> dict:
 
 def pace() -> dict[str, float]:
     """Seconds of a step on one core by variant, with those of "a plain torch loop", "its
-    convolutions" and "its pictures".
-    """
+    convolutions" and "its pictures"."""
     times = bench("small Inception")["times"]
     return {"bn-baseline": times.pop("ours"), **times}
 

@@ -27,24 +27,21 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is
-    one, too.
-    """
+    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is one,
+    too."""
 
     hidden: tuple[Layer, ...]
     weight: np.ndarray  # (classes, units)
     bias: np.ndarray  # (classes,)
 
 
-Normalise = Callable[
-    [int, np.ndarray, Layer], np.ndarray
-]  # number of the layer, its x (m, units), the layer -> y
+# number of the layer, its x (m, units), the layer -> y
+Normalise = Callable[[int, np.ndarray, Layer], np.ndarray]
 
 
 def start(sizes: Sequence[int], rng: np.random.Generator) -> Network:
     """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs),
-    gamma 1, beta 0.
-    """
+    gamma 1, beta 0."""
     weights = [rng.normal(0, below**-0.5, size=(units, below)) for below, units in pairwise(sizes)]
     hidden = tuple(
         Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1]
@@ -58,8 +55,7 @@ def sigmoid(y: np.ndarray) -> np.ndarray:
 
 def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
     """The network's output with a normalisation of your choice. Shapes: (m, inputs) -> (m,
-    classes).
-    """
+    classes)."""
     for k, layer in enumerate(network.hidden):
         u = sigmoid(normalise(k, u @ layer.weight.T, layer))
     return u @ network.weight.T + network.bias
@@ -67,15 +63,13 @@ def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
 
 def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
     """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes
-    beta, as x - x = 0.
-    """
+    beta, as x - x = 0."""
     return by_group(len(x))(k, x, layer)
 
 
 def by_group(m: int) -> Normalise:
     """Many batches of m at once, one after another in the rows of x, each normalised by its own
-    statistics.
-    """
+    statistics."""
 
     def normalise(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
         groups = grouped(x, m)
@@ -87,9 +81,8 @@ def by_group(m: int) -> Normalise:
 
 
 def by_population(populations: Sequence[Population]) -> Normalise:
-    """Normalise by what training has averaged: Algorithm 2, line 11. One population for
-    each layer.
-    """
+    """Normalise by what training has averaged: Algorithm 2, line 11. One population for each
+    layer."""
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
 
 
@@ -128,8 +121,7 @@ def gradients(
 
 def grouped(x: np.ndarray, m: int) -> np.ndarray:
     """Groups of m examples side by side, as features of their own. Shapes: (n, d) -> (m, n / m *
-    d).
-    """
+    d)."""
     return x.reshape(-1, m, x.shape[1]).transpose(1, 0, 2).reshape(m, -1)
 
 
@@ -172,8 +164,7 @@ def folded(
 
 def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -> np.ndarray:
     """The output of a folded network, which is an ordinary one. Shapes: (m, inputs) -> (m,
-    classes).
-    """
+    classes)."""
     *hidden, (weight, bias) = layers
     for below, offset in hidden:
         u = sigmoid(u @ below.T + offset)
@@ -185,8 +176,7 @@ def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -
 
 def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Population]:
     """The plain average over mini-batches (m, inputs) that run through the frozen network as in
-    training.
-    """
+    training."""
     populations = [None] * len(network.hidden)
 
     def watch(k, x, layer):
@@ -200,8 +190,7 @@ def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Populat
 
 def blend(old: Population | None, new: Population, new_weight: float | None) -> Population:
     """``reference.observe`` for a batch whose statistics are known: several averages share the work
-    of one pass.
-    """
+    of one pass."""
     if old is None:
         return new
     share = 1 / (old.batches + 1) if new_weight is None else new_weight
@@ -214,8 +203,7 @@ def blend(old: Population | None, new: Population, new_weight: float | None) -> 
 
 def truth(network: Network, u: np.ndarray) -> list[Population]:
     """Mean and variance of each x over a whole data set, every layer below normalised by those of
-    its own.
-    """
+    its own."""
     populations = []
 
     def watch(k, x, layer):
@@ -228,8 +216,7 @@ def truth(network: Network, u: np.ndarray) -> list[Population]:
 
 def errors(found: Sequence[Population], true: Sequence[Population]) -> tuple[float, float]:
     """Root mean square errors over all units of all layers: of means, in standard deviations, and
-    of variances.
-    """
+    of variances."""
     pairs = list(zip(found, true, strict=True))
     of_mean = np.concatenate([(each.mean - right.mean) ** 2 / right.var for each, right in pairs])
     of_variance = np.concatenate([(each.var / right.var - 1) ** 2 for each, right in pairs])
@@ -326,8 +313,7 @@ def in_batches(
     rng: np.random.Generator,
 ) -> float:
     """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last
-    one left out).
-    """
+    one left out)."""
     orders = [rng.permutation(len(u))[: len(u) // size * size] for _ in range(repeats)]
     return float(
         np.mean([accuracy(network, u[order], labels[order], by_group(size)) for order in orders])
@@ -367,8 +353,7 @@ def by_size(
     rng: np.random.Generator,
 ) -> tuple[list[float], list[float]]:
     """Accuracy by the statistics of random batches and of batches of one class, for each size; NaN
-    where none fits.
-    """
+    where none fits."""
     random = [in_batches(network, u, labels, size, 1, rng) for size in sizes]
     of_a_class = []
     for size in sizes:
@@ -381,8 +366,7 @@ def by_size(
 
 def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> float:
     """How many batches of a network that stands still a moving average is worth, from the noise of
-    its mean.
-    """
+    its mean."""
     population = None
     for _ in range(batches):
         population = reference.observe(population, rng.normal(size=(20, 500)), new_weight=weight)
@@ -391,8 +375,7 @@ def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> 
 
 def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, float]:
     """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged,
-    and the accuracy.
-    """
+    and the accuracy."""
     found = algorithm_2(network, (digits.x[part] for part in sorted_batches(digits.labels, size)))
     ratios = [
         each.var / right.var for each, right in zip(found, truth(network, digits.x), strict=True)
@@ -434,13 +417,11 @@ def batch_variances(
     sizes: Sequence[int], sigma: float, batches: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Biased and corrected variance of a batch of independent values, averaged over batches. Shape:
-    (2, sizes).
-    """
+    (2, sizes)."""
     found = []
     for m in sizes:
-        x = rng.normal(
-            3.0, sigma, size=(m, batches)
-        )  # one feature for each batch: they are normalised apart
+        # one feature for each batch: they are normalised apart
+        x = rng.normal(3.0, sigma, size=(m, batches))
         biased = reference.forward(x, np.ones(batches), np.zeros(batches))[1].var
         found.append((biased.mean(), reference.observe(None, x).var.mean()))
     return np.array(found).T
@@ -448,8 +429,7 @@ def batch_variances(
 
 def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
     """One feature of ten classes, variance 1 within each and 4.36 over all, exactly. Shape: (10,
-    per_class).
-    """
+    per_class)."""
     centres = (np.arange(10) - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0 to 9
     within = reference.forward(rng.normal(size=(per_class, 10)), np.ones(10), centres, eps=0.0)[0]
     return within.T
@@ -457,8 +437,7 @@ def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
 
 def averaged(values: np.ndarray, m: int) -> Population:
     """Algorithm 2's averages over mini-batches of m of the values (n,), in the order in which they
-    stand.
-    """
+    stand."""
     population = None
     for batch in values.reshape(-1, m, 1):
         population = reference.observe(population, batch)
@@ -469,8 +448,7 @@ def correlated_maps(
     m: int, side: int, rho: float, maps: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m,
-    maps, side, side).
-    """
+    maps, side, side)."""
     of_image = rng.normal(size=(m, maps, 1, 1))
     return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
 
@@ -488,8 +466,7 @@ def corrected_variances(
 
 def expected_correction(m: int, side: int, rho: float) -> float:
     """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for
-    independent values.
-    """
+    independent values."""
     values = m * side * side
     return (1 - rho / m - (1 - rho) / values) * values / (values - 1)
 
@@ -499,8 +476,7 @@ def expected_correction(m: int, side: int, rho: float) -> float:
 
 def biased_stored(x: np.ndarray) -> Population:
     """The variance of a batch kept as it is, without m/(m - 1): a mutant of
-    ``reference.observe(None, x)``.
-    """
+    ``reference.observe(None, x)``."""
     m = x.size // x.shape[1]
     right = reference.observe(None, x)
     return right._replace(var=right.var * (m - 1) / m)
@@ -514,8 +490,7 @@ def debiased_from_one(variance: float, new_weight: float, batches: int) -> float
 
 class Normalisation:
     """Batch Normalization with a mode and a population of its own, as layers of libraries are;
-    gamma 1 and beta 0.
-    """
+    gamma 1 and beta 0."""
 
     def __init__(self, features: int, training: bool):
         self.training = training

@@ -172,8 +172,7 @@ def first_reaching(runs: list[Record], level: float) -> np.ndarray:
 
 def lead_from(ahead: list[Record], behind: list[Record]) -> float:
     """First evaluation from which the mean accuracy of the runs `ahead` stays above that of the
-    runs `behind`; infinity where it is not above at the last one. They need not share seeds.
-    """
+    runs `behind`; infinity where it is not above at the last one. They need not share seeds."""
     steps, values = records.stack([*ahead, *behind], "test_accuracy")
     lost = np.flatnonzero(values[: len(ahead)].mean(0) <= values[len(ahead) :].mean(0))
     return float(np.append(steps, np.inf)[lost[-1] + 1 if len(lost) else 0])
@@ -202,8 +201,7 @@ def _at(runs: list[Record], name: str, step: int | None) -> np.ndarray:
 
 def beside_paper(runs: list[Record], paper: Mapping[str, Curve], panel: str) -> np.ndarray:
     """How far the typical unit's percentiles are from the paper's unit, at each recorded step that
-    the paper draws in `panel`, one of ``PANELS``. Shapes: (steps, 3).
-    """
+    the paper draws in `panel`, one of ``PANELS``. Shapes: (steps, 3)."""
     steps, percentiles = records.stack(runs, "quantiles")
     curves = [paper[f"figure{panel}/p{percent}"] for percent in (15, 50, 85)]
     theirs = [[at(curve, step) for curve in curves] for step in steps]

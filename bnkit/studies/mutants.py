@@ -11,9 +11,8 @@ import numpy as np
 
 from bnkit import mutants
 
-Check = Callable[
-    [Any], bool
-]  # an implementation with the face of ``bnkit.reference`` -> is it right
+# an implementation with the face of ``bnkit.reference`` -> is it right
+Check = Callable[[Any], bool]
 
 
 def changing(*steps: str) -> list[type[mutants.Textbook]]:

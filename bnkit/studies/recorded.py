@@ -146,8 +146,7 @@ def show(values: Sequence[float] | np.ndarray, digits: int = 1, scale: float = 1
 
 def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
     """``show`` of those seeds that got there, whose value is neither infinite nor 0, and how many
-    they are.
-    """
+    they are."""
     values = np.asarray(values, float)
     there = values[np.isfinite(values) & (values > 0)]
     if not len(there):

@@ -25,8 +25,7 @@ def normalised(x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
 
 def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict:
     """What each line of Algorithm 1 makes of one feature, x (m,). Mean and variance have shape
-    (1,), the rest (m,).
-    """
+    (1,), the rest (m,)."""
     y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
     x_hat, y = cache.x_hat[:, 0], y[:, 0]
     return {"mean": cache.mean, "variance": cache.var, "normalised": x_hat, "output": y}
@@ -64,8 +63,7 @@ def in_company(a: float, m: int, batches: int, rng: np.random.Generator) -> np.n
 
 def expected_noise(a: float, m: np.ndarray) -> np.ndarray:
     """Standard deviation of ``in_company`` for large m: the batch's mean has variance 1/m, its
-    deviation 1/(2m).
-    """
+    deviation 1/(2m)."""
     return np.sqrt((1 + a**2 / 2) / m)
 
 
@@ -264,8 +262,7 @@ def of_few_classes(
 
 def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict:
     """Networks normalised "before" and "after" the nonlinearity, all else equal: an ``Outcome`` by
-    activation and place; `size` goes to ``compare``.
-    """
+    activation and place; `size` goes to ``compare``."""
     settings = [Rates.equal(rate) for rate in rates]
     return {
         name: {place: compare(digits, name, place, settings, **size) for place in many_numpy.PLACES}
@@ -342,8 +339,7 @@ def layer_and_gradients(
 
 def scaled(factors: np.ndarray, x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviation of BN(a x) for each factor a, x (m, 1), measured and by the formula;
-    (factors,) each.
-    """
+    (factors,) each."""
     measured = np.array([normalised(a * x, eps).std() for a in factors])
     sigma = factors * x.std()
     return measured, sigma / np.sqrt(sigma**2 + eps)

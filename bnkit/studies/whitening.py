@@ -18,8 +18,7 @@ from bnkit import datasets, whitening
 
 def tilted_cloud(m: int, rng: np.random.Generator) -> np.ndarray:
     """A Gaussian cloud in the plane: off centre, five times as wide as high before it is turned.
-    Shape (m, 2).
-    """
+    Shape (m, 2)."""
     turn = np.radians(35)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     return rng.normal(size=(m, 2)) * (2.5, 0.5) @ rotation + (3.0, 1.0)
@@ -32,9 +31,8 @@ def correlated(m: int, d: int, condition: float, rng: np.random.Generator) -> np
     Shape (m, d), m > d.
     """
     x = rng.normal(size=(m, d))
-    white = whitening.zca(x)(
-        x
-    )  # this very batch has the identity as its covariance, not only its distribution
+    # this very batch has the identity as its covariance, not only its distribution
+    white = whitening.zca(x)(x)
     rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
     return white * np.sqrt(np.geomspace(1, 1 / condition, d)) @ rotation
 
@@ -52,8 +50,7 @@ def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def pooled(images: np.ndarray) -> np.ndarray:
     """Images at half the resolution, as rows; a value is the mean of 2 x 2 pixels. Shapes: (n, h,
-    w), (n, h w / 4).
-    """
+    w), (n, h w / 4)."""
     n, height, width = images.shape
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
@@ -82,8 +79,7 @@ class Pixels(NamedTuple):
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
         """The first image of each of six classes, from `rows` (1500, kept), as images (6, 8, 8);
-        blank pixels are 0.
-        """
+        blank pixels are 0."""
         chosen = [int((self.data.train_labels == label).argmax()) for label in (0, 1, 3, 4, 5, 7)]
         images = np.zeros((6, 64))
         images[:, self.kept] = rows[chosen]
@@ -93,8 +89,7 @@ class Pixels(NamedTuple):
         self, descent: "Descent", fit: Callable[[np.ndarray], whitening.Whitening]
     ) -> float:
         """Share of the test digits whose class the model of `descent`, trained behind `fit`, scores
-        highest.
-        """
+        highest."""
         test = self.data.test_images.reshape(-1, 64)[:, self.kept].astype(float)
         scores = fit(self.pixels)(test) @ descent.weights[:-1] + descent.weights[-1]
         return float(np.mean(scores.argmax(1) == self.data.test_labels))
@@ -118,8 +113,7 @@ class Descent(NamedTuple):
 
     def steps_to(self, excess: float) -> int | None:
         """The first step at which the excess loss is at most `excess`; None if that never
-        happened.
-        """
+        happened."""
         reached = np.flatnonzero(self.excess <= excess)
         return int(reached[0]) if len(reached) else None
 
@@ -194,9 +188,8 @@ def drifting_bias(
         error = x - x.mean() - targets  # = dl/dx_hat, up to 1/m
         biases.append(b)
         losses.append(np.mean(error**2) / 2)
-        gradient = (
-            error - error.mean() if through_mean else error
-        )  # dl/dx: the mean moves along with x, or not
+        # dl/dx: the mean moves along with x, or not
+        gradient = error - error.mean() if through_mean else error
         b -= rate * gradient.mean()
     return Drift(np.array(biases), np.array(losses))
 
@@ -205,8 +198,7 @@ def drifting_weight(
     u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_statistics: bool
 ) -> Drift:
     """The same with a scale: learn w in x = w u, x_hat = (x - mean(x)) / std(x), from w = 1. Shapes
-    (m,).
-    """
+    (m,)."""
     w, weights, losses = 1.0, [], []
     for _ in range(steps + 1):
         x = w * u
@@ -225,9 +217,8 @@ def drifting_weight(
 
 
 def ranks(sizes: list[int], d: int, rng: np.random.Generator) -> list[int]:
-    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each
-    batch size.
-    """
+    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each batch
+    size."""
     return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
 
 
@@ -281,8 +272,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def whitening_matrix(kind: str, covariance: np.ndarray) -> np.ndarray:
     """The matrix by which ``pca`` or ``zca`` multiplies a centred batch with this covariance.
-    Shapes (d, d).
-    """
+    Shapes (d, d)."""
     eigenvalues, axes = np.linalg.eigh(covariance)
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))])
     scaled = axes / np.sqrt(eigenvalues)
@@ -376,8 +366,7 @@ def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dic
 
 def iterations_to_white(x: np.ndarray, far: float = 1e-8) -> int:
     """How many Newton–Schulz iterations bring the covariance of `x` to within `far` of the
-    identity.
-    """
+    identity."""
     return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < far)
 
 
@@ -400,9 +389,8 @@ def disturbance(
     """
     found = []
     for m in sizes:
-        outputs = [
-            fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)
-        ]  # batches of (10, d)
+        # batches of (10, d)
+        outputs = [fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)]
         found.append(np.sqrt(np.var(outputs, axis=0).mean()))
     return np.array(found)
 
@@ -412,8 +400,7 @@ def disturbance(
 
 def standardise_each_image(x: np.ndarray) -> np.ndarray:
     """A mutant: every example to mean 0 and variance 1 over its own features, under the name of
-    whitening.
-    """
+    whitening."""
     return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
 
 
@@ -425,8 +412,7 @@ def divide_by_eigenvalues(x: np.ndarray) -> np.ndarray:
 
 def axes_as_rows(x: np.ndarray) -> np.ndarray:
     """A mutant of ``zca``: takes the rows of ``eigh``'s second result for eigenvectors; they are
-    its columns.
-    """
+    its columns."""
     eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
     return (x - x.mean(axis=0)) @ (axes.T / np.sqrt(eigenvalues) @ axes)
 
@@ -446,9 +432,8 @@ MUTANTS = {
 
 
 def far_from_white(x: np.ndarray) -> float:
-    """The largest distance of any entry of the covariance from the identity, or of any mean
-    from 0.
-    """
+    """The largest distance of any entry of the covariance from the identity, or of any mean from
+    0."""
     return float(
         max(
             np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()
@@ -475,8 +460,7 @@ def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
 
 def both_newtons(x: np.ndarray, counts: Iterable[int]) -> tuple[dict[int, float], dict[int, float]]:
     """Largest error in the covariance after so many iterations: in the coupled form, and as usually
-    printed.
-    """
+    printed."""
     covariance = whitening.covariance(x)
     coupled = {k: far_from_white(whitening.newton_schulz(x, k)(x)) for k in counts}
     printed = {k: newton_uncoupled(covariance, k) for k in counts}

@@ -58,9 +58,8 @@ def test_a_ratio_is_the_time_of_the_peer_over_that_of_ours(monkeypatch):
     }
     row = layer.row(calls, 3, "cpu", what="layer", shape=[1])
     assert row.ratios["peer"] == pytest.approx([2, 2, 2])
-    assert row.ratios["the limit"] == pytest.approx(
-        [0.5] * 3
-    )  # five times the tensor, a copy twice
+    # five times the tensor, a copy twice
+    assert row.ratios["the limit"] == pytest.approx([0.5] * 3)
     assert row.times["ours"] == pytest.approx([0.002] * 3)
     assert "2.0" in str(row)
 
@@ -151,8 +150,7 @@ def test_a_step_of_the_small_network_is_a_step():
 
 def test_the_plain_way_is_the_same_network():
     """Same outputs, same gradients, same number of parameters; our joint module and our LRN are
-    gone.
-    """
+    gone."""
     ours = small_inception(norm=nn.BatchNorm2d, lrn=True).double()
     plain = networks.as_drawn(copy.deepcopy(ours)).double()
     x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
@@ -173,8 +171,7 @@ def test_the_plain_way_is_the_same_network():
 
 def test_cores_take_their_turns(monkeypatch):
     """For real, with one core and one turn: both ways make as many steps. (More threads would wait
-    for other tests.)
-    """
+    for other tests.)"""
     monkeypatch.setattr(networks, "TURNS", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     row = networks.small_on_several_cores(rounds=1)
@@ -198,13 +195,11 @@ def test_the_committed_result_has_every_row(monkeypatch):
         layer, "measure", lambda calls, rounds, device: {name: np.ones(3) for name in calls}
     )
     monkeypatch.setattr(layer, "can_compile", lambda device: True)
-    monkeypatch.setattr(
-        torch, "compile", lambda layer: layer
-    )  # which alone would import a compiler
+    # which alone would import a compiler
+    monkeypatch.setattr(torch, "compile", lambda layer: layer)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
-    monkeypatch.setattr(
-        torch, "randn", lambda shape, generator=None: torch.empty(shape)
-    )  # 100 MB each, for nothing
+    # 100 MB each, for nothing
+    monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.empty(shape))
     monkeypatch.setattr(torch, "randn_like", torch.empty_like)
     every = chain(layer.rows(rounds=1), networks.rows(rounds=1))
     expected = [identity(row._asdict()) for row in every if row.what != "reference"]

@@ -78,8 +78,7 @@ def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(publ
 
 def test_two_builds_give_the_same_bytes(published, tmp_path):
     """In another folder, with another seed of Python's hashes, by a user who has settings of his
-    own.
-    """
+    own."""
     other = make_book(tmp_path / "elsewhere", {"01-good": good()})
     (tmp_path / "matplotlibrc").write_text("figure.facecolor: black\n")
     done = press(
@@ -727,8 +726,7 @@ def test_a_pin_for_another_system_is_not_missed(tmp_path):
 
 def test_figures_keep_their_shape_where_the_page_is_narrower(published):
     """The builder writes width and height into the tag; where the width must shrink, the height may
-    not stay.
-    """
+    not stay."""
     sheet = (published.html / "_static" / "book.css").read_text()
     rule = next(
         body

@@ -70,8 +70,7 @@ def test_what_is_no_finding_of_ours_may_be_typed(text):
 @pytest.fixture
 def book(tmp_path, monkeypatch) -> Book:
     """A book of one page and one chapter, whose captions and reports are text, too; without
-    exceptions.
-    """
+    exceptions."""
     monkeypatch.setattr(typed_numbers, "ALLOWED", tmp_path / "typed_numbers.yml")
     figure = {
         "figure": {"caption": "A rise by 41 %."},

@@ -32,8 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def entries() -> list[dict]:
     """A ledger of 75 claims: one that is measured, an analogy, one that cannot be tested, and the
-    rest pending.
-    """
+    rest pending."""
     always = {"note": 1, "statement": "The note says so.", "verdict": "agrees", "paper": "Sec. 3"}
     rest = {"chapter": "99-later", "evidence": "pending", "why": "not written yet"}
     found = {name: {"id": name, **always, **rest} for name in ledger.IDS}
@@ -498,9 +497,8 @@ def test_a_ledger_that_cannot_be_read_stops_the_press(small):
 
 
 def executed(**values) -> Chapter:
-    """The chapter as executed with these values, which a notebook that was tampered with
-    may store.
-    """
+    """The chapter as executed with these values, which a notebook that was tampered with may
+    store."""
     ran = chapter()
     cell = next(each for each in ran["cells"] if each["id"] == "c27-learned")
     for key, value in (VALUES | values).items():

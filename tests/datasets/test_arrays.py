@@ -48,8 +48,7 @@ FILES = dict(
 
 class Server:
     """Serves `contents` (path -> bytes), or what `behave` writes to the connection, and counts what
-    was asked for.
-    """
+    was asked for."""
 
     def __init__(self):
         self.contents, self.behave, self.asked = {}, {}, []
@@ -206,9 +205,8 @@ def test_without_network_and_files_the_error_names_the_three_remedies(server, ti
         assert part in message
     for part in (str(home), *FILES):
         assert part in message
-    assert (
-        message.count("127.0.0.1:9") == 1
-    )  # the address once, and not the library's wrapping of it
+    # the address once, and not the library's wrapping of it
+    assert message.count("127.0.0.1:9") == 1
     assert [path.name for path in home.iterdir()] == [".lock"]  # nothing bad is kept
 
 
@@ -417,9 +415,8 @@ def test_the_published_counts_come_out(name):
     assert data.test_images.shape == (10_000, 28, 28)
     assert np.bincount(data.train_labels).tolist() == PUBLISHED[name]["train"]
     assert np.bincount(data.test_labels).tolist() == PUBLISHED[name]["test"]
-    levels = (
-        np.bincount(data.train_images.ravel()) / data.train_images.size
-    )  # share of each of the 256 grey levels
+    # share of each of the 256 grey levels
+    levels = np.bincount(data.train_images.ravel()) / data.train_images.size
     grey = np.arange(256) / 255
     mean = levels @ grey
     assert (mean, np.sqrt(levels @ (grey - mean) ** 2)) == pytest.approx(

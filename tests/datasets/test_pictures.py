@@ -32,8 +32,7 @@ from bnkit.datasets import pictures, trees
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty checkout, so that caches and data sets are the test's own; its folder for decoded
-    pictures.
-    """
+    pictures."""
     (tmp_path / "home" / "chapters").mkdir(parents=True)
     monkeypatch.setenv("BNKIT_ROOT", str(tmp_path / "home"))
     monkeypatch.delenv("BNKIT_DATA", raising=False)
@@ -262,9 +261,8 @@ def test_every_mode_becomes_rgb(content, colour):
 
 
 def test_sixteen_bits_keep_black_and_white():
-    levels = np.array(
-        [[0, 65_535], [128, 129]], np.uint16
-    )  # half of a grey level, 128.5, is between the last two
+    # half of a grey level, 128.5, is between the last two
+    levels = np.array([[0, 65_535], [128, 129]], np.uint16)
     assert decoded(encoded(Image.fromarray(levels)), 2)[..., 0].tolist() == [[0, 255], [0, 1]]
 
 
@@ -280,8 +278,7 @@ def test_the_centre_is_what_is_kept():
 @settings(max_examples=40, deadline=None)
 def test_crop_and_size_are_those_of_pillow(shape, size):
     """Pillow's own way to fit a picture into a square; where much is left out, ours averages first
-    and may differ.
-    """
+    and may differ."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
     fitted = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)).astype(int)
     difference = np.abs(decoded(encoded(image), size) - fitted)
@@ -601,9 +598,8 @@ def test_an_encrypted_zip_says_so(tmp_path):
 def test_a_member_that_claims_more_than_gzip_can_pack(tmp_path):
     place = write_tgz(tmp_path / "x.tgz", TREE)
     content = bytearray(gzip.decompress(place.read_bytes()))
-    content[124:136] = b"\x80" + (1 << 60).to_bytes(
-        11, "big"
-    )  # the size of the first member, in base 256
+    # the size of the first member, in base 256
+    content[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
     content[148:156] = b" " * 8
     content[148:156] = b"%06o\0 " % sum(content[:512])
     place.write_bytes(gzip.compress(content))
@@ -616,9 +612,8 @@ def test_a_member_that_claims_more_than_gzip_can_pack(tmp_path):
 def test_a_tgz_that_ends_at_a_damaged_header_is_not_taken_for_a_shorter_one(tmp_path):
     place = write_tgz(tmp_path / "x.tgz", TREE | {"val/a/2.png": noise(3)})
     content = gzip.decompress(place.read_bytes())
-    place.write_bytes(
-        gzip.compress(content.replace(b"val/a/2.png", b"val/a/3.png"))
-    )  # its checksum is wrong now
+    # its checksum is wrong now
+    place.write_bytes(gzip.compress(content.replace(b"val/a/2.png", b"val/a/3.png")))
     with pytest.raises(datasets.DataError, match="goes on after its end"):
         load(place)
 
@@ -704,8 +699,7 @@ def test_an_empty_class_folder_is_seen_although_the_pictures_are_known(tmp_path)
 
 def test_a_new_size_is_never_decoded_under_an_old_digest(tmp_path):
     """A file changed so that neither size nor time tells: what is in the cache stays what its
-    digest says.
-    """
+    digest says."""
     place = write_folder(tmp_path / "tree", TREE)
     file, first = place / "train/a/1.png", load(place)
     facts = file.stat()
@@ -955,8 +949,7 @@ def test_distort_without_strength_changes_nothing():
 
 def test_distort_moves_as_numpy_pads():
     """Every picture is a window into the picture padded by reflection, or its mirror image; all of
-    them occur.
-    """
+    them occur."""
     images = batch()
     moved = pictures.distort(images, np.random.default_rng(1), shift=3, flip=True)
     np.testing.assert_array_equal(images, batch())
@@ -981,8 +974,7 @@ def test_distort_moves_as_numpy_pads():
 @settings(max_examples=50, deadline=None)
 def test_distort_takes_pixels_from_where_it_says(s, data):
     """Pictures whose pixels are their own places: what comes out is a grid that never turns back
-    and zooms as asked.
-    """
+    and zooms as asked."""
     shift, scale = data.draw(st.integers(0, s - 1)), data.draw(st.floats(0.05, 1))
     images = np.zeros((5, s, s, 3), np.uint8)
     images[..., 0], images[..., 1] = np.arange(s)[:, None], np.arange(s)
@@ -1026,9 +1018,8 @@ def test_light_is_one_rising_curve_for_each_picture():
         gain, offset = np.polyfit(image[inside].astype(float), out[inside], 1)
         assert 0.59 <= gain <= 1.41
         gains.append(gain)
-        offsets.append(
-            (gain * 127.5 + offset - 127.5) / 255
-        )  # how much lighter a middle grey became
+        # how much lighter a middle grey became
+        offsets.append((gain * 127.5 + offset - 127.5) / 255)
     assert np.ptp(gains) > 0.6
     assert np.abs(offsets).max() <= 0.41
     assert np.ptp(offsets) > 0.6

@@ -23,12 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bnkit import layers
 from bnkit.layers import BatchNorm, aten, batch_norm, convert, plain, triton
 
-PEERS = {
-    2: nn.BatchNorm1d,
-    3: nn.BatchNorm1d,
-    4: nn.BatchNorm2d,
-    5: nn.BatchNorm3d,
-}  # by the number of axes
+# by the number of axes
+PEERS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 LAYOUTS = {  # (N, C) plus places -> how a batch lies in memory
     "vectors": ((), lambda x: x),
     "vectors, transposed": ((), lambda x: x.t().contiguous().t()),  # not contiguous
@@ -75,8 +71,7 @@ on_every_path = pytest.mark.usefixtures("path")
 
 def batches(layout, count=1, batch=4, channels=3, dtype=torch.float64):
     """Inputs and upstream gradients of `count` steps; each channel with a mean and spread of its
-    own.
-    """
+    own."""
     places, arrange = LAYOUTS[layout]
     generator = torch.Generator().manual_seed(count + batch)
     along = (channels, *[1] * len(places))
@@ -91,8 +86,7 @@ def batches(layout, count=1, batch=4, channels=3, dtype=torch.float64):
 
 def pair(axes=4, channels=3, make=BatchNorm, **options):
     """Our layer and torch's, with the same random parameters (one weight is negative) and running
-    values.
-    """
+    values."""
     options = {"eps": EPS, "dtype": torch.float64, **options}
     ours, theirs = make(channels, **options), PEERS[axes](channels, **options)
     generator = torch.Generator().manual_seed(0)
@@ -108,8 +102,7 @@ def pair(axes=4, channels=3, make=BatchNorm, **options):
 
 def assert_same_steps(ours, theirs, steps, looks=(1, 2, 100), tolerance=None):
     """Train both side by side by SGD: outputs, gradients, parameters and buffers are equal at every
-    step in `looks`.
-    """
+    step in `looks`."""
     optimisers = [
         torch.optim.SGD(m.parameters(), 0.1) if list(m.parameters()) else None
         for m in (ours, theirs)
@@ -147,9 +140,8 @@ def assert_same_steps(ours, theirs, steps, looks=(1, 2, 100), tolerance=None):
 )  # 2: x̂ is ±1; 5: biased and unbiased differ; 64: as in use
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equals_torch_over_sgd_steps(layout, batch, mode):
-    ours, theirs = pair(
-        2 + len(LAYOUTS[layout][0]), momentum=0.3
-    )  # at 0.5 old and new would be alike
+    # at 0.5 old and new would be alike
+    ours, theirs = pair(2 + len(LAYOUTS[layout][0]), momentum=0.3)
     ours.train(mode == "training")
     theirs.train(mode == "training")
     assert_same_steps(ours, theirs, batches(layout, 2, batch))
@@ -208,8 +200,7 @@ def test_float32_equals_torch(layout):
 @pytest.mark.parametrize("layout", ["vectors", "images", "images, channels last"])
 def test_sixteen_bits_are_float64_rounded_once(layout, dtype, parameters, mode):
     """Against torch.nn in float64 on the same numbers: torch's own 16-bit layer is further off, up
-    to a whole step.
-    """
+    to a whole step."""
     ours, theirs = pair(
         2 + len(LAYOUTS[layout][0]), dtype=torch.float32 if parameters == "float32" else dtype
     )
@@ -231,9 +222,8 @@ def test_sixteen_bits_are_float64_rounded_once(layout, dtype, parameters, mode):
             ]
         )
     for actual, expected in zip(*found, strict=True):
-        assert_close(
-            actual, expected, tolerance=0.51 * torch.finfo(dtype).eps
-        )  # half a step, and float32 beneath
+        # half a step, and float32 beneath
+        assert_close(actual, expected, tolerance=0.51 * torch.finfo(dtype).eps)
 
 
 @on_every_path
@@ -391,9 +381,8 @@ def test_a_channel_without_variance_is_beta_with_a_gradient_of_zero(layout):
         leaf = x.detach().requires_grad_()
         y = ours(leaf)
         y.backward(dy)
-        slack = (
-            20 * torch.finfo(dtype).eps * max(1, abs(constant)) / EPS**0.5
-        )  # rounding of the mean, over √eps
+        # rounding of the mean, over √eps
+        slack = 20 * torch.finfo(dtype).eps * max(1, abs(constant)) / EPS**0.5
         assert (y[:, 1] - ours.bias[1]).abs().max() <= slack
         assert 0 <= ours.running_var[1] <= slack**2
         assert leaf.grad.isfinite().all()
@@ -403,8 +392,7 @@ def test_a_channel_without_variance_is_beta_with_a_gradient_of_zero(layout):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_infinity_spoil_their_channel_and_no_other(value):
     """As in torch, but that an infinite running value becomes NaN with the next batch, where
-    torch's stays infinite.
-    """
+    torch's stays infinite."""
     (x, _), *_ = batches("images")
     x[0, 1, 0, 0] = value
     ours, theirs = pair()
@@ -486,10 +474,8 @@ def test_relu_passes_on_nan_and_stops_at_zero_as_torch_does(training):
         for layer in (ours, theirs.norm):
             layer.bias.zero_()
     x, dy = next(batches("vectors"))
-    x[:, 0], x[0, 1] = (
-        0.25,
-        float("nan"),
-    )  # a constant channel: the ReLU meets exactly 0 in training
+    # a constant channel: the ReLU meets exactly 0 in training
+    x[:, 0], x[0, 1] = (0.25, float("nan"))
     found = []
     for layer in (ours, theirs):
         leaf = x.clone().requires_grad_()
@@ -842,8 +828,7 @@ def test_a_bias_before_it_has_no_gradient_and_no_effect():
 @pytest.mark.parametrize("layout", ["vectors", "images"])
 def test_momentum_none_is_the_plain_average_of_the_batches(layout):
     """Algorithm 2, line 10: of the batch means, and of the unbiased batch variances. Here without
-    torch.nn.
-    """
+    torch.nn."""
     layer = BatchNorm(3, momentum=None, dtype=torch.float64)
     xs = [x for x, _ in batches(layout, 7)]
     for x in xs:
@@ -905,8 +890,7 @@ def test_first_and_second_derivatives_equal_differences(layout, affine, training
 @pytest.mark.parametrize("training", [True, False])
 def test_each_gradient_can_be_had_alone(training, wanted):
     """Frozen parameters, or data as the input: what is not asked for costs nothing and breaks
-    nothing.
-    """
+    nothing."""
     (x, dy), *_ = batches("images")
     found = []
     for layer in pair():
@@ -936,8 +920,7 @@ def test_a_broadcast_upstream_gradient():
 @on_every_path
 def test_a_frozen_layer_keeps_its_statistics_for_its_gradient():
     """A training step between a frozen pass and its gradient moves the running values, but not that
-    gradient.
-    """
+    gradient."""
     (x, dy), *_ = batches("vectors")
     gradients = []
     for disturb in (False, True):

@@ -119,8 +119,7 @@ def network(process_group=None):
 
 def steps_of_sgd(net, x, labels, share):
     """Three steps; `share` turns the mean over a process's own examples into what averages to the
-    mean over all.
-    """
+    mean over all."""
     for _ in range(3):
         net.zero_grad()
         (nn.functional.cross_entropy(net(x), labels, reduction="sum") * share).backward()
@@ -205,8 +204,7 @@ def worker(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each process saw. They run everything in one go: starting them takes longer than all the
-    rest.
-    """
+    rest."""
     folder = tmp_path_factory.mktemp("processes")
     multiprocessing.spawn(worker, (str(folder),), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
@@ -214,8 +212,7 @@ def found(tmp_path_factory):
 
 def assert_as_one(parts, whole):
     """What several processes saw, put together, is what one sees; and they agree on the statistics
-    bit by bit.
-    """
+    bit by bit."""
     for name, expected in whole.items():
         values = [part[name] for part in parts]
         if name[0] == "y" or name.startswith("dx"):

@@ -27,11 +27,8 @@ LAYOUTS = {
     "images, channels last": ((3, 3, 4, 2), torch.channels_last),
     "volumes, channels last": ((2, 3, 2, 3, 2), torch.channels_last_3d),
 }
-TOLERANCE = {
-    torch.float32: 2e-5,
-    torch.float16: 2e-3,
-    torch.bfloat16: 2**-7,
-}  # as in test_triton.py
+# as in test_triton.py
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2**-7}
 
 
 def batch(layout, dtype, device):
@@ -43,8 +40,7 @@ def batch(layout, dtype, device):
 
 def pair(relu, device, **options):
     """Our layer in float32 on the device, torch's in float64 on the CPU, and the same numbers in
-    both.
-    """
+    both."""
     ours = BatchNorm(
         3, eps=EPS, momentum=0.3, device=device, activation="relu" if relu else None, **options
     )
@@ -154,8 +150,7 @@ def test_second_derivatives_are_plain_torch(device):
 @devices
 def test_what_lies_between_the_steps_may_be_an_exchange(device, monkeypatch):
     """Two processes with the same part of the batch: the statistics of one, twice the sums, twice
-    the count.
-    """
+    the count."""
     x, dy = batch("images", torch.float32, device)
     ours, theirs = pair(True, device)
 
@@ -219,8 +214,7 @@ def test_a_cuda_graph_captures_training_steps(relu):
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 def test_more_than_two_to_the_31_elements(memory, relu):
     """Where an index of 32 bits would run over; the last example would not be reached, or another
-    one overwritten.
-    """
+    one overwritten."""
     shape = (2**15 + 3, 4, 128, 128)
     if torch.cuda.mem_get_info()[0] < 5 * 2 * torch.Size(shape).numel():
         pytest.skip("too little memory on this GPU")

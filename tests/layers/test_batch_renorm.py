@@ -57,8 +57,7 @@ def test_without_bounds_it_is_the_moving_averages(shape):
 
 def test_within_bounds_by_hand():
     """One feature, values 0 and 4: mean 2, deviation 2. Moving averages 1 and 0.5: r = 4, clipped
-    to 3; d = 2.
-    """
+    to 3; d = 2."""
     made = BatchRenorm(1, r_max=3.0, d_max=1.5, new_weight=0.25, eps=0.0).double()
     made.running_mean.fill_(1.0)
     made.running_std.fill_(0.5)
@@ -66,9 +65,8 @@ def test_within_bounds_by_hand():
     assert found.ravel().tolist() == [-1 * 3 + 1.5, 1 * 3 + 1.5]
     assert made.running_mean.item() == 1.25  # 1 + (2 − 1) / 4
     assert made.running_std.item() == 0.875  # 0.5 + (2 − 0.5) / 4
-    small = torch.tensor(
-        [[0.99], [1.01]], dtype=torch.float64
-    )  # deviation 0.01: r is clipped from below
+    # deviation 0.01: r is clipped from below
+    small = torch.tensor([[0.99], [1.01]], dtype=torch.float64)
     made.running_mean.fill_(1.0)
     made.running_std.fill_(0.5)
     assert_close(made(small).detach().ravel(), [-1 / 3, 1 / 3])
@@ -76,8 +74,7 @@ def test_within_bounds_by_hand():
 
 def test_the_gradient_takes_r_and_d_for_constants():
     """Against autograd of a copy in which r and d are numbers; and different from one in which they
-    are not.
-    """
+    are not."""
     made, x, upstream = layer(r_max=2.0, d_max=1.0), batch().requires_grad_(), batch().flip(0)
     var, mean = torch.var_mean(x, 0, correction=0)
     std = torch.sqrt(var + made.eps)
@@ -95,8 +92,7 @@ def test_the_gradient_takes_r_and_d_for_constants():
 
 def test_gradients_in_float64():
     """torch's own check; with loose bounds r and d follow x in the forward pass only, so they are
-    held fixed here.
-    """
+    held fixed here."""
     made = layer(r_max=1.0 + 1e-12, d_max=0.0)
     x = batch().requires_grad_()
     fixed = torch.ones(3, dtype=torch.float64), torch.full((3,), 0.7, dtype=torch.float64)

@@ -57,9 +57,8 @@ def test_it_keeps_the_layout():
 
 def test_three_maps_by_hand():
     u = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
-    expected = torch.tensor(
-        [1 / (1 + 5 / 3), 2 / (1 + 14 / 3), 3 / (1 + 13 / 3)]
-    )  # 1 + 4, 1 + 4 + 9, 4 + 9
+    # 1 + 4, 1 + 4 + 9, 4 + 9
+    expected = torch.tensor([1 / (1 + 5 / 3), 2 / (1 + 14 / 3), 3 / (1 + 13 / 3)])
     torch.testing.assert_close(LocalResponseNorm(3, alpha=1, beta=1)(u).flatten(), expected)
 
 

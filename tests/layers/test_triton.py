@@ -51,13 +51,8 @@ LAYOUTS = {  # shape, memory format
     "many channels": ((2, 70), torch.contiguous_format),
     "long rows": ((2, 1, 150), torch.contiguous_format),
 }
-SMALL = {
-    "WHOLE": 16,
-    "TILE": 64,
-    "SEGMENT": 16,
-    "SECTOR": 4,
-    "PER_WARP": 32,
-}  # several tiles and splits of small inputs
+# several tiles and splits of small inputs
+SMALL = {"WHOLE": 16, "TILE": 64, "SEGMENT": 16, "SECTOR": 4, "PER_WARP": 32}
 
 if INTERPRETED:
     # For each call of a function inside a kernel the interpreter looks through all of Triton for
@@ -321,8 +316,7 @@ def test_nan_and_infinity_spoil_their_channel_alone(bad, cut, device):
 
 def trap(device, mean):
     """Float32 of spread 1e-2 around a large mean, and the mean and variance of exactly these
-    numbers.
-    """
+    numbers."""
     generator = torch.Generator().manual_seed(1)
     x = (mean + 1e-2 * torch.randn(5, 1, 11, 13, generator=generator, dtype=torch.float64)).float()
     return x.to(device), x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), correction=0)
@@ -337,8 +331,7 @@ def accurate(device, large):
 @devices
 def test_a_large_mean_keeps_the_variance(cut, device):
     """To the last digits at mean 100, and also at 1e4, where a step of float32 is a tenth of the
-    spread.
-    """
+    spread."""
     accurate(device, 100.0)
     accurate(device, 1e4)
     x, mean, var = trap(device, 100.0)
@@ -346,9 +339,8 @@ def test_a_large_mean_keeps_the_variance(cut, device):
     assert_close(our_mean, mean, tolerance=1e-7)
     assert_close(our_var, var, tolerance=1e-6)
     expected = (x.cpu().double() - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + EPS).sqrt()
-    assert_close(
-        y, expected, tolerance=2e-4
-    )  # the mean is rounded by up to 4e-6, and x lies up to 0.03 from it
+    # the mean is rounded by up to 4e-6, and x lies up to 0.03 from it
+    assert_close(y, expected, tolerance=2e-4)
 
 
 if INTERPRETED:
@@ -492,8 +484,7 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 300))
 
 def visits(plan):
     """For each program of a channel, the (example, place) of each lane in each of its tiles; −1
-    where outside.
-    """
+    where outside."""
     n, _, length = plan.shape
     block_n, block_l = plan.sizes["BLOCK_N"], plan.sizes["BLOCK_L"]
     down = -(-n // block_n)
@@ -532,8 +523,7 @@ def test_tiles_cover_every_value_once_and_lanes_do_not_come_back(shape, tiny):
 
 def test_plans_of_shapes_that_matter():
     """Small and late layers in one launch; early layers in enough programs to fill a GPU, with room
-    to spare.
-    """
+    to spare."""
     assert triton.make_plan(60, 100, 1).whole
     assert triton.make_plan(32, 1024, 7 * 7).whole
     assert triton.make_plan(32, 576, 14 * 14).whole
@@ -624,8 +614,7 @@ def test_a_cuda_graph_replays_the_step_on_new_data(shape, device):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_tensor_of_2_to_the_31_elements(memory_format, device):
     """Values of a few bits, for which the sums of a channel are known: 1 and −1 by turns, but for
-    the last place.
-    """
+    the last place."""
     shape = (2, 16, 2**13, 2**13 + 1)
     needed = 2 * 4 * np.prod(shape)
     if torch.cuda.mem_get_info()[0] < needed:

@@ -60,8 +60,7 @@ CASES = {  # shape, memory format, dtype, ReLU, and the kernels that a step must
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """What became of each case, made in a process where Triton is imported to compile, whatever
-    torch was built for.
-    """
+    torch was built for."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip(
             "THE KERNELS ARE NOT COMPILED: triton is not installed; "

@@ -45,8 +45,7 @@ def clone(x):
 
 def functional(layer):
     """The layer as a function of its input and parameters, with statistics that start anew at each
-    call.
-    """
+    call."""
     names = [name for name, _ in layer.named_parameters()]
 
     def function(x, *parameters):

@@ -36,8 +36,7 @@ def parameters(network: nn.Module) -> int:
 
 def outputs(network: nn.Module, size: int) -> dict[str, tuple[int, ...]]:
     """Shapes behind the stem and behind every module; on the meta device, which knows shapes and
-    computes nothing.
-    """
+    computes nothing."""
     found = {}
     for name, part in {"stem": network.stem, **network.blocks}.items():
         part.register_forward_hook(
@@ -71,9 +70,8 @@ def test_the_parameters_are_those_of_the_printed_table(options, expected):
 
 
 def test_two_published_counts():
-    assert (
-        parameters(bn_inception(norm=BatchNorm, conv_bias=True)) == 11_295_240
-    )  # what other implementations assert
+    # what other implementations assert
+    assert parameters(bn_inception(norm=BatchNorm, conv_bias=True)) == 11_295_240
     with_tower = bn_inception(norm=BatchNorm, projection=(96, 96), separable=True, side_tower=True)
     assert parameters(with_tower.tower) == 2_416_616
     assert round(parameters(with_tower) / 1e6, 1) == 13.6  # Section 4.2: 13.6 million
@@ -106,9 +104,8 @@ def test_the_side_tower_speaks_in_training_only():
 )
 @pytest.mark.parametrize("norm", [BatchNorm, None])
 def test_joining_the_1x1_convolutions_changes_nothing(widths, norm):
-    """The module of the paper written out with torch's functions, every 1x1 convolution on
-    its own.
-    """
+    """The module of the paper written out with torch's functions, every 1x1 convolution on its
+    own."""
     torch.manual_seed(0)
     style = Style(norm=norm)
     block = Block(8, widths, style).double().eval()
@@ -201,8 +198,7 @@ def test_an_unknown_activation_is_refused():
 
 def test_initial_signals_neither_die_nor_explode_without_bn():
     """Weights keep the size of signals through ReLUs, or the control would be handicapped from the
-    start.
-    """
+    start."""
     network = small_inception(generator=torch.Generator().manual_seed(0))
     x = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

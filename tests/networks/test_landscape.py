@@ -96,8 +96,7 @@ def test_along_the_gradient_by_hand(norm):
 
 def test_the_smoothness_of_a_bowl_is_its_curvature():
     """One linear layer without bias: the Hessian of the sum of squares is 2xᵀx, with orthonormal
-    columns twice 1.
-    """
+    columns twice 1."""
     nets = many_numpy.build(3, 1, 0, 2, "linear", False, lambda i, o: 1.0, [0])
     x = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 3)))[0]
     del nets.layers[0]["bias"]

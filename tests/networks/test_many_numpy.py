@@ -172,9 +172,8 @@ def test_gradients_with_noise_and_dropout(norm, place):
                 layer[name] = kept
                 return result
 
-            assert_close(
-                gradient[name], numerical_gradient(loss, value), tolerance=1e-6
-            )  # of differences
+            # of differences
+            assert_close(gradient[name], numerical_gradient(loss, value), tolerance=1e-6)
 
 
 # One by one
@@ -260,8 +259,7 @@ def test_a_network_that_diverges_is_taken_out_and_leaves_the_others_alone(norm):
 
 def test_populations_of_several_batches_are_their_average():
     """Algorithm 2, line 10: means of the batch means and of the corrected batch variances, of what
-    is normalised.
-    """
+    is normalised."""
     for place in many_numpy.PLACES:
         networks = shake(some("tanh", place=place))
         batches = [batch(seed=seed)[0] for seed in range(3)]

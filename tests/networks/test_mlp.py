@@ -16,9 +16,8 @@ def parameters(model: nn.Module) -> int:
 
 def test_parameter_counts_of_the_paper():
     assert parameters(MLP(784)) == 99_710
-    assert (
-        parameters(MLP(784, norm=BatchNorm)) == 100_010
-    )  # 300 biases out, 300 gammas and 300 betas in
+    # 300 biases out, 300 gammas and 300 betas in
+    assert parameters(MLP(784, norm=BatchNorm)) == 100_010
 
 
 def test_treatment_and_control_differ_in_the_norm_and_its_biases_alone():
@@ -39,9 +38,8 @@ def test_treatment_and_control_differ_in_the_norm_and_its_biases_alone():
 def test_initial_weights_have_the_asked_spread_and_biases_are_zero():
     model = MLP(784, init_sigma=0.3, generator=torch.Generator().manual_seed(0))
     first = model.hidden[0].linear
-    assert first.weight.std().item() == pytest.approx(
-        0.3, rel=0.01
-    )  # 78,400 draws: relative error 0.0025
+    # 78,400 draws: relative error 0.0025
+    assert first.weight.std().item() == pytest.approx(0.3, rel=0.01)
     assert first.weight.mean().item() == pytest.approx(0.0, abs=0.005)
     assert not first.bias.any()
 

@@ -99,9 +99,8 @@ def test_a_bad_value_is_refused_with_what_is_allowed(tmp_path, name, value, comp
         parameters.dry_run(chapter(tmp_path), {name: value})
     message = str(error.value)
     assert f"{name}: {complaint}" in message or complaint in message.splitlines()[1]
-    assert (
-        len(message.split("What is allowed:")[0].splitlines()) == 2
-    )  # the title and this one problem
+    # the title and this one problem
+    assert len(message.split("What is allowed:")[0].splitlines()) == 2
     assert (
         "  steps          int    50000    1 to 200,000       optimisation steps"
         in message.splitlines()
@@ -231,8 +230,7 @@ def test_a_script_without_a_notebook_is_checked_too():
 @pytest.fixture
 def execute(monkeypatch):
     """Executes a cell in an IPython session of its own; returns its result, or raises what it
-    raised.
-    """
+    raised."""
     for name in (
         "__IPYTHON__",
         "display",

@@ -79,9 +79,8 @@ def test_a_figure_says_what_its_axes_are_and_keeps_its_words(draw):
         place = axes.get_subplotspec()
         assert axes.get_title(loc="left") or not place.is_first_row()
         assert axes.get_xlabel() or not place.is_last_row()
-        named = all(
-            label.get_text()[:1].isalpha() for label in axes.get_yticklabels()
-        )  # each line by its own name
+        # each line by its own name
+        named = all(label.get_text()[:1].isalpha() for label in axes.get_yticklabels())
         assert axes.get_ylabel() or named or not place.is_first_col()
     axes_of = [axis for axes in drawing.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {text for axis in axes_of for text in axis.get_ticklabels(which="both")}

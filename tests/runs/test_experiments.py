@@ -100,8 +100,7 @@ def test_the_batches_of_treatment_and_control_are_the_same():
 
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
     """A real kill -9 after the first checkpoint; the run that goes on equals one that was never
-    stopped.
-    """
+    stopped."""
     monkeypatch.setattr(Checkpoint, "EVERY", 0)
     recipe = replace(LIVE, steps=4000)
     checkpoint = tmp_path / "run.npz"
@@ -161,8 +160,7 @@ def test_run_verify_and_the_ways_a_record_fails(workshop, capsys):
 
 def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
     """The command itself, started as users start it: its workers are new processes that must find
-    their work.
-    """
+    their work."""
     code = (
         "import sys; from dataclasses import replace; from bnkit.runs import experiments\n"
         "from bnkit.runs.tasks.mnist import MLPRecipe\n"

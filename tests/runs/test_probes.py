@@ -26,8 +26,7 @@ def batches() -> list[torch.Tensor]:
 @pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm1d])
 def test_inference_is_algorithm_2_worked_out_by_hand(norm, batches):
     """First layer: plain averages of batch means and of unbiased batch variances, then one affine
-    map.
-    """
+    map."""
     model = net(norm)
     weight = model.hidden[0].linear.weight
     inputs = [u @ weight.T for u in batches]

@@ -108,8 +108,7 @@ def test_many_runs_are_found_by_rising_seed_and_litter_is_passed_over(tmp_path):
 
 def signed(text):
     """`text` with a digest that is right for its content: the damage is not one that the digest
-    shows.
-    """
+    shows."""
     content = json.loads(text)
     del content["sha256"]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -204,11 +203,8 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, record, complaint):
 def test_equal_runs_compare_equal_over_the_steps_both_have():
     short = with_curve(steps=[0, 10], values=[0.1, 0.5])
     assert records.compare(with_curve(), short) == (2, {"test_accuracy": 0.0}, True)
-    assert records.compare(RECORD, RECORD) == (
-        4,
-        {"quantiles": 0.0, "test_accuracy": 0.0},
-        True,
-    )  # 0, 1, 10, 500
+    # 0, 1, 10, 500
+    assert records.compare(RECORD, RECORD) == (4, {"quantiles": 0.0, "test_accuracy": 0.0}, True)
 
 
 def test_the_largest_difference_decides():

@@ -59,8 +59,7 @@ def test_hand_worked():
 
 def test_the_tables_are_one_graph():
     """Each arrow of the way back is an input of a step on the way forward, and each input but eps
-    has its arrow.
-    """
+    has its arrow."""
     inputs = {
         (later, earlier)
         for later, step in studies.steps().items()
@@ -214,8 +213,7 @@ def walk(changed=None, names=studies.WALK_ORDER):
 
 def six(**changed):
     """A reader's function: the six equations, some replaced by functions of ``(right, x, gamma,
-    beta, dy, eps)``.
-    """
+    beta, dy, eps)``."""
 
     def function(x, gamma, beta, dy, eps):
         found = studies.six_equations(x, gamma, beta, dy, eps)

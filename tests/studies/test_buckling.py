@@ -11,8 +11,7 @@ from bnkit.studies import buckling
 @pytest.mark.parametrize("supports", [0, 1, 2, 3])
 def test_evenly_spaced_supports(supports):
     """Sine half waves solve the differences exactly, with 4 N² sin²((n + 1) pi / 2N) in place of
-    ((n + 1) pi)².
-    """
+    ((n + 1) pi)²."""
     column = buckling.buckle(buckling.evenly(supports), points=120)
     assert_close(
         column.load, 4 * 120**2 * np.sin((supports + 1) * np.pi / 240) ** 2, tolerance=1e-9
@@ -30,8 +29,7 @@ def test_the_error_falls_with_the_square_of_the_grid():
 
 def test_a_support_out_of_the_middle():
     """Two spans a and b = 1 − a turn by one angle at the support: (1 − ka cot ka) / a + (1 − kb cot
-    kb) / b = 0.
-    """
+    kb) / b = 0."""
 
     def balance(k, a):
         return sum((1 - k * span / np.tan(k * span)) / span for span in (a, 1 - a))

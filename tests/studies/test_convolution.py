@@ -25,9 +25,8 @@ def test_unfolding_and_back(shape):
     x = maps(*shape)
     rows = studies.unfold(x)
     assert rows.shape == (x.size // 3, 3)
-    assert np.array_equal(
-        rows[0], x[(0, slice(None), *[0] * (len(shape) - 2))]
-    )  # the first place of the first example
+    # the first place of the first example
+    assert np.array_equal(rows[0], x[(0, slice(None), *[0] * (len(shape) - 2))])
     assert np.array_equal(np.sort(rows[:, 1]), np.sort(x[:, 1].ravel()))
     assert np.array_equal(studies.restore(rows, shape), x)
 
@@ -87,8 +86,7 @@ def test_correlated_maps():
 @pytest.mark.parametrize("norm", studies.NORMS)
 def test_gradients_and_one_step_are_those_of_torch(norm):
     """Loss, every gradient, outputs, population and inference of the NumPy network, against torch's
-    own layers.
-    """
+    own layers."""
     draw = rng()
     net = studies.start(norm, 3, maps=4, side=6)
     layers = (  # gamma and beta that are not 1 and 0
@@ -210,8 +208,7 @@ def test_ways_to_normalise_at_training_and_inference():
 
 def test_worth_by_hand():
     """Two images of two places: values 0, 2 and 4, 6. All values have variance 5, the image means
-    1, 5 variance 4.
-    """
+    1, 5 variance 4."""
     assert_close(studies.worth(np.array([0.0, 2, 4, 6]).reshape(2, 1, 1, 2)), [5 / 4])
 
 

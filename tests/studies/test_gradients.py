@@ -33,9 +33,8 @@ def test_growth_by_hand():
     ("activation", "expected"), [("relu", np.pi / (np.pi - 1)), ("linear", 1.0)]
 )
 def test_growth_with_bn_in_closed_form(activation, expected):
-    assert (
-        abs(gradients.with_bn(activation) - expected) < 1e-5
-    )  # the quadrature at the kink of a ReLU
+    # the quadrature at the kink of a ReLU
+    assert abs(gradients.with_bn(activation) - expected) < 1e-5
 
 
 @pytest.mark.parametrize(("activation", "expected"), [("sigmoid", 1.034), ("tanh", 1.178)])
@@ -126,8 +125,7 @@ def test_linear_networks_with_bn(batch):
 
 def test_theory_tells_a_wrong_backward_pass(monkeypatch):
     """Negative control: statistics taken as constants, the classic mistake, does not follow (B − 2)
-    / (B − 3).
-    """
+    / (B − 3)."""
 
     def detached(dy, cache):
         _, d_gamma, d_beta = right(dy, cache)
@@ -136,9 +134,8 @@ def test_theory_tells_a_wrong_backward_pass(monkeypatch):
     right = reference.backward
     monkeypatch.setattr(reference, "backward", detached)
     found = measured("linear", 1.0, norm=True, batch=5, depth=40, seeds=5)
-    assert (
-        abs(np.log(found / gradients.linear_with_bn(5))) > 0.2
-    )  # more than the 0.17 that the test above allows
+    # more than the 0.17 that the test above allows
+    assert abs(np.log(found / gradients.linear_with_bn(5))) > 0.2
 
 
 def test_with_bn_the_scale_of_the_weights_does_not_matter():
@@ -147,8 +144,7 @@ def test_with_bn_the_scale_of_the_weights_does_not_matter():
 
 def test_saturated_share_of_one_layer():
     """Gaussian pre-activations of standard deviation a: tanh'(s) = 1 − tanh(s)² < 0.1 where |s| >
-    artanh(sqrt(0.9)).
-    """
+    artanh(sqrt(0.9))."""
     passed = gradients.backpropagate("tanh", 40.0, depth=2, width=200, seeds=2)
     limit = np.arctanh(np.sqrt(1 - gradients.SATURATED))
     spread = 40 * np.sqrt(
@@ -250,6 +246,5 @@ def test_settling():
     ratio = np.sqrt(found.sizes[:, :, 0] / found.sizes[:, :, -1]).mean(1)
     assert ratio[0] > 2 * ratio[1]
     assert found.weight[0].tolist() == [1, 1]
-    assert (
-        found.weight[1] > 1
-    ).all()  # the gradient is orthogonal to the weights, so they can only grow
+    # the gradient is orthogonal to the weights, so they can only grow
+    assert (found.weight[1] > 1).all()

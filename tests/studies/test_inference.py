@@ -70,8 +70,7 @@ def test_gradients_and_one_step_are_those_of_torch():
 
 def test_gradients_in_groups_are_differences():
     """Six examples normalised in groups of three: every gradient against differences of the loss in
-    such groups.
-    """
+    such groups."""
     net, (u, labels) = network(), data(6)
     ours, _ = studies.gradients(net, u, labels, group=3)
 
@@ -104,9 +103,8 @@ def test_small_batches_differ_in_their_groups_only():
     assert found.shape == (2, 2)
     course = studies.train(digits, new_weights={}, frozen=1, checks=1, **options)
     truth = studies.truth(course.network, digits.x)
-    assert found[0, 1] == studies.tested(
-        course.network, digits, truth
-    )  # the group of all is the mini-batch
+    # the group of all is the mini-batch
+    assert found[0, 1] == studies.tested(course.network, digits, truth)
     assert found[0, 0] < found[0, 1] - 0.05
     assert found[1, 0] < found[0, 0]
 
@@ -178,9 +176,8 @@ def test_training_learns_and_keeps_its_estimates():
     assert np.array_equal(again.network.weight, course.network.weight)
     short = studies.train(digits, steps=2, seed=0, new_weights={}, frozen=1, checks=1)
     first_gamma = short.averaged.hidden[0].gamma
-    assert (
-        np.abs(first_gamma - short.network.hidden[0].gamma).max() > 0
-    )  # mean of two different values
+    # mean of two different values
+    assert np.abs(first_gamma - short.network.hidden[0].gamma).max() > 0
 
 
 def test_neighbours():
@@ -237,9 +234,8 @@ def test_expected_correction_by_brute_force():
     covariance = np.kron(np.eye(4), np.full((9, 9), 0.3)) + 0.7 * np.eye(36)
     centring = np.eye(36) - 1 / 36
     assert_close(studies.expected_correction(4, 3, 0.3), np.trace(centring @ covariance) / 35)
-    assert studies.expected_correction(4, 8, 0.8) == pytest.approx(
-        0.802, abs=5e-4
-    )  # the value of the literature
+    # the value of the literature
+    assert studies.expected_correction(4, 8, 0.8) == pytest.approx(0.802, abs=5e-4)
 
 
 def test_effective_batches():

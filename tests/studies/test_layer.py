@@ -111,9 +111,8 @@ def test_processes_that_share_a_batch_see_what_one_sees():
     """And those that do not, do not. Other sizes and paths: test_batch_norm_processes.py."""
     found = studies.across((2, 1), seed=1)
     assert max(found["together"]) < 60
-    assert (
-        min(found["each on its own"]._replace(dbias=1e9)) >= 1e9
-    )  # Σ dy is the same sum, whoever adds it up
+    # Σ dy is the same sum, whoever adds it up
+    assert min(found["each on its own"]._replace(dbias=1e9)) >= 1e9
 
 
 def test_pooling_parts_gives_the_whole():

@@ -38,8 +38,7 @@ def test_a_turn_of_the_first_layer_has_its_relative_size():
 
 def test_growth_of_a_change():
     """Doubling per layer, with the part near rounding and the part that is not small any more left
-    out.
-    """
+    out."""
     rising = np.concatenate([[5e-4], 1e-3 * 2.0 ** np.arange(5), [0.5, 0.5]])
     falling = np.concatenate([[1e-9], 1e-10 * 0.5 ** np.arange(6), [1e-16] * 3])
     assert_close(shift.growth(rising[None]), [4.0])

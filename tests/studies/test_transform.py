@@ -108,8 +108,7 @@ def test_one_unit_descends_the_loss_that_its_best_line_leaves(learn):
 @pytest.mark.parametrize("place", ["before", "after", "none"])
 def test_networks_learn_at_rates_of_their_own_as_torch_does(place, digits):
     """Three networks side by side against three plain torch networks: losses, norms, population
-    statistics, answers.
-    """
+    statistics, answers."""
     rates = [
         studies.Rates(*of_parts) for of_parts in ((0.1, 0.2, 0.3), (0.5, 0.0, 0.1), (0.0, 1.0, 0.5))
     ]
@@ -217,8 +216,7 @@ def test_batches_of_few_classes():
 
 def test_batch_statistics_let_neighbours_in(digits):
     """The same networks: with all classes in a test batch nothing happens, with a single one
-    nothing works.
-    """
+    nothing works."""
     outcome = studies.compare(
         digits, "relu", "before", [studies.Rates.equal(0.5)], seeds=2, steps=80
     )
@@ -270,8 +268,7 @@ def test_scaled():
 
 def test_every_mutant_is_caught_by_the_exact_variance():
     """The inputs of the chapter: four values of spread 0.003, and float32 with a large mean for the
-    fourth mutant.
-    """
+    fourth mutant."""
     x = 0.003 * rng().normal(size=(4, 50))
     expected = x.var(axis=0) / (x.var(axis=0) + 1e-5)
     close(studies.normalised(x).var(axis=0), expected)

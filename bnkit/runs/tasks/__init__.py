@@ -56,8 +56,7 @@ class Task(Protocol):
 
     def train(self, checkpoint: Checkpoint | None, on_step: OnStep) -> Progress:
         """Train the network, from `checkpoint` on where it holds something; tell `on_step` the
-        step.
-        """
+        step."""
 
 
 class Answers(Protocol):

@@ -26,11 +26,8 @@ from bnkit.runs.training import Watch
 
 MEANING = {name: inception.MEANING[name] for name in ("test_accuracy", "test_loss", "loss")}
 SIDE_WEIGHT = 0.4  # of the side tower's loss: the supplement of the conference version
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.float32,
-}  # of the weights
+# of the weights
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 AHEAD = 4  # mini-batches made ready while others are trained on
 SAMPLE = 2000  # pictures from which the mean colour is taken
 
@@ -149,8 +146,7 @@ class Task(inception.Task):
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of every mini-batch from `start` on; the next ones are made ready
-        meanwhile.
-        """
+        meanwhile."""
         recipe, share = self.recipe, self.processes.share
         orders = datasets.batches if recipe.shuffle else datasets.fixed_batches
 
@@ -205,8 +201,7 @@ class Task(inception.Task):
 
 def _ahead(work, jobs) -> Iterator:
     """Results of ``work(*job)`` in order, the next few made in a thread while the caller uses the
-    last one.
-    """
+    last one."""
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(work, *job) for job in islice(jobs, AHEAD))
         while waiting:

@@ -77,8 +77,7 @@ def build(recipe: InceptionRecipe, classes: int) -> Inception:
 
 def landmarks(steps: int) -> frozenset[int]:
     """Steps at which accuracy and loss are taken: dense at first, every 300 later; always first and
-    last.
-    """
+    last."""
     grid = [0, 50, 100, *range(150, 1200, 150), *range(1200, steps, 300)]
     return frozenset(step for step in grid if step < steps) | {steps}
 
@@ -91,8 +90,7 @@ def sparse_landmarks(steps: int) -> frozenset[int]:
 
 class Task(Descent):
     """A network and its pictures. The mini-batch of a step depends on the seed and the step
-    alone.
-    """
+    alone."""
 
     MEANING = MEANING
     PAUSE_EVERY = 50  # steps
@@ -130,8 +128,7 @@ class Task(Descent):
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, labels) of every step from `start` on, distorted; sets torch's generator, for
-        Dropout, at each step.
-        """
+        Dropout, at each step."""
         recipe, n = self.recipe, len(self.images)
         orders = datasets.batches if recipe.shuffle else datasets.fixed_batches
         order = orders(n, recipe.batch_size, recipe.seed, start)
@@ -150,8 +147,7 @@ class Task(Descent):
 
     def probabilities(self, model: nn.Module) -> Tensor:
         """Class probabilities of the validation pictures, (t, classes), float64, by a network that
-        is in evaluation.
-        """
+        is in evaluation."""
         with torch.no_grad():
             outputs = [
                 model(self._tensor(self.test[i : i + 250])) for i in range(0, len(self.test), 250)
@@ -160,8 +156,7 @@ class Task(Descent):
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 2 shows, and the gradients and activations behind it: one inference network
-        serves both.
-        """
+        serves both."""
         often, sparse = landmarks(self.recipe.steps), sparse_landmarks(self.recipe.steps)
 
         def measure(step: int, model: nn.Module, batch: tuple | None) -> dict:
@@ -197,8 +192,7 @@ class Task(Descent):
 @contextmanager
 def received(model: Inception) -> Iterator[list[Tensor]]:
     """Inside, what the last nonlinearity of each module's 3x3 branch receives is collected, module
-    by module.
-    """
+    by module."""
     seen: list[Tensor] = []
     # a copy: the nonlinearity works in place
     hooks = [
@@ -216,8 +210,7 @@ def received(model: Inception) -> Iterator[list[Tensor]]:
 
 def gradient_norms(model: Inception) -> list[float]:
     """Euclidean norm of the gradient that the last step left in the convolutions of the stem and of
-    each module.
-    """
+    each module."""
     norms = []
     for part in (model.stem, *model.blocks.values()):
         convolutions = [module for module in part.modules() if isinstance(module, nn.Conv2d)]

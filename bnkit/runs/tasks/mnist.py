@@ -52,16 +52,14 @@ def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
 
 def landmarks(steps: int) -> frozenset[int]:
     """Steps at which accuracy and loss are taken: dense where curves bend, every 1,000 later;
-    always first and last.
-    """
+    always first and last."""
     grid = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
     return frozenset(step for step in grid if step < steps) | {steps}
 
 
 def sparse_landmarks(steps: int) -> frozenset[int]:
     """Steps at which whole layers are described: fewer, as a record keeps three numbers for each of
-    100 units.
-    """
+    100 units."""
     grid = [
         0,
         100,
@@ -78,8 +76,7 @@ def sparse_landmarks(steps: int) -> frozenset[int]:
 
 class Task(Descent):
     """A network and its data on the device: pictures binary, as Section 4.1 has them, in the
-    recipe's order.
-    """
+    recipe's order."""
 
     MEANING = MEANING
 
@@ -129,8 +126,7 @@ class Task(Descent):
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 1 shows, and what explains it; all in the inference network of Algorithm 2,
-        on test data.
-        """
+        on test data."""
         recipe, sparse = self.recipe, sparse_landmarks(self.recipe.steps)
 
         def figure_1(step: int, model: nn.Module, _) -> dict:

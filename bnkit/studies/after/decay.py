@@ -42,15 +42,13 @@ class Course(NamedTuple):
 
     def angle(self, last: int) -> np.ndarray:
         """Root mean square over the `last` steps of the angle by which one step turns w, (settings,
-        seeds).
-        """
+        seeds)."""
         return np.sqrt(self.turn[-last:].mean(0))
 
 
 def predicted_angle(setting: Setting) -> float:
     """The angle by which a step turns the weights when stretching and decay are in balance, in
-    radians.
-    """
+    radians."""
     return (2 * setting.rate * setting.decay) ** 0.5
 
 
@@ -75,8 +73,7 @@ def follow(
     batch: int = 50,
 ) -> Course:
     """Train ReLU networks with BN on `digits`, a ``shift.Digits``, one for each setting and
-    seed.
-    """
+    seed."""
     rates, decays, gains = (np.repeat(column, seeds) for column in zip(*settings, strict=True))
     networks = digits.build("relu", True, gains, list(range(seeds)) * len(settings), depth, width)
     order, seen = datasets.batches(len(digits.x), batch, 0), []
@@ -105,8 +102,7 @@ def follow(
 
 class Twins(NamedTuple):
     """A network with weight decay and its twin without, whose learning rate is corrected in every
-    step.
-    """
+    step."""
 
     loss: np.ndarray
     """Training loss of both, (steps, 2)."""
@@ -170,8 +166,7 @@ def _step(
     other_rate: float,
 ) -> None:
     """One step in place: hidden weights with their own rates and decays, (R,), all else at
-    `other_rate`.
-    """
+    `other_rate`."""
     for layer, gradient in zip(networks.layers[: networks.depth], gradients, strict=False):
         rate, decay = (
             each.astype(layer["weight"].dtype)[:, None, None] for each in (rates, decays)

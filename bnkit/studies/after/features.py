@@ -12,17 +12,13 @@ import numpy as np
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 
-KINDS = (
-    "gamma and beta",
-    "two weights a unit",
-    "everything",
-)  # what is trained; all else, the output too, is random
+# what is trained; all else, the output too, is random
+KINDS = ("gamma and beta", "two weights a unit", "everything")
 
 
 class Trained(NamedTuple):
     """Networks after training, at the learning rate that is best for each kind and width on
-    training images.
-    """
+    training images."""
 
     accuracy: np.ndarray
     """Test accuracy, (widths, seeds)."""

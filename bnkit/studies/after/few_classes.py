@@ -40,8 +40,7 @@ def batches(labels: np.ndarray, classes: int, size: int, seed: int) -> Iterator[
 
 class Schedule(NamedTuple):
     """Bounds of r and d: those of BN at first, then loosened in a straight line to `r_max` and
-    `d_max`.
-    """
+    `d_max`."""
 
     start: int  # step at which they begin to loosen
     end: int  # step at which they are loose
@@ -104,14 +103,12 @@ def _by_batch(
     seeds: int,
 ) -> np.ndarray:
     """Accuracy with plain batch statistics; changes the network, which is done with. Shape:
-    (seeds,).
-    """
+    (seeds,)."""
     for layer in layers:
         layer.r_max, layer.d_max = 1.0, 0.0
     net.train()
-    size = min(
-        size, classes * (int(labels.bincount().min()))
-    )  # the rarest test class has to fill its share
+    # the rarest test class has to fill its share
+    size = min(size, classes * (int(labels.bincount().min())))
     size -= size % classes
     order = map(torch.from_numpy, islice(batches(labels.numpy(), classes, size, 1), 20))
     return np.mean([many_torch.accuracy(net, x[k], labels[k], seeds) for k in order], axis=0)

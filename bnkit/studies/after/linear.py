@@ -32,8 +32,7 @@ class Recorded(NamedTuple):
 
 def recorded(variant: str) -> Recorded:
     """The records of `variant`, "linear-with-bn" or "linear-without-bn". RecordError where there
-    are none.
-    """
+    are none."""
     runs = records.load_all("after", variant)
     curves = {name: records.stack(runs, name) for name in runs[0].curves}
     steps, values = curves["loss"][0], {name: values for name, (_, values) in curves.items()}

@@ -81,8 +81,7 @@ def build(
     kind: Kind, inputs: int, units: int, blocks: int, classes: int, seeds: Sequence[int]
 ) -> nn.Sequential:
     """A linear layer, `blocks` blocks, ReLU, a linear layer, for each of `seeds`: 2 blocks + 2
-    layers deep.
-    """
+    layers deep."""
     generators = [np.random.default_rng(seed) for seed in seeds]
     first = many_torch.Linear(inputs, units, generators, gain=1.0)
     body = [Block(units, generators, kind, blocks) for _ in range(blocks)]
@@ -143,8 +142,7 @@ class Branches(NamedTuple):
 
 def branches(kind: Kind, x: np.ndarray, blocks: int, *, seeds: int, units: int = 100) -> Branches:
     """How large the branches are beside the skip connection, before training. Shapes: x (m,
-    inputs).
-    """
+    inputs)."""
     net = build(kind, x.shape[1], units, blocks, 10, range(seeds))
     skip, branch = [], []
     with torch.no_grad():

@@ -15,8 +15,7 @@ SHORT = {"with BN": "bn", "without BN": "plain"}
 
 def noise(strengths: Sequence[float], **panels: Mapping[str, np.ndarray]) -> Numbers:
     """Mean accuracy by kind, network and strength of the noise: "relu_bn_noise_4". Shapes:
-    (strengths, seeds).
-    """
+    (strengths, seeds)."""
     return {
         f"{kind}_{SHORT[name]}_noise_{strength:g}": float(mean)
         for kind, networks in panels.items()
@@ -155,8 +154,7 @@ def lag(curves: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[float, f
 
 def company(classes: Sequence[int], tested: Mapping) -> Numbers:
     """Mean accuracy by the number of classes in a batch: "bn_2", "renorm_2", and "bn_like_2" by
-    batch statistics.
-    """
+    batch statistics."""
     bn, renorm = tested["BN"], tested["Batch Renormalization"]
     columns = {"bn": bn.population, "renorm": renorm.population, "bn_like": bn.batch}
     return {

@@ -12,11 +12,8 @@ import numpy as np
 from bnkit import reference
 from bnkit.networks import landscape, many_numpy
 
-GAINS = {
-    "sigmoid": 1.0,
-    "tanh": 1.0,
-    "relu": 2**0.5,
-}  # deviation of the initial weights times sqrt(fan_in)
+# deviation of the initial weights times sqrt(fan_in)
+GAINS = {"sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
 
 
 def build(
@@ -30,9 +27,8 @@ def build(
 
 
 def amplified(noise: many_numpy.Disturbance, strengths: np.ndarray) -> many_numpy.Disturbance:
-    """`noise` with its distance from doing nothing multiplied by a strength for each
-    network, (R,).
-    """
+    """`noise` with its distance from doing nothing multiplied by a strength for each network,
+    (R,)."""
     k = np.asarray(strengths, np.float32)[:, None, None]
 
     def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,18 +68,13 @@ def with_noise(
 # The landscape along the gradient
 
 
-LENGTHS = (
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-)  # of the learning rate: the range of Santurkar et al. for their VGG network
+# of the learning rate: the range of Santurkar et al. for their VGG network
+LENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 
 class Path(NamedTuple):
     """The landscape around networks on their way, seen along the gradient of the mini-batch they
-    are about to use.
-    """
+    are about to use."""
 
     steps: np.ndarray
     """Optimisation steps at which was looked, (looks,)."""
@@ -115,8 +106,7 @@ def follow(
     batch: int = 50,
 ) -> Path:
     """Train networks on digits and look along the gradient at `looks` steps, denser in the
-    beginning.
-    """
+    beginning."""
     networks = build(digits, activation, norm, list(range(seeds)) * len(rates), depth, width)
     every_rate = np.repeat(rates, seeds)
     at = {0, *np.geomspace(1, steps, looks - 1).round().astype(int).tolist()}
@@ -157,8 +147,7 @@ def theorem(
 
 class Passage(NamedTuple):
     """What happens to a gradient in the BN of each hidden layer: two factors whose product is exact
-    for each unit.
-    """
+    for each unit."""
 
     scale: np.ndarray
     """gamma² / (sigma² + epsilon), median over units, (layers, R)."""
@@ -195,8 +184,7 @@ def passages(
     batch: int = 50,
 ) -> dict[str, Passage]:
     """``passage`` of one mini-batch through ReLU networks at three moments: untrained, trained, and
-    untrained with weights a tenth as large.
-    """
+    untrained with weights a tenth as large."""
     networks = build(digits, "relu", True, range(seeds), depth, width)
     x, labels = digits.x[:batch], digits.labels[:batch]
     small = many_numpy.copy(networks)

@@ -60,8 +60,7 @@ def tree(tmp_path_factory) -> Path:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Runs, checkpoints and decoded pictures in a folder of their own, for the processes that a
-    test starts too.
-    """
+    test starts too."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
     (tmp_path / "sitecustomize.py").write_text(

@@ -62,9 +62,8 @@ def test_following_the_landscape(digits):
     assert path.steps[[0, -1]].tolist() == [0, 20]
     assert path.range.shape == path.change.shape == path.smoothness.shape == (len(path.steps), 2, 2)
     assert path.accuracy.shape == (2, 2)
-    assert_close(
-        path.loss[0, 0], path.loss[0, 1]
-    )  # equal weights and mini-batch at the start, whatever the rate
+    # equal weights and mini-batch at the start, whatever the rate
+    assert_close(path.loss[0, 0], path.loss[0, 1])
     assert path.loss[-1].mean() < path.loss[0].mean()
 
 
@@ -80,8 +79,7 @@ def test_theorem_4_1_is_an_equality_with_1_over_m_only(m):
 
 def test_the_passage_through_every_bn_multiplies_out(digits):
     """Scale times kept share, unit by unit, is what ``reference.backward`` hands down; here for one
-    unit a layer.
-    """
+    unit a layer."""
     networks = smoothness.build(digits, "relu", True, [0, 1], 2, 1)
     for layer in networks.layers:
         layer.update({name: value.astype(float) for name, value in layer.items()})
@@ -93,9 +91,8 @@ def test_the_passage_through_every_bn_multiplies_out(digits):
         dy = (d_inputs[index + 1] * (tape[index].y > 0))[:, :, 0].T  # (m, R): one unit each
         dx = reference.backward(dy, tape[index].cache)[0]
         product = found.scale[index] * found.kept[index]
-        assert_close(
-            product, (dx**2).sum(0) / (dy**2).sum(0), 1e-3
-        )  # up to epsilon, which x_hat feels
+        # up to epsilon, which x_hat feels
+        assert_close(product, (dx**2).sum(0) / (dy**2).sum(0), 1e-3)
 
 
 # Weight decay
@@ -104,9 +101,8 @@ def test_the_passage_through_every_bn_multiplies_out(digits):
 def test_without_decay_the_weights_grow_by_pythagoras(digits):
     setting = decay.Setting(rate=0.5, decay=0.0)
     course = decay.follow(digits, [setting], seeds=1, steps=12, width=10)
-    grown = course.norm[0] + np.cumsum(
-        setting.rate**2 * course.pull / course.norm, axis=0
-    )  # wrong where units differ
+    # wrong where units differ
+    grown = course.norm[0] + np.cumsum(setting.rate**2 * course.pull / course.norm, axis=0)
     assert (np.diff(course.norm[:, 0, 0]) > 0).all()
     assert_close(course.norm[1:, 0], grown[:-1, 0], 0.02)
 
@@ -192,9 +188,8 @@ def test_statistics_of_a_network_held_still_do_not_lag(digits):
     assert found.precise.shape == (1, 2, 1, 2)
     assert found.precise[0, 1].mean() > found.moving[1].mean() + 0.1
     other = populations.follow(digits, 0.9, (0.5,), (200,), (1, 8), seeds=2)
-    assert_close(
-        found.precise, other.precise
-    )  # what is kept on the way changes nothing about the training
+    # what is kept on the way changes nothing about the training
+    assert_close(found.precise, other.precise)
 
 
 # Few classes
@@ -280,9 +275,8 @@ def test_a_good_start_is_the_identity(start):
     if start == "Fixup":
         assert (net(x) == 0).all()  # the classification layer starts at 0
         plain = normfree.build(normfree.Kind("", skip=True), 5, 4, 9, 2, [0])
-        assert_close(
-            net[1].branch[2].weight.detach(), plain[1].branch[2].weight.detach() / 3
-        )  # over sqrt(9)
+        # over sqrt(9)
+        assert_close(net[1].branch[2].weight.detach(), plain[1].branch[2].weight.detach() / 3)
 
 
 def test_branches_behind_bn_are_one_over_the_block(digits):

@@ -19,13 +19,11 @@ def test_the_network_is_the_one_described():
     net, (x, targets) = linear.network(recipe), linear.task(recipe)
     assert len(net.layers) == 25
     assert {layer["weight"].shape for layer in net.layers} == {(1, 10, 10)}
-    assert (
-        abs(np.mean([layer["weight"].std() for layer in net.layers]) - 0.1**0.5) < 0.02
-    )  # Glorot: 2 / (10 + 10)
+    # Glorot: 2 / (10 + 10)
+    assert abs(np.mean([layer["weight"].std() for layer in net.layers]) - 0.1**0.5) < 0.02
     assert x.shape == targets.shape == (1000, 10)
-    assert (
-        np.linalg.matrix_rank(np.hstack([x, targets])) == 10
-    )  # the targets are a linear map of the inputs
+    # the targets are a linear map of the inputs
+    assert np.linalg.matrix_rank(np.hstack([x, targets])) == 10
     assert (recipe.learning_rate, recipe.steps) == (1e-6, 3_000)
     without = linear.network(replace(recipe, norm=False))
     for a, b in zip(net.layers, without.layers, strict=True):

@@ -74,9 +74,8 @@ def test_landscape_ratios_are_geometric_means():
 
 
 def test_how_a_rate_tunes_itself():
-    turn = np.array(
-        [[[0.04], [0.25]], [[0.01], [0.09]], [[0.01], [0.09]]]
-    )  # squares of angles; the first is too early
+    # squares of angles; the first is too early
+    turn = np.array([[[0.04], [0.25]], [[0.01], [0.09]], [[0.01], [0.09]]])
     loss = np.array([[[9.0], [9.0]], [[0.2], [0.4]], [[0.4], [0.8]]])
     course = decay.Course(
         np.array([[[2.0], [2.0]], [[2.0], [5.0]], [[2.0], [8.0]]]), turn, turn, loss
