@@ -30,14 +30,15 @@ TINY = dict(  # noqa: C408 - reads like the call it is for
 
 SCRIPT = """
 import os, sys
-from bnkit.runs import experiments
 from bnkit.__main__ import main
-from bnkit.tasks.imagenet import ImagenetRecipe
+from bnkit.runs import checkpoints, experiments
+from bnkit.runs.tasks import imagenet
+from bnkit.runs.tasks.imagenet import ImagenetRecipe
 
 recipe = ImagenetRecipe(**{options!r})
 experiments.EXPERIMENTS["imagenet/tiny"] = experiments.Experiment("imagenet/tiny", recipe, 0, "a test")
-experiments.CHECKPOINT_SECONDS = 0
-experiments.imagenet.Task.PAUSE_EVERY = 1
+checkpoints.Checkpoint.EVERY = 0
+imagenet.Task.PAUSE_EVERY = 1
 if __name__ == "__main__":
     sys.exit(main(["run", "imagenet/tiny", "--data", {tree!r}, "--device", "cpu"]))
 """
