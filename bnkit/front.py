@@ -36,7 +36,6 @@ HEAD = (
     "Seeds",
     "Chapter",
 )
-RULE = "| :-- | :-- | :-- | --: | --: |"  # says what `align` does, also to other pages' styles
 
 
 class Row(NamedTuple):
@@ -120,8 +119,7 @@ def _versus(with_bn: str, without: str) -> str:
 
 def table() -> str:
     """``rows`` as a Markdown table."""
-    head, _, *lines = as_table(HEAD, rows(), "lllrr").splitlines()
-    return "\n".join([head, RULE, *lines])
+    return as_table(HEAD, rows(), "lllrr")
 
 
 def picture() -> str:

@@ -86,7 +86,7 @@ def mlp(
 
 
 def tensors(digits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images and labels, test images and labels of a ``studies.shift.Digits``."""
+    """Training images and labels, test images and labels of a ``digits.Digits``."""
     return tuple(
         map(torch.from_numpy, (digits.x, digits.labels, digits.x_test, digits.test_labels))
     )

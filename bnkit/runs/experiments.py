@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -63,23 +63,13 @@ def _mnist() -> Iterator[Experiment]:
         net = replace(base, norm=norm)
         yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
         for rate in (0.5, 2.0, 5.0):
-            name = f"mnist/{label}-lr-{rate:g}"
-            yield Experiment(
-                name,
-                replace(net, learning_rate=rate),
-                3,
-                "control for Figure 1: another learning rate",
-            )
-        for sigma in (0.01, 0.1, 1.0):
-            for rate in (0.1, 2.0):
-                name = f"mnist/{label}-sigma-{sigma:g}-lr-{rate:g}"
-                recipe = replace(net, init_sigma=sigma, learning_rate=rate, steps=10_000)
-                yield Experiment(
-                    name,
-                    recipe,
-                    3,
-                    "control for the abstract's 'less careful about initialization'",
-                )
+            purpose = "control for Figure 1: another learning rate"
+            recipe = replace(net, learning_rate=rate)
+            yield Experiment(f"mnist/{label}-lr-{rate:g}", recipe, 3, purpose)
+        purpose = "control for the abstract's 'less careful about initialization'"
+        for sigma, rate in product((0.01, 0.1, 1.0), (0.1, 2.0)):
+            recipe = replace(net, init_sigma=sigma, learning_rate=rate, steps=10_000)
+            yield Experiment(f"mnist/{label}-sigma-{sigma:g}-lr-{rate:g}", recipe, 3, purpose)
 
 
 SHORT = 1050  # steps; as long as tells the changes of Section 4.2.1 apart
@@ -112,18 +102,14 @@ def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
         name: value for change in changes(base).values() for name, value in change.items()
     }
     x5 = replace(baseline, **all_changes, steps=base.steps // 2)
+    x30 = replace(x5, learning_rate=30 * base.learning_rate)
+    sigmoid = replace(x5, activation="sigmoid")
     return {
         "inception": (base, "Section 4.2.2: the network without batch normalization"),
         "bn-baseline": (baseline, "Section 4.2.2: the same with it, and nothing else changed"),
         "bn-x5": (x5, "Section 4.2.2: all changes of Section 4.2.1, learning rate times 5"),
-        "bn-x30": (
-            replace(x5, learning_rate=30 * base.learning_rate),
-            "Section 4.2.2: the same, rate times 30",
-        ),
-        "bn-x5-sigmoid": (
-            replace(x5, activation="sigmoid"),
-            "Section 4.2.2: sigmoid instead of ReLU",
-        ),
+        "bn-x30": (x30, "Section 4.2.2: the same, rate times 30"),
+        "bn-x5-sigmoid": (sigmoid, "Section 4.2.2: sigmoid instead of ReLU"),
     }
 
 
@@ -152,12 +138,8 @@ def _inception() -> Iterator[Experiment]:
     for label, change in changes(base).items():
         # the rate falls with the step, not with the length, so BN-x5 passes here too
         recipe = replace(x5, **{field: getattr(base, field) for field in change}, steps=SHORT)
-        yield Experiment(
-            f"inception/bn-x5-but-{label}",
-            recipe,
-            3,
-            "Section 4.2.1: BN-x5 with this change taken back",
-        )
+        purpose = "Section 4.2.1: BN-x5 with this change taken back"
+        yield Experiment(f"inception/bn-x5-but-{label}", recipe, 3, purpose)
     without_bn = replace(x5, norm=None, steps=SHORT)
     controls = {
         "bn-x5-but-bn": without_bn,
@@ -165,9 +147,8 @@ def _inception() -> Iterator[Experiment]:
         "inception-light": replace(base, **changes(base)["light"], steps=SHORT),
     }
     for label, recipe in controls.items():
-        yield Experiment(
-            f"inception/{label}", recipe, 3, "Section 4.2.1: what the changes are worth without BN"
-        )
+        purpose = "Section 4.2.1: what the changes are worth without BN"
+        yield Experiment(f"inception/{label}", recipe, 3, purpose)
     sweeps = (("inception", (0.003, 0.01, 0.03, 0.1), 1500), ("bn-baseline", (0.1, 0.3, 1, 3), 600))
     for label, rates, steps in sweeps:
         for rate in rates:

@@ -19,7 +19,6 @@ from bnkit import datasets
 from bnkit.datasets import DataError, pictures
 from bnkit.networks.inception import bn_inception
 from bnkit.runs import probes, records
-from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.tasks import inception, norm_of, population_indices
 from bnkit.runs.tasks.inception import InceptionRecipe
 from bnkit.runs.training import Watch
@@ -75,14 +74,9 @@ class Task(inception.Task):
     PAUSE_EVERY = 10
     TAKES_SOURCE = True
 
-    def __init__(
-        self,
-        recipe: ImagenetRecipe,
-        device: torch.device,
-        source: str | Path | None = None,
-        processes: Processes = ALONE,
-    ):
-        found = self.load(recipe, source)
+    def prepare(self, source: str | Path | None) -> None:
+        recipe, processes = self.recipe, self.processes
+        data = self.load(recipe, source)
         if recipe.precision not in DTYPES:
             raise ValueError(f"precision {recipe.precision!r} is not one of {', '.join(DTYPES)}")
         if recipe.batch_size % processes.size:
@@ -91,18 +85,17 @@ class Task(inception.Task):
                 f"{processes.size} processes; "
                 "take a number of processes that divides it"
             )
-        self.recipe, self.device, self.processes = recipe, device, processes
-        self.digest = found.digest
-        self.images, self.labels = found.train_images, found.train_labels  # on disk, mapped
-        self.test = found.test_images
-        self.test_labels = torch.from_numpy(np.array(found.test_labels))
+        self.digest = data.digest
+        self.images, self.labels = data.train_images, data.train_labels  # on disk, mapped
+        self.test = data.test_images
+        self.test_labels = torch.from_numpy(np.array(data.test_labels))
         sample = np.random.default_rng(0).permutation(len(self.images))[:SAMPLE]
-        pixels = self.images[np.sort(sample)].reshape(-1, 3) / found.white
+        pixels = self.images[np.sort(sample)].reshape(-1, 3) / data.white
         # mean and deviation of each colour
-        self.white, self.mean, self.std = found.white, pixels.mean(0), pixels.std(0)
+        self.white, self.mean, self.std = data.white, pixels.mean(0), pixels.std(0)
         self.dtype = DTYPES[recipe.precision]
-        self.model = self._network(len(found.classes)).to(
-            device, self.dtype, memory_format=torch.channels_last
+        self.model = self._network(len(data.classes)).to(
+            self.device, self.dtype, memory_format=torch.channels_last
         )
         network = _Bfloat16(self.model) if recipe.precision == "bfloat16" else self.model
         self._together = network if processes.size == 1 else DistributedDataParallel(network)

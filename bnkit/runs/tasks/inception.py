@@ -15,7 +15,6 @@ from bnkit import datasets
 from bnkit.datasets import pictures
 from bnkit.networks.inception import Inception, small_inception
 from bnkit.runs import probes, records
-from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.tasks import Descent, norm_of, population_indices
 from bnkit.runs.training import Recipe, Watch
 
@@ -102,24 +101,19 @@ class Task(Descent):
             return datasets.coloured(datasets.load(recipe.dataset), recipe.size)
         return pictures.load(recipe.dataset, recipe.size)
 
-    def __init__(
-        self,
-        recipe: InceptionRecipe,
-        device: torch.device,
-        source: None = None,
-        processes: Processes = ALONE,
-    ):
-        found = self.load(recipe)
-        self.recipe, self.device, self.processes = recipe, device, processes
-        self.digest = found.digest
-        self.images, self.labels = np.ascontiguousarray(found.train_images), found.train_labels
-        self.test = found.test_images
-        self.test_labels = torch.from_numpy(np.array(found.test_labels)).to(device)
-        pixels = self.images.reshape(-1, 3) / found.white
+    def prepare(self, source: None) -> None:
+        data = self.load(self.recipe)
+        self.digest = data.digest
+        self.images, self.labels = np.ascontiguousarray(data.train_images), data.train_labels
+        self.test = data.test_images
+        self.test_labels = torch.from_numpy(np.array(data.test_labels)).to(self.device)
+        pixels = self.images.reshape(-1, 3) / data.white
         # mean and deviation of each colour
-        self.white, self.mean, self.std = found.white, pixels.mean(0), pixels.std(0)
+        self.white, self.mean, self.std = data.white, pixels.mean(0), pixels.std(0)
         # channels last: convolutions on a CPU are several times faster
-        self.model = build(recipe, len(found.classes)).to(device, memory_format=torch.channels_last)
+        self.model = build(self.recipe, len(data.classes)).to(
+            self.device, memory_format=torch.channels_last
+        )
 
     def _tensor(self, images: np.ndarray) -> Tensor:
         """Pictures (m, h, w, 3) as standardised input (m, 3, h, w), channels last in memory."""

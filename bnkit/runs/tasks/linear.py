@@ -4,7 +4,7 @@ In NumPy, with derivatives by hand; a run is made whole.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class LinearRecipe:
     width: int = 10  # units in each, inputs and outputs
     examples: int = 1000  # Gaussian inputs, all of them in every step
     learning_rate: float = 1e-6  # for the sum of squared errors over all examples and outputs
+    dataset: ClassVar[str] = "random numbers"
     steps: int = 3_000  # of gradient descent; they take 10,000
     seed: int = 0  # of the data and the initial weights
 
@@ -58,16 +59,8 @@ def network(recipe: LinearRecipe) -> many_numpy.Stack:
     """The untrained network, a stack of one, with Glorot's initial weights."""
     hidden = recipe.depth - 1
     deviation = lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5  # noqa: E731
-    return many_numpy.build(
-        recipe.width,
-        recipe.width,
-        hidden,
-        recipe.width,
-        "linear",
-        recipe.norm,
-        deviation,
-        [recipe.seed],
-    )
+    width, seeds = recipe.width, [recipe.seed]
+    return many_numpy.build(width, width, hidden, width, "linear", recipe.norm, deviation, seeds)
 
 
 def looks(steps: int) -> list[int]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from bnkit import datasets
 from bnkit.networks.mlp import MLP
 from bnkit.runs import probes, records
-from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.tasks import Descent, norm_of, population_indices
 from bnkit.runs.training import Recipe, Watch
 
@@ -21,8 +20,7 @@ MEANING = {
     "Algorithm 2",
     "loss": "mean training cross-entropy since the previous entry, in nats",
     "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the "
-    "last hidden layer: "
-    "test set, inference network; step x unit x percentile",
+    "last hidden layer: test set, inference network; step x unit x percentile",
     "gamma": "gamma of each unit in the last hidden layer; step x unit",
 }
 
@@ -60,17 +58,8 @@ def landmarks(steps: int) -> frozenset[int]:
 def sparse_landmarks(steps: int) -> frozenset[int]:
     """Steps at which whole layers are described: fewer, as a record keeps three numbers for each of
     100 units."""
-    grid = [
-        0,
-        100,
-        500,
-        1000,
-        1500,
-        2000,
-        2500,
-        *range(3000, 10_000, 1000),
-        *range(10_000, steps, 2500),
-    ]
+    early = [0, 100, 500, 1000, 1500, 2000, 2500]
+    grid = [*early, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
     return frozenset(step for step in grid if step < steps) | {steps}
 
 
@@ -85,44 +74,28 @@ class Task(Descent):
         """The verified data of `recipe`."""
         return datasets.load(recipe.dataset)
 
-    def __init__(
-        self,
-        recipe: MLPRecipe,
-        device: torch.device,
-        source: None = None,
-        processes: Processes = ALONE,
-    ):
-        found = self.load(recipe)
-        self.recipe, self.processes = recipe, processes
-        self.digest, self.white = found.digest, found.white
-        self.pixels, self.labels = self._tensors(found.train_images, found.train_labels, device)
-        self.test, self.test_labels = self._tensors(found.test_images, found.test_labels, device)
+    def prepare(self, source: None) -> None:
+        data, recipe = self.load(self.recipe), self.recipe
+        self.digest, self.white = data.digest, data.white
+        self.pixels, self.labels = self._tensors(data.train_images, data.train_labels)
+        self.test, self.test_labels = self._tensors(data.test_images, data.test_labels)
         self.test = self.test.float()
-        self.model = build(recipe, self.test.shape[1], len(found.classes)).to(device)
+        self.model = build(recipe, self.test.shape[1], len(data.classes)).to(self.device)
 
-    def _tensors(
-        self, images: np.ndarray, labels: np.ndarray, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        pixels = datasets.binarise(images, self.white)
-        return torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
+    def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(datasets.binarise(images, self.white))
+        return pixels.to(self.device), torch.from_numpy(labels).to(self.device)
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, labels) of every step from `start` on."""
         recipe = self.recipe
         for index in datasets.batches(len(self.pixels), recipe.batch_size, recipe.seed, start):
-            chosen = torch.from_numpy(index).to(self.pixels.device)
-            # index_select copies rows whole, several times faster than self.pixels[chosen]
-            yield (
-                self.pixels.index_select(0, chosen).float(),
-                self.labels.index_select(0, chosen),
-            )
+            yield self.rows(self.pixels, index).float(), self.rows(self.labels, index)
 
     def population(self) -> Iterator[Tensor]:
         """The mini-batches of Algorithm 2."""
         for index in population_indices(self.recipe, len(self.pixels)):
-            yield self.pixels.index_select(
-                0, torch.from_numpy(index).to(self.pixels.device)
-            ).float()
+            yield self.rows(self.pixels, index).float()
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 1 shows, and what explains it; all in the inference network of Algorithm 2,
@@ -132,16 +105,15 @@ class Task(Descent):
         def figure_1(step: int, model: nn.Module, _) -> dict:
             last = model.hidden[-1]
             with probes.inference(model, self.population()):
-                found = {
-                    "test_accuracy": round(probes.accuracy(model, self.test, self.test_labels), 6)
-                }
+                right = probes.accuracy(model, self.test, self.test_labels)
+                seen = {"test_accuracy": round(right, 6)}
                 if step in sparse:
                     inputs = probes.input_of(last.activation, model, self.test)
-                    found["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
+                    seen["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
             if step in sparse:
                 checksums[str(step)] = probes.checksum(model)
                 if recipe.norm:
-                    found["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
-            return found
+                    seen["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
+            return seen
 
         return [Watch(landmarks(recipe.steps), figure_1)]

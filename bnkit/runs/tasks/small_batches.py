@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from bnkit import datasets
 from bnkit.networks.convnet import convnet
 from bnkit.runs import probes
-from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.tasks import Descent, population_indices
 from bnkit.runs.training import Watch
 
@@ -87,33 +86,27 @@ class Task(Descent):
         """The verified images of `recipe`."""
         return datasets.load(recipe.dataset)
 
-    def __init__(
-        self,
-        recipe: SmallBatchRecipe,
-        device: torch.device,
-        source: None = None,
-        processes: Processes = ALONE,
-    ):
-        data = self.load(recipe)
-        self.recipe, self.digest, self.processes = recipe, data.digest, processes
-        self.x = pictures(data.train_images[: recipe.examples], data).to(device)
-        self.labels = torch.from_numpy(data.train_labels).to(device)
-        self.test = pictures(data.test_images, data).to(device)
-        self.test_labels = torch.from_numpy(data.test_labels).to(device)
+    def prepare(self, source: None) -> None:
+        recipe, data = self.recipe, self.load(self.recipe)
+        self.digest = data.digest
+        self.x = pictures(data.train_images[: recipe.examples], data).to(self.device)
+        self.labels = torch.from_numpy(data.train_labels).to(self.device)
+        self.test = pictures(data.test_images, data).to(self.device)
+        self.test_labels = torch.from_numpy(data.test_labels).to(self.device)
         weights = torch.Generator().manual_seed(recipe.seed)
         net = convnet(recipe.norm, recipe.channels, len(data.classes), weights)
-        self.model = net.to(device)
+        self.model = net.to(self.device)
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, labels) of every step from `start` on."""
-        for index in datasets.batches(len(self.x), self.recipe.batch_size, self.recipe.seed, start):
-            chosen = torch.from_numpy(index).to(self.x.device)
-            yield self.x.index_select(0, chosen), self.labels.index_select(0, chosen)
+        recipe = self.recipe
+        for index in datasets.batches(len(self.x), recipe.batch_size, recipe.seed, start):
+            yield self.rows(self.x, index), self.rows(self.labels, index)
 
     def population(self) -> Iterator[Tensor]:
         """The mini-batches of Algorithm 2."""
         for index in population_indices(self.recipe, len(self.x)):
-            yield self.x.index_select(0, torch.from_numpy(index).to(self.x.device))
+            yield self.rows(self.x, index)
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """Accuracy at the end: by the inference network, and by statistics of mini-batches."""

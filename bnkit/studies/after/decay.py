@@ -72,7 +72,7 @@ def follow(
     width: int = 40,
     batch: int = 50,
 ) -> Course:
-    """Train ReLU networks with BN on `digits`, a ``shift.Digits``, one for each setting and
+    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, one for each setting and
     seed."""
     rates, decays, gains = (np.repeat(column, seeds) for column in zip(*settings, strict=True))
     networks = digits.build("relu", True, gains, list(range(seeds)) * len(settings), depth, width)

@@ -60,7 +60,7 @@ def train(
     batch: int = 50,
     rates: Sequence[float] = (1.0, 3.0),
 ) -> Trained:
-    """Train ReLU networks with BN on `digits`, a ``shift.Digits``, at each width."""
+    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, at each width."""
     found = []
     for width in widths:
         networks = digits.build("relu", True, 2**0.5, list(range(seeds)) * len(rates), depth, width)

@@ -76,7 +76,7 @@ def train(
     """Train networks on batches with so many classes each, with Batch Renormalization or, without a
     schedule, with BN.
 
-    BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``shift.Digits``.
+    BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     population, by_batch = [], []

@@ -103,7 +103,7 @@ def train(
     """Test accuracy for each number of blocks, at the rate that is best on training images,
     (depths, seeds).
 
-    A network that has diverged counts as 0. `digits` is a ``shift.Digits``.
+    A network that has diverged counts as 0. `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     networks, found = len(rates) * seeds, []

@@ -44,7 +44,7 @@ def follow(
     several ways.
 
     `new_weight` is the share of the new batch in the moving averages, PyTorch's ``momentum``.
-    `digits` is a ``shift.Digits``.
+    `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     networks, every_rate = len(rates) * seeds, np.repeat(rates, seeds)

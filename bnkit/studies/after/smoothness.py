@@ -19,7 +19,7 @@ GAINS = {"sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
 def build(
     digits, activation: str, norm: bool, seeds: Sequence[int], depth: int, width: int
 ) -> many_numpy.Stack:
-    """Untrained networks for `digits`, a ``shift.Digits``: Xavier's weights, or He's for ReLU."""
+    """Untrained networks for `digits`, a ``digits.Digits``: Xavier's weights, or He's for ReLU."""
     return digits.build(activation, norm, GAINS[activation], seeds, depth, width)
 
 

@@ -10,6 +10,7 @@ from conftest import assert_close
 from bnkit import reference
 from bnkit.layers.batch_renorm import BatchRenorm
 from bnkit.networks import many_numpy, many_torch
+from bnkit.networks.digits import Digits
 from bnkit.runs import records
 from bnkit.runs.tasks.linear import LENGTHS
 from bnkit.studies import shift
@@ -29,7 +30,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def digits():
-    return shift.Digits.load()
+    return Digits.load()
 
 
 # Noise and landscape
