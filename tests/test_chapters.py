@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from bnkit.book import evidence, gate, structure
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book
-from bnkit.book.strip import strip
+from bnkit.book.structure import strip
 from bnkit.page import parameters
 
 ROOT = Path(__file__).parents[1]

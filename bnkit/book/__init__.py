@@ -4,22 +4,21 @@
 module per step::
 
     layout         where everything lies, read from _toc.yml
-    structure      what a committed notebook must look like (chapter, python: how it is read)
-    strip          how outputs are removed from it
+    structure      what is committed: clean notebooks, the folder, the lock
     typed_numbers  numbers in text that nothing computes
-    pins           the versions that the book stands on
     stale          which chapters are out of date
-    execute        runs those, by papermill (worker)
+    execute        runs those, by papermill (chapter, worker)
     evidence       whether the ledger of claims and the chapters bear each other out
     gate           which executed chapters may be published
-    normalise      removes what differs from run to run
-    compose        the source folder of the site
+    compose        the source folder of the site, without what differs from run to run
     this_build     the page on how it was made
     site           Jupyter Book, and the swap of the published folder
-    extension      what Sphinx itself has to be taught
-    marks          places for links to claims, colours for verdicts
+    extension      what Sphinx itself has to be taught, links to claims among it
+    rooms          the directive that documents a room of the package
     pages          what a built page must look like
     build          all of it, in order
     rerun          one chapter again, with other parameters
     measure        how much prose leads how much code
+
+``bnkit.page.notebook`` reads the cells for all of them.
 """

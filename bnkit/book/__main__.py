@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,43 +14,26 @@ from bnkit.book.layout import Book, PressError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bnkit.book", description="The press: from chapters to the book."
-    )
+    title = "The press: from chapters to the book."
+    parser = argparse.ArgumentParser(prog="python -m bnkit.book", description=title)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("build", help="execute what changed, check it, build the site")
-    command.set_defaults(do=_build)
+    def command(do: Callable, about: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(do.__name__.strip("_"), help=about)
+        made.set_defaults(do=do)
+        return made
 
-    command = commands.add_parser(
-        "check", help="the committed notebooks, the reading order, the lock"
-    )
-    command.set_defaults(do=_check)
-
-    command = commands.add_parser(
-        "rerun", help="one chapter again with other parameters, as notebook and page"
-    )
-    command.add_argument("chapter", help="its name, as 08-mnist")
-    command.add_argument(
-        "parameters", nargs="?", default="", help='as one text: "steps=5000 seeds=3"'
-    )
-    command.set_defaults(do=_rerun)
-
-    command = commands.add_parser(
-        "measure", help="how much prose leads how much code, chapter by chapter"
-    )
-    command.set_defaults(do=_measure)
-
-    command = commands.add_parser(
-        "strip", help="remove outputs and traces of runs from notebooks, in place"
-    )
-    command.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
-    command.add_argument(
-        "--verify",
-        action="store_true",
-        help="change nothing; fail where there is something to remove",
-    )
-    command.set_defaults(do=_strip)
+    command(_build, "execute what changed, check it, build the site")
+    command(_check, "the committed notebooks, the reading order, the lock")
+    rerun = command(_rerun, "one chapter again with other parameters, as notebook and page")
+    rerun.add_argument("chapter", help="its name, as 08-mnist")
+    as_text = 'as one text: "steps=5000 seeds=3"'
+    rerun.add_argument("parameters", nargs="?", default="", help=as_text)
+    command(_measure, "how much prose leads how much code, chapter by chapter")
+    strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
+    strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
+    only_look = "change nothing; fail where there is something to remove"
+    strip.add_argument("--verify", action="store_true", help=only_look)
 
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)  # so that kernels are stopped, too
@@ -59,10 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(
-            f"\n{error.filename or 'the build folder'} cannot be used: {error.strerror or error}",
-            file=sys.stderr,
-        )
+        place, reason = error.filename or "the build folder", error.strerror or error
+        print(f"\n{place} cannot be used: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -94,18 +76,13 @@ def _build(book: Book, _: argparse.Namespace) -> int:
 
 
 def _check(book: Book, _: argparse.Namespace) -> int:
-    from bnkit.book import evidence, pins, structure
+    from bnkit.book import evidence, structure
 
-    findings = [
-        *structure.check(book),
-        *evidence.committed(book, evidence.ledger(book)),
-        *pins.check(book.lock),
-    ]
+    claims = evidence.committed(book, evidence.ledger(book))
+    findings = [*structure.check(book), *claims, *structure.check_lock(book.lock)]
     for finding in findings:
         print(finding, file=sys.stderr)
-    return _verify_stripped(sorted((book.root / "chapters").glob("*.ipynb")), verify=True) or bool(
-        findings
-    )
+    return _strip(book, argparse.Namespace(notebooks=[], verify=True)) or bool(findings)
 
 
 def _rerun(book: Book, options: argparse.Namespace) -> None:
@@ -123,14 +100,10 @@ def _measure(book: Book, _: argparse.Namespace) -> None:
 
 
 def _strip(book: Book, options: argparse.Namespace) -> int:
+    from bnkit.book.structure import strip
+
     notebooks = options.notebooks or sorted((book.root / "chapters").glob("*.ipynb"))
-    return _verify_stripped(notebooks, verify=options.verify)
-
-
-def _verify_stripped(notebooks: list[Path], verify: bool) -> int:
-    from bnkit.book.strip import strip
-
-    done = strip(notebooks, verify)
+    done = strip(notebooks, options.verify)
     print(done.stdout + done.stderr, end="", file=sys.stderr)
     return done.returncode
 

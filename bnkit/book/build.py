@@ -1,6 +1,4 @@
-"""The whole way from the committed chapters to the published site; only what is out of date is made
-again.
-"""
+"""From the committed chapters to the published site; only what is out of date is made again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +9,7 @@ from bnkit.book.layout import Book, PressError
 
 
 def build(book: Book, say: Callable[[str], None] = print) -> Path:
-    """Bring the site up to date and return its first page. Raises PressError; the last good site
-    stays in place."""
+    """Bring the site up to date; return its first page. Raises PressError, and the old site stays."""
     site.recover(book.html)
     first, stamp = book.html / "index.html", book.build / "site.key"
     notebooks = book.notebooks()
@@ -47,38 +44,32 @@ def _gate(book: Book, documents: list[str]) -> list[str]:
     from bnkit.book import evidence, gate  # not needed where nothing has changed
 
     claims = evidence.ledger(book)
-    chapters = [
-        gate.read(each, book.file(each), book.executed / f"{each}.ipynb") for each in documents
-    ]
-    pages = {
-        path.relative_to(book.root).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted((book.root / "chapters").glob("*.md"))
-    }
-    # else numbers that pages quote may be missing for that reason
-    complete = len(documents) == len(book.notebooks())
-    found = gate.check(chapters, pages if complete else {}) + evidence.committed(book, claims)
-    found += [
-        gate.Finding(each.document, *what)
-        for each in chapters
-        for what in evidence.measured(each, claims)
-    ]
-    return [str(finding) for finding in found]
+    chapters = [gate.read(name, book.file(name), _executed(book, name)) for name in documents]
+    pages = {}
+    if len(documents) == len(book.notebooks()):  # else numbers that pages quote may be missing
+        files = sorted((book.root / "chapters").glob("*.md"))
+        pages = {f"chapters/{path.stem}": path.read_text(encoding="utf-8") for path in files}
+    findings = gate.check(chapters, pages) + evidence.committed(book, claims)
+    for chapter in chapters:
+        measured = evidence.measured(chapter, claims)
+        findings += [gate.Finding(chapter.document, *problem) for problem in measured]
+    return [str(finding) for finding in findings]
 
 
 def _pages(book: Book, notebooks: list[str], work: Path) -> Path:
     """Compose, build and check the site in the folder `work`; return the folder of pages."""
     from bnkit.book import compose, pages
 
-    compose.compose(
-        book, book.source, {each: book.executed / f"{each}.ipynb" for each in notebooks}
-    )
+    compose.compose(book, book.source, {name: _executed(book, name) for name in notebooks})
     html = site.build(book.source, work)
     if findings := pages.check(html, book.documents()):
-        raise PressError(
-            "the built pages are not fit to be published:\n"
-            + "\n".join(f"  {each}" for each in findings)
-        )
+        problems = "\n".join(f"  {finding}" for finding in findings)
+        raise PressError(f"the built pages are not fit to be published:\n{problems}")
     return html
+
+
+def _executed(book: Book, document: str) -> Path:
+    return book.executed / f"{document}.ipynb"
 
 
 def _key(book: Book, notebooks: list[str]) -> str:

@@ -4,17 +4,25 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from bnkit.book.layout import Book
-from bnkit.book.normalise import CLAIM
-from bnkit.book.python import program
-from bnkit.page.notebook import cells_of
+from bnkit.page.notebook import cells_of, claims_of, source_of
 
+# Whoever imports jsonschema, as all of Jupyter does, waits two seconds while this module compiles a
+# grammar of internationalised addresses. It does without where the module is missing, and no
+# notebook has anything to check by it.
+QUICK = "import sys; sys.modules['rfc3987_syntax'] = None; "
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def program(statement: str, *arguments: str) -> list[str]:
+    """The command by which this very Python runs `statement`, "from a import main; main()"."""
+    return [sys.executable, "-c", QUICK + statement, *arguments]
 
 
 class Workshop:
@@ -25,8 +33,7 @@ class Workshop:
         self._running: set[subprocess.Popen] = set()
         self._environment = {
             **os.environ,
-            # One thread each: the bytes of a result must not depend on how many chapters run beside
-            # it.
+            # the bytes of a result must not depend on how many chapters run beside it
             **dict.fromkeys(THREADS, "1"),
             "BNKIT_ROOT": str(book.root),
             "PYTHONHASHSEED": "0",
@@ -36,29 +43,20 @@ class Workshop:
             "JUPYTER_CONFIG_DIR": str(scratch / "jupyter"),
             "JUPYTER_RUNTIME_DIR": str(scratch),
         }
-        # matplotlib looks for fonts when it is first imported, and says so on stderr if that takes
-        # long: do it now.
+        # matplotlib looks for fonts when it is first imported, and says so on stderr: do it now
         self._start("import matplotlib.font_manager").communicate()
 
     def run(
         self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool
     ) -> str | None:
-        """Execute `clean` into `executed` with parameters `given`; return None, or the cell and the
-        error in words.
+        """Execute `clean` into `executed` with parameters `given`; return what went wrong, if it did.
 
-        No cell may take longer than `seconds`. With `live`, progress and what cells print go to the
-        terminal.
+        No cell may take longer than `seconds`. With `live`, the terminal shows progress and prints.
         """
         worker = "from bnkit.book import worker; sys.exit(worker.main())"
-        arguments = [
-            str(clean),
-            str(executed),
-            "--seconds",
-            str(seconds),
-            "--parameters",
-            json.dumps(dict(given)),
-        ]
-        process = self._start(worker, *arguments, *(["--live"] if live else []), live=live)
+        options = ["--seconds", str(seconds), "--parameters", json.dumps(dict(given))]
+        options += ["--live"] if live else []
+        process = self._start(worker, str(clean), str(executed), *options, live=live)
         complaints = process.communicate()[1]
         return None if process.returncode == 0 else explain(executed, complaints or "")
 
@@ -86,13 +84,11 @@ class Workshop:
 
 @contextmanager
 def workshop(book: Book) -> Iterator[Workshop]:
-    """A workshop with a short-lived folder of a short name: kernels' sockets lie in it, whose paths
-    must be short."""
-    short = "/tmp" if os.access("/tmp", os.W_OK) else None
+    """A workshop with a short-lived folder."""
+    short = "/tmp" if os.access("/tmp", os.W_OK) else None  # paths of kernels' sockets must be
     (book.build / "cache").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix="bnkit-", dir=short, ignore_cleanup_errors=True
-    ) as scratch:
+    folder = tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True)
+    with folder as scratch:
         open_workshop = Workshop(book, Path(scratch))
         try:
             yield open_workshop
@@ -101,8 +97,7 @@ def workshop(book: Book) -> Iterator[Workshop]:
 
 
 def explain(executed: Path, complaints: str) -> str:
-    """What went wrong in a notebook that did not run to its end: the cell, its source, the
-    error."""
+    """What went wrong in a notebook that did not run to its end: cell, source and error."""
     try:
         cells = cells_of(executed)
     except (OSError, ValueError):
@@ -110,21 +105,11 @@ def explain(executed: Path, complaints: str) -> str:
     for cell in cells:
         errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
         if errors or cell["metadata"].get("papermill", {}).get("status") == "running":
-            told = "\n".join(
-                [line for error in errors for line in error["traceback"]] + [complaints]
-            )
-            told = re.sub(r"\x1b\[[0-9;]*m", "", told)
-            claims = [
-                tag.removeprefix(CLAIM)
-                for tag in cell["metadata"].get("tags", [])
-                if tag.startswith(CLAIM)
-            ]
-            where = f"cell {cell['id']!r}" + (
-                f", which bears out {', '.join(claims)}" if claims else ""
-            )
-            return (
-                f"{where}:\n{_indented(''.join(cell['source']), '  | ')}\n{_indented(told, '  ')}"
-            )
+            lines = [line for error in errors for line in error["traceback"]]
+            told = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join([*lines, complaints]))
+            claims = ", ".join(claims_of(cell))
+            where = f"cell {cell['id']!r}{f', which bears out {claims}' if claims else ''}"
+            return f"{where}:\n{_indented(source_of(cell), '  | ')}\n{_indented(told, '  ')}"
     return _indented(complaints.strip() or "it could not be started", "  ")
 
 

@@ -1,8 +1,8 @@
-"""Composes the source of the site: settings, pages and executed chapters under the names they have
-in the checkout.
+"""Composes the source of the site: settings, pages and executed chapters.
 
-The same names, so that one ``_toc.yml`` serves both and launch buttons open the committed
-notebooks.
+They have the names that they have in the checkout, so that one ``_toc.yml`` serves both and launch
+buttons open the committed notebooks. Executed chapters are normalised: what differs from run to run
+is left out, so that two builds give the same bytes.
 """
 
 import json
@@ -16,12 +16,14 @@ import yaml
 
 from bnkit.book import this_build
 from bnkit.book.layout import GENERATED, Book, PressError
-from bnkit.book.normalise import normalise
+from bnkit.page.notebook import INJECTED, cells_of, claims_of, is_injected
+from bnkit.page.prose import SITE
+
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}  # no version
 
 
 def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
-    """Fill the folder `target`, which is emptied first, with everything Jupyter Book needs for the
-    whole book.
+    """Fill the folder `target`, emptied first, with all that Jupyter Book needs for the whole book.
 
     `executed` maps the document of each chapter to its executed notebook.
     """
@@ -29,11 +31,8 @@ def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
     shutil.copy(book.root / "_toc.yml", target)
     for path in sorted((book.root / "chapters").rglob("*")):
         inside = path.relative_to(book.root)
-        if (
-            path.is_file()
-            and path.suffix != ".ipynb"
-            and not any(part.startswith(".") for part in inside.parts)
-        ):
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and path.suffix != ".ipynb" and not hidden:
             _copy(path, target / inside)
     for document, notebook in executed.items():
         _write_notebook(notebook, target / f"{document}.ipynb")
@@ -45,8 +44,7 @@ def compose_one(book: Book, target: Path, document: str, executed: Path) -> None
     """Fill `target` with a site of one chapter, and the bibliography that it cites from."""
     _start(book, target)
     _write_notebook(executed, target / f"{document}.ipynb", alone=True)
-    works = "chapters/bibliography"
-    chapters = []
+    works, chapters = "chapters/bibliography", []
     for path in (book.root / f"{works}.md", book.root / "chapters" / "references.bib"):
         if path.is_file():
             _copy(path, target / path.relative_to(book.root))
@@ -68,10 +66,8 @@ def settings(book: Book) -> dict:
     html = config.setdefault("html", {})
     repository = _address("BNKIT_REPOSITORY_URL").removesuffix(".git").rstrip("/")
     if repository and urlsplit(repository).path.count("/") < 2:
-        raise PressError(
-            f"BNKIT_REPOSITORY_URL is {repository!r}; it must end with owner and name: "
-            ".../OWNER/NAME"
-        )
+        wanted = "it must end with owner and name: .../OWNER/NAME"
+        raise PressError(f"BNKIT_REPOSITORY_URL is {repository!r}; {wanted}")
     if repository:
         config.setdefault("repository", {})["url"] = repository
         html |= {"use_repository_button": True, "use_issues_button": True}
@@ -99,9 +95,8 @@ def _address(name: str) -> str:
 def _start(book: Book, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    (target / "_config.yml").write_text(
-        yaml.safe_dump(settings(book), sort_keys=False, allow_unicode=True)
-    )
+    config = yaml.safe_dump(settings(book), sort_keys=False, allow_unicode=True)
+    (target / "_config.yml").write_text(config)
     for path in sorted(book.package.rglob("*.py")):  # pages may quote the source
         _copy(path, target / "bnkit" / path.relative_to(book.package))
 
@@ -110,6 +105,48 @@ def _write_notebook(executed: Path, path: Path, alone: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     page = normalise(json.loads(executed.read_bytes()), alone)
     path.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+
+
+def normalise(notebook: dict, alone: bool = False) -> dict:
+    """The executed notebook without times, paths, random ids, and without the injected cell.
+
+    `alone`, it is a page without the others, whose numbers it cannot quote.
+    """
+    metadata = {**notebook["metadata"], "language_info": LANGUAGE}
+    cells = [_normalise_cell(cell, alone) for cell in cells_of(notebook)]
+    return {**notebook, "metadata": _without(metadata, "papermill", "widgets"), "cells": cells}
+
+
+def _normalise_cell(cell: dict, alone: bool) -> dict:
+    metadata = _without(cell["metadata"], "papermill", "execution")
+    if is_injected(cell):  # the parameter card, shown by the next cell, tells it better
+        hidden = {**metadata, "tags": [*metadata["tags"], "remove-cell"]}
+        return {**cell, "id": INJECTED, "metadata": hidden}  # papermill's id is random
+    if "outputs" not in cell:
+        return {**cell, "metadata": metadata}
+    if claims_of(cell):  # its place is called as JupyterLab calls it, see ``extension``
+        metadata["bnkit"] = {"place": f"cell-id={cell['id']}"}
+    shown = [output for output in cell["outputs"] if not _is_progress_bar(output)]
+    outputs = [_for_the_site(output, alone) for output in shown]
+    return {**cell, "metadata": metadata, "outputs": outputs}
+
+
+def _without(metadata: Mapping, *keys: str) -> dict:
+    return {key: value for key, value in metadata.items() if key not in keys}
+
+
+def _for_the_site(output: dict, alone: bool) -> dict:
+    """Of a report with two faces, the one that quotes other chapters' numbers, if they are there."""
+    data = output.get("data", {})
+    if SITE not in data:
+        return output
+    return {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}}
+
+
+def _is_progress_bar(output: dict) -> bool:
+    """A bar that redraws itself on stderr; only reruns have them, where somebody watched."""
+    on_stderr = output["output_type"] == "stream" and output["name"] == "stderr"
+    return on_stderr and "\r" in "".join(output["text"])
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -1,5 +1,4 @@
-"""The ledger of claims against the chapters: its links lead somewhere, its verdicts stand on what
-was measured.
+"""The ledger of claims against the chapters: links lead somewhere, verdicts stand on measurements.
 
 ``committed`` looks at what is written, cells, tags, badges and tests; ``measured`` at what an
 executed chapter stored. Every finding names the claim.
@@ -10,11 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bnkit.book.gate import Chapter, Finding
+from bnkit.book.gate import Chapter, Finding, glued_name
 from bnkit.book.layout import Book, PressError
-from bnkit.book.normalise import CLAIM
 from bnkit.claims.ledger import Claim, LedgerError, read
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import CLAIM, cells_of, claims_of, text_of
 
 LEDGER = "data/claims.yml"
 BADGE = re.compile(r"\[(C\d+) · ([^\]]*)\]\(([^)]*)\)")
@@ -23,8 +21,7 @@ Ledger = Mapping[str, Claim]
 
 
 def ledger(book: Book) -> Ledger:
-    """The book's ledger, empty if it has none. Raises PressError with everything that is wrong with
-    it."""
+    """The book's ledger, empty if it has none. Raises PressError with all that is wrong in it."""
     path = book.root / LEDGER
     try:
         return read(path) if path.is_file() else {}
@@ -36,32 +33,24 @@ def committed(book: Book, claims: Ledger) -> list[Finding]:
     """What does not fit between the ledger, the committed chapters and pages, and the tests."""
     cells = {document: cells_of(book.file(document)) for document in book.notebooks()}
     pages = [document for document in book.written() if document not in cells]
-    texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages} | {
-        document: "\n\n".join(source_of(cell) for cell in here if cell["cell_type"] == "markdown")
-        for document, here in cells.items()
-    }
-    found = [
+    texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages}
+    texts |= {document: text_of(here) for document, here in cells.items()}
+    findings = [
         Finding(LEDGER, "", f"{claim.id} {problem}")
         for claim in claims.values()
         for problem in (*_claim(claim, cells, texts), *_test(claim, book.root))
     ]
-    found += [
-        Finding(document, *what) for document, here in cells.items() for what in _tags(here, claims)
-    ]
-    return found + [
-        Finding(document, "", what)
-        for document, text in texts.items()
-        for what in _badges(text, claims)
-    ]
+    for document, here in cells.items():
+        findings += [Finding(document, *problem) for problem in _tags(here, claims)]
+    for document, text in texts.items():
+        findings += [Finding(document, "", problem) for problem in _badges(text, claims)]
+    return findings
 
 
-def measured(
-    chapter: Chapter, claims: Ledger, at_defaults: bool = True
-) -> Iterator[tuple[str, str]]:
+def measured(chapter: Chapter, claims: Ledger, at_defaults=True) -> Iterator[tuple[str, str]]:
     """What an executed chapter did not store for its claims, or stored and should not have.
 
-    Relations that hold for the chapter's own parameters only are left out unless it ran
-    `at_defaults`.
+    Relations that hold for the chapter's defaults only are left out unless it ran `at_defaults`.
     """
     cells = {cell["id"]: cell for cell in cells_of(chapter.executed)}
     for claim in claims.values():
@@ -75,9 +64,7 @@ def measured(
             yield from ((claim.cell, problem) for problem in claim.broken(values))
 
 
-def _claim(
-    claim: Claim, cells: Mapping[str, list[dict]], texts: Mapping[str, str]
-) -> Iterator[str]:
+def _claim(claim: Claim, cells: Mapping[str, list], texts: Mapping[str, str]) -> Iterator[str]:
     document = f"chapters/{claim.chapter}"
     if claim.evidence == "pending":
         if document in cells:
@@ -86,13 +73,12 @@ def _claim(
     if document not in cells:
         yield f"has its evidence in {claim.chapter}, which is no chapter in _toc.yml"
         return
-    cell = next((each for each in cells[document] if each["id"] == claim.cell), None)
+    cell = {cell["id"]: cell for cell in cells[document]}.get(claim.cell)
+    evidence = f"has its evidence in the cell {claim.cell!r} of {claim.chapter}"
     if cell is None:
-        yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which has no such cell"
-    elif cell["cell_type"] != "code" or f"{CLAIM}{claim.id}" not in cell["metadata"].get(
-        "tags", []
-    ):
-        yield f"has its evidence in the cell {claim.cell!r} of {claim.chapter}, which is not tagged {CLAIM}{claim.id}"
+        yield f"{evidence}, which has no such cell"
+    elif cell["cell_type"] != "code" or claim.id not in claims_of(cell):
+        yield f"{evidence}, which is not tagged {CLAIM}{claim.id}"
     if claim.badge not in texts[document]:
         yield f"is {claim.verdict!r}, but {claim.chapter} does not say so beside the sentence: {claim.badge}"
 
@@ -107,9 +93,9 @@ def _test(claim: Claim, root: Path) -> Iterator[str]:
 
 def _tags(cells: list[dict], claims: Ledger) -> Iterator[tuple[str, str]]:
     for cell in cells:
-        for tag in cell["metadata"].get("tags", []):
-            if tag.startswith(CLAIM) and tag.removeprefix(CLAIM) not in claims:
-                yield cell["id"], f"is tagged {tag}, which is no claim of the ledger"
+        for name in claims_of(cell):
+            if name not in claims:
+                yield cell["id"], f"is tagged {CLAIM}{name}, which is no claim of the ledger"
 
 
 def _badges(text: str, claims: Ledger) -> Iterator[str]:
@@ -121,18 +107,15 @@ def _badges(text: str, claims: Ledger) -> Iterator[str]:
 
 
 def _functions(file: Path) -> set[str]:
-    return {
-        node.name
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 def _stored(cell: dict) -> dict[str, float]:
     """The numbers that a cell glued, by name."""
     stored = {}
     for output in cell.get("outputs", []):
-        if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+        if name := glued_name(output):
             (text,) = output["data"].values()
             value = ast.literal_eval("".join(text))
             if type(value) in (int, float):

@@ -1,6 +1,4 @@
-"""Executes the chapters that are out of date: always from the clean source, in parallel on the
-cores there are.
-"""
+"""Executes the chapters that are out of date, from the clean source, side by side on all cores."""
 
 import hashlib
 import json
@@ -34,17 +32,15 @@ def out_of_date(book: Book) -> list[str]:
 
 
 def result(book: Book, document: str) -> str | None:
-    """The digest of a chapter's executed notebook, if it was made from what lies there now and is
-    untouched."""
+    """The digest of a chapter's executed notebook, if it is untouched and of what lies there now."""
     notebook, stamp = _result_files(book, document)
     try:
         made = json.loads(stamp.read_bytes())
         digest = hashlib.sha256(notebook.read_bytes()).hexdigest()
     except (OSError, ValueError):
         return None
-    return (
-        digest if made == {"key": stale.execution_key(book, document), "sha256": digest} else None
-    )
+    wanted = {"key": stale.execution_key(book, document), "sha256": digest}
+    return digest if made == wanted else None
 
 
 def execute(book: Book, documents: list[str], say: Callable[[str], None] = print) -> list[Failure]:
@@ -66,18 +62,11 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
                 done, todo = wait(todo, timeout=1, return_when=FIRST_COMPLETED)
                 for document, problem, seconds in (future.result() for future in done):
                     _say_live("")
-                    say(
-                        f"  {document.removeprefix('chapters/'):24} "
-                        f"{'FAILED after ' if problem else ''}{seconds:.0f} s"
-                    )
+                    took = f"{'FAILED after ' if problem else ''}{seconds:.0f} s"
+                    say(f"  {document.removeprefix('chapters/'):24} {took}")
                     failures += [Failure(document, problem)] if problem else []
-                running = list(since.items())
-                _say_live(
-                    ", ".join(
-                        f"{document} {time.monotonic() - start:.0f} s"
-                        for document, start in running
-                    )
-                )
+                now, running = time.monotonic(), list(since.items())
+                _say_live(", ".join(f"{name} {now - start:.0f} s" for name, start in running))
         finally:
             shop.close()  # first, or the pool would wait for what runs
             pool.shutdown(cancel_futures=True)
@@ -88,8 +77,7 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
 
 def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | None:
     """Execute one chapter; the old result is replaced by a whole new one, or stays."""
-    # before it starts: a source saved meanwhile makes it stale again
-    key = stale.execution_key(book, document)
+    key = stale.execution_key(book, document)  # now: a source saved meanwhile makes it stale
     fresh = work / f"{document}.ipynb"
     fresh.parent.mkdir(parents=True, exist_ok=True)
     problem = shop.run(book.file(document), fresh, {}, SECONDS, live=False)
@@ -104,9 +92,8 @@ def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | Non
     notebook, stamp = _result_files(book, document)
     content = fresh.read_bytes()
     paths.write_atomically(notebook, content)
-    paths.write_atomically(
-        stamp, json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest()})
-    )
+    made = {"key": key, "sha256": hashlib.sha256(content).hexdigest()}
+    paths.write_atomically(stamp, json.dumps(made))
     return None
 
 

@@ -1,7 +1,8 @@
-"""What Sphinx has to be taught for this book: local mathematics, our style sheet, downloads that
-download.
+"""What Sphinx has to be taught for this book: local mathematics, our style sheet, links to claims.
 
-What the ledger of claims adds to the pages is in ``marks``.
+JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
+are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
+the ledger bear the ids of their claims, and verdicts get classes, which the style sheet colours.
 """
 
 import re
@@ -9,17 +10,19 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-from bnkit.book import marks, rooms
+from bnkit.book import rooms
 
-# The variant with every extension inside: others fetch \boldsymbol or \cancel from files that are
-# not there.
+# with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
 THEBE = re.compile(
-    r"\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>",
-    re.S,
+    r"(?s)\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>"
 )
+LEDGER = "chapters/claims"  # the page with the table of all claims
+BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_sources/[^"]+")')
 
 
@@ -28,8 +31,9 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", add_style)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mend_pages)
-    marks.setup(app)
-    rooms.setup(app)
+    app.connect("doctree-read", mark)
+    app.connect("html-page-context", add_script)
+    app.add_directive("room", rooms.Room)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -50,14 +54,55 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
 
 
 def mend_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Links to a page's notebook download it; without this a browser shows its JSON. And no loader
-    of code in pages.
+    """Links to a page's notebook download it, where a browser would show its JSON; and Thebe goes.
 
-    The theme brings that loader along, twice, which is an error in every browser's console, and
-    would fetch it from elsewhere.
+    The theme loads it twice, which is an error in every browser's console, and from elsewhere.
     """
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
             if (mended := THEBE.sub("", NOTEBOOK_LINK.sub(r"\1 download", text))) != text:
                 page.write_text(mended, encoding="utf-8")
+
+
+def mark(app: Sphinx, document: nodes.document) -> None:
+    """Give ids to the cells and rows that links lead to, and classes to the verdicts."""
+    page = app.env.docname
+    places = _cells(document) | (_rows(document) if page == LEDGER else {})
+    for name, node in places.items():
+        node["ids"].append(name)
+    # where links of the form PAGE#PLACE are looked up
+    slugs = app.env.metadata[page].setdefault("myst_slugs", {})
+    slugs.update({name: (0, name, name) for name in places})
+    for link in document.findall(pending_xref):
+        if match := BADGE.fullmatch(link.astext()):
+            classes = ["claim", f"claim-{match[2].replace(' ', '-')}"]
+            link[0][:] = [nodes.inline("", "", *link[0].children, classes=classes)]
+            if isinstance(link.parent, nodes.paragraph) and link.parent[0] is link:
+                link.parent["classes"].append("claim-evidence")
+
+
+def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
+    """Let readers sort and filter the ledger; without the script, the table is a table."""
+    if page == LEDGER:
+        app.add_js_file("claims.js", loading_method="defer")
+
+
+def _cells(document: nodes.document) -> dict[str, nodes.Element]:
+    """Code cells that are tagged with a claim, by the name of their place."""
+    cells = [(cell.get("cell_metadata", {}), cell) for cell in document.findall(nodes.container)]
+    return {
+        about["bnkit"]["place"]: cell for about, cell in cells if "place" in about.get("bnkit", {})
+    }
+
+
+def _rows(document: nodes.document) -> dict[str, nodes.Element]:
+    """The rows of the ledger by claim, "c27"; table and verdicts get their classes."""
+    rows = {}
+    for row in document.findall(nodes.row):
+        if re.match(r"C\d\d\b", row.astext()):
+            rows[row[0].astext().lower()] = row
+            row[1]["classes"].append(f"claim-{row[1].astext().replace(' ', '-')}")
+            table = row.parent.parent.parent
+            table["classes"] = [*{*table["classes"], "claims"}]
+    return rows

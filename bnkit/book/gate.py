@@ -1,34 +1,40 @@
-"""Which executed chapters may be published. Each rule is a small function that yields what it
-found.
+"""Which executed chapters may be published. Each rule is a small function that yields problems.
 
 ``errors`` and ``order`` say that the notebook ran; ``sources`` that it is the committed one; the
-others keep out of a page what readers could not see, what differs from build to build, and what
-does not belong to the public.
+others keep out of a page what readers could not see, what is not for the public, and what differs
+from build to build.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bnkit.book.normalise import is_injected
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import (
+    Figure,
+    cells_of,
+    figure_of,
+    is_injected,
+    source_of,
+    tags_of,
+    text_of,
+)
 from bnkit.page.prose import SITE
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
+FIGURE_KEYS = ("mystnb.figure.name", "mystnb.figure.caption", "mystnb.image.alt")
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
-PRIVATE = re.compile(
-    r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*|\b[A-Z]:\\\w+|(?<!\S)~/\w+"""
-)
-MEMORY = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
-ADDRESS = re.compile(
-    r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*"""
-)
+PATH = r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*"""
+ADDRESS = r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*"""
+PRIVATE = {
+    rf"{PATH}|\b[A-Z]:\\\w+|(?<!\S)~/\w+": "an absolute path",
+    r"\bat 0x[0-9a-fA-F]{6,}": "an address in memory, another one in each build",
+    ADDRESS: "an address in the network",
+}
 GLUE = re.compile(
-    r"(?:\{glue(?::\w+)?\}`|^\s*:{3,}\{glue(?::\w+)?\}\s+|^\s*`{3,}\{glue(?::\w+)?\}\s+)([^`\n]+)",
-    re.MULTILINE,
+    r"(?:\{glue(?::\w+)?\}`|^\s*(?::{3,}|`{3,})\{glue(?::\w+)?\}\s+)([^`\n]+)", re.MULTILINE
 )
 
 
@@ -51,25 +57,25 @@ class Finding(NamedTuple):
         return f"{self.document}{f', cell {self.cell!r}' if self.cell else ''}: {self.problem}"
 
 
-Rule = Callable[[Chapter], Iterator[tuple[str, str]]]  # yields (cell id, problem)
-
-
 def check(chapters: list[Chapter], pages: Mapping[str, str]) -> list[Finding]:
-    """Every finding in executed chapters, and in the text of the Markdown `pages` (by document)
-    that quote them."""
-    found = [
-        Finding(each.document, *what) for each in chapters for rule in RULES for what in rule(each)
+    """Every finding in executed chapters, and in Markdown `pages` (text by document)."""
+    problems = [
+        (chapter.document, *what)
+        for chapter in chapters
+        for rule in RULES
+        for what in rule(chapter)
     ]
-    return found + list(_figure_names(chapters)) + list(_quoted(chapters, pages))
+    names = figure_names((chapter.document, _cells(chapter)) for chapter in chapters)
+    return [Finding(*problem) for problem in problems] + [*names, *_quoted(chapters, pages)]
 
 
-# One chapter
+# One chapter. Each rule yields (cell id, problem).
 
 
 def errors(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """No cell raised anything."""
     for cell in _cells(chapter):
-        if "papermill-error-cell-tag" in cell["metadata"].get("tags", []):
+        if "papermill-error-cell-tag" in tags_of(cell):
             yield cell["id"], "is the mark of a failed run"
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
@@ -85,11 +91,9 @@ def order(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 def sources(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """What ran is what is committed, with the parameters that are committed."""
-    cells = cells_of(chapter.executed)
-    for cell in cells:
-        if is_injected(cell):
-            yield cell["id"], "sets other parameters than the committed defaults"
-    ran = {cell["id"]: source_of(cell) for cell in cells if not is_injected(cell)}
+    for cell in filter(is_injected, _cells(chapter)):
+        yield cell["id"], "sets other parameters than the committed defaults"
+    ran = {cell["id"]: source_of(cell) for cell in _cells(chapter) if not is_injected(cell)}
     committed = {cell["id"]: source_of(cell) for cell in cells_of(chapter.committed)}
     if list(ran) != list(committed):
         yield "", "has other cells than the committed notebook"
@@ -106,31 +110,20 @@ def stderr(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 
 def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
-    """A cell that shows an image says its name, its caption, and what is to be seen for those who
-    cannot."""
+    """A cell that shows an image gives its name, its caption, and a text for who cannot see it."""
     for cell, output in _outputs(chapter):
         if any(kind in output.get("data", {}) for kind in IMAGES):
-            about = cell["metadata"].get("mystnb", {})
-            wanted = {
-                "mystnb.figure.name": about.get("figure", {}).get("name"),
-                "mystnb.figure.caption": about.get("figure", {}).get("caption"),
-                "mystnb.image.alt": about.get("image", {}).get("alt"),
-            }
-            if missing := [key for key, value in wanted.items() if not value]:
+            said = zip(FIGURE_KEYS, figure_of(cell) or Figure(), strict=True)
+            if missing := [key for key, value in said if not value]:
                 yield cell["id"], f"shows an image without {', '.join(missing)} in its metadata"
 
 
 def private(chapter: Chapter) -> Iterator[tuple[str, str]]:
-    """No output tells where or for whom it was made, points into the network, or shows an address
-    in memory."""
+    """No output tells where it was made, points into the network, or shows places in memory."""
     for cell, output in _outputs(chapter):
         for text in _texts(output):
-            for pattern, what in (
-                (PRIVATE, "an absolute path"),
-                (MEMORY, "an address in memory, another one in each build"),
-                (ADDRESS, "an address in the network"),
-            ):
-                if match := pattern.search(text):
+            for pattern, what in PRIVATE.items():
+                if match := re.search(pattern, text):
                     yield cell["id"], f"shows {what}: {match[0]}"
 
 
@@ -138,9 +131,7 @@ def size(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """Outputs are of a size that a phone loads."""
     total = 0
     for cell in _code(chapter):
-        here = sum(
-            len(text) for output in cell["outputs"] for text in _texts(output, everything=True)
-        )
+        here = sum(len(text) for output in cell["outputs"] for text in _texts(output, images=True))
         total += here
         if here > CELL_BYTES:
             yield cell["id"], f"has outputs of {here / 1e6:.1f} MB; at most {CELL_BYTES / 1e6:.0f}"
@@ -165,56 +156,38 @@ def glued_once(chapter: Chapter) -> Iterator[tuple[str, str]]:
             yield "", f"glues {name!r} {count} times"
 
 
-RULES: tuple[Rule, ...] = (
-    errors,
-    order,
-    sources,
-    stderr,
-    figures,
-    private,
-    size,
-    widgets,
-    glued_once,
-)
+RULES = (errors, order, sources, stderr, figures, private, size, widgets, glued_once)
 
 
 # The whole book
 
 
-def _figure_names(chapters: list[Chapter]) -> Iterator[Finding]:
-    """A name, by which text refers to a figure, belongs to one figure of the book."""
-    seen: dict[str, str] = {}
-    for chapter in chapters:
-        for cell in _cells(chapter):
-            if name := cell["metadata"].get("mystnb", {}).get("figure", {}).get("name"):
-                if name in seen:
-                    yield Finding(
-                        chapter.document,
-                        cell["id"],
-                        f"names its figure {name!r} as {seen[name]} does",
-                    )
-                seen[name] = chapter.document
+def figure_names(chapters: Iterable[tuple[str, list[dict]]]) -> Iterator[Finding]:
+    """A name, by which text refers to a figure, belongs to one chapter; `chapters` are pairs
+    (document, cells). Within a chapter ``structure`` looks."""
+    owner: dict[str, str] = {}
+    for document, cells in chapters:
+        for cell in cells:
+            name = (figure_of(cell) or Figure()).name
+            if name and owner.setdefault(name, document) != document:
+                problem = f"names its figure {name!r} as {owner[name]} does"
+                yield Finding(document, cell["id"], problem)
 
 
 def _quoted(chapters: list[Chapter], pages: Mapping[str, str]) -> Iterator[Finding]:
     """Every number that text quotes exists, under a name that is found from every page."""
-    known = {
-        f"/{chapter.document}.ipynb::{name}" for chapter in chapters for name in _glued(chapter)
-    }
-    quoting = [
-        (each.document, text) for each in chapters for text in (_prose(each), *_reports(each))
+    known = {f"/{one.document}.ipynb::{name}" for one in chapters for name in _glued(one)}
+    texts = [(one.document, text) for one in chapters for text in _prose(one)]
+    keys = [
+        (document, key) for document, text in [*pages.items(), *texts] for key in GLUE.findall(text)
     ]
-    for document, text in [*pages.items(), *quoting]:
-        for key in GLUE.findall(text):
-            path, _, name = key.strip().partition("::")
-            if not path.startswith("/") or not name:
-                yield Finding(
-                    document,
-                    "",
-                    f"quotes {key!r}; write it from the root, /chapters/NAME.ipynb::{key}",
-                )
-            elif f"{path}::{name.split(':')[0]}" not in known:
-                yield Finding(document, "", f"quotes {key!r}, which no chapter glues")
+    for document, key in keys:
+        path, _, name = key.strip().partition("::")
+        if not path.startswith("/") or not name:
+            remedy = f"write it from the root, /chapters/NAME.ipynb::{key}"
+            yield Finding(document, "", f"quotes {key!r}; {remedy}")
+        elif f"{path}::{name.split(':')[0]}" not in known:
+            yield Finding(document, "", f"quotes {key!r}, which no chapter glues")
 
 
 # Reading notebooks
@@ -225,7 +198,7 @@ def _cells(chapter: Chapter) -> list[dict]:
 
 
 def _code(chapter: Chapter) -> list[dict]:
-    return [cell for cell in cells_of(chapter.executed) if cell["cell_type"] == "code"]
+    return [cell for cell in _cells(chapter) if cell["cell_type"] == "code"]
 
 
 def _outputs(chapter: Chapter) -> Iterator[tuple[dict, dict]]:
@@ -233,38 +206,27 @@ def _outputs(chapter: Chapter) -> Iterator[tuple[dict, dict]]:
 
 
 def _glued(chapter: Chapter) -> list[str]:
-    stored = (
-        output.get("metadata", {}).get("scrapbook", {}).get("name")
-        for _, output in _outputs(chapter)
-    )
-    return [name for name in stored if name]
+    return [name for _, output in _outputs(chapter) if (name := glued_name(output))]
 
 
-def _reports(chapter: Chapter) -> Iterator[str]:
-    return (
-        _text(output["data"][SITE])
-        for _, output in _outputs(chapter)
-        if SITE in output.get("data", {})
-    )
+def glued_name(output: dict) -> str | None:
+    """The name under which an output hands over a number, if it is one of these."""
+    return output.get("metadata", {}).get("scrapbook", {}).get("name")
 
 
-def _prose(chapter: Chapter) -> str:
-    return "\n\n".join(
-        source_of(cell) for cell in cells_of(chapter.executed) if cell["cell_type"] == "markdown"
-    )
+def _prose(chapter: Chapter) -> list[str]:
+    """What is text on the site: the Markdown cells, and the reports that cells made for it."""
+    shown = (output.get("data", {}) for _, output in _outputs(chapter))
+    return [text_of(_cells(chapter)), *(_text(data[SITE]) for data in shown if SITE in data)]
 
 
-def _texts(output: dict, everything: bool = False) -> Iterable[str]:
-    """The texts of an output that readers see; with `everything` also those that encode an
-    image."""
+def _texts(output: dict, images: bool = False) -> Iterable[str]:
+    """The texts of an output that readers see; with `images` also those that encode an image."""
     if output["output_type"] == "stream":
         return [_text(output["text"])]
-    data = output.get("data", {})
-    return [
-        value if isinstance(value, str) else _text(value)
-        for kind, value in data.items()
-        if everything or kind.startswith("text/") or kind == "image/svg+xml"
-    ]
+    readable = lambda kind: kind.startswith("text/") or kind == "image/svg+xml"  # noqa: E731
+    data = output.get("data", {}).items()
+    return [_text(value) for kind, value in data if images or readable(kind)]
 
 
 def _text(value: object) -> str:

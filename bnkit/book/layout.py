@@ -1,6 +1,4 @@
-"""Where a book lies: its documents in reading order, its settings, and the folders that the press
-fills.
-"""
+"""Where a book lies: its documents in reading order, and the folders that the press fills."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,7 @@ class Book:
     """One checkout of the book."""
 
     root: Path
-    # bnkit, whose sources the chapters depend on
-    package: Path = Path(__file__).resolve().parents[1]
+    package: Path = Path(__file__).resolve().parents[1]  # bnkit, which the chapters depend on
 
     @property
     def build(self) -> Path:
@@ -65,13 +62,11 @@ class Book:
         for suffix in (".ipynb", ".md"):
             if (path := self.root / f"{document}{suffix}").is_file():
                 return path
-        raise PressError(
-            f"_toc.yml lists {document}, but there is neither {document}.ipynb nor {document}.md"
-        )
+        missing = f"there is neither {document}.ipynb nor {document}.md"
+        raise PressError(f"_toc.yml lists {document}, but {missing}")
 
     def written(self) -> list[str]:
-        """The documents that somebody wrote, in reading order: all but what the press itself
-        adds."""
+        """The documents that somebody wrote, in reading order: all but the press's own."""
         return [document for document in self.documents() if document != GENERATED]
 
     def notebooks(self) -> list[str]:
@@ -79,18 +74,13 @@ class Book:
         return [document for document in self.written() if self.file(document).suffix == ".ipynb"]
 
     def chapter(self, name: str) -> str:
-        """The document of the notebook that a reader calls `name`, ``08-mnist`` or
-        ``chapters/08-mnist.ipynb``."""
+        """The document of the notebook `name`, ``08-mnist`` or ``chapters/08-mnist.ipynb``."""
         names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
-        found = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
-        if found is None:
-            wrong = (
-                f"there is no chapter {name!r}"
-                if name
-                else "name a chapter, for example CHAPTER=08-mnist"
-            )
+        document = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
+        if document is None:
+            wrong = f"there is no chapter {name!r}" if name else "name one, CHAPTER=08-mnist"
             raise PressError(f"{wrong}; the chapters are: {', '.join(names)}")
-        return found
+        return document
 
 
 def _files(entry: object) -> list[str]:

@@ -1,13 +1,11 @@
-"""The house measure of a chapter: how much prose leads how much code. A wish to steer by, not a
-limit to enforce.
-"""
+"""How much prose leads how much code in a chapter. A wish to steer by, not a limit to enforce."""
 
 import re
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import cells_of, code_of, tags_of, text_of
 
 
 class Measure(NamedTuple):
@@ -29,11 +27,7 @@ class Measure(NamedTuple):
 def measure(notebook: Path) -> Measure:
     """Weigh the committed notebook at path `notebook`."""
     cells = cells_of(notebook)
-    prose = " ".join(source_of(cell) for cell in cells if cell["cell_type"] == "markdown")
-    shown = [
-        cell
-        for cell in cells
-        if cell["cell_type"] == "code" and "hide-cell" not in cell["metadata"].get("tags", [])
-    ]
-    lengths = [sum(bool(line.strip()) for line in source_of(cell).splitlines()) for cell in shown]
-    return Measure(len(re.findall(r"\w+", prose)), sum(lengths), median(lengths), max(lengths))
+    words = len(re.findall(r"\w+", text_of(cells)))
+    shown = code_of(cell for cell in cells if "hide-cell" not in tags_of(cell))
+    lengths = [sum(bool(line.strip()) for line in source.splitlines()) for source in shown]
+    return Measure(words, sum(lengths), median(lengths), max(lengths))

@@ -1,6 +1,4 @@
-"""What a built site must look like: complete, readable for everybody, and loading nothing from
-anywhere else.
-"""
+"""What a built site must be: complete, readable for everybody, and loading nothing from elsewhere."""
 
 import re
 from collections import Counter
@@ -15,27 +13,14 @@ from bnkit.book.gate import Finding
 
 # Attributes by which a browser loads something without being asked.
 LOADS = {
-    "script": ("src",),
-    "img": ("src", "srcset"),
-    "source": ("src", "srcset"),
-    "iframe": ("src",),
-    "video": ("src", "poster"),
-    "audio": ("src",),
+    "script": ("src",), "iframe": ("src",), "audio": ("src",), "embed": ("src",), "link": ("href",),
+    "img": ("src", "srcset"), "source": ("src", "srcset"), "video": ("src", "poster"),
     "object": ("data",),
-    "embed": ("src",),
-    "link": ("href",),
-}
-LINKS_NOT_LOADED = {
-    "canonical",
-    "next",
-    "prev",
-    "search",
-    "author",
-    "copyright",
-    "license",
-    "index",
-    "alternate",
-}
+}  # fmt: skip
+NOT_LOADED = {  # links that lead somewhere
+    "canonical", "next", "prev", "search", "author", "copyright", "license", "index", "alternate",
+}  # fmt: skip
+CSS_LOADS = re.compile(r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""")
 TROUBLE = {"system-message", "problematic"}  # classes of what Sphinx could not make sense of
 
 
@@ -44,8 +29,7 @@ class Tag(NamedTuple):
 
     name: str
     attributes: dict[str, str]
-    # else it belongs to the theme: menus, and a second copy of the title for the printer
-    in_article: bool
+    in_article: bool  # else it is the theme's: menus, and a second title for the printer
 
 
 class _Collector(HTMLParser):
@@ -56,9 +40,8 @@ class _Collector(HTMLParser):
 
     def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
         self._articles += name == "article"
-        self.tags.append(
-            Tag(name, {key: value or "" for key, value in attributes}, bool(self._articles))
-        )
+        given = {key: value or "" for key, value in attributes}
+        self.tags.append(Tag(name, given, bool(self._articles)))
 
     def handle_endtag(self, name: str) -> None:
         self._articles -= name == "article"
@@ -66,16 +49,11 @@ class _Collector(HTMLParser):
 
 def check(html: Path, documents: list[str]) -> list[Finding]:
     """Every finding in the site at `html`, which should have a page for each of `documents`."""
-    found = [
-        Finding(each, "", "has no page")
-        for each in documents
-        if not (html / f"{each}.html").is_file()
-    ]
+    missing = [name for name in documents if not (html / f"{name}.html").is_file()]
+    found = [Finding(name, "", "has no page") for name in missing]
     pages = {path: _tags(path) for path in sorted(html.rglob("*.html"))}
-    ids = {
-        path: {tag.attributes.get("id") or tag.attributes.get("name") for tag in tags}
-        for path, tags in pages.items()
-    }
+    place = lambda tag: tag.attributes.get("id") or tag.attributes.get("name")  # noqa: E731
+    ids = {path: set(map(place, tags)) for path, tags in pages.items()}
     for path, tags in pages.items():
         name = path.relative_to(html).with_suffix("").as_posix()
         problems = [*_external(tags), *_links(path, tags, ids)]
@@ -83,21 +61,15 @@ def check(html: Path, documents: list[str]) -> list[Finding]:
             problems += [*_images(tags), *_ids(tags), *_headings(tags), *_trouble(tags)]
         found += [Finding(name, "", problem) for problem in problems]
     for path in sorted(html.rglob("*.css")):
-        if match := re.search(
-            r"""(?:@import\s*(?:url\()?|url\()\s*["']?(?:https?:)?//[^"')]+""",
-            path.read_text(encoding="utf-8"),
-        ):
-            found.append(
-                Finding(
-                    path.relative_to(html).as_posix(), "", f"loads from another host: {match[0]}"
-                )
-            )
+        if match := CSS_LOADS.search(path.read_text(encoding="utf-8")):
+            name, problem = path.relative_to(html), f"loads from another host: {match[0]}"
+            found.append(Finding(name.as_posix(), "", problem))
     return found
 
 
 def _external(tags: list[Tag]) -> Iterator[str]:
     for name, attributes, _ in tags:
-        if name == "link" and set(attributes.get("rel", "").split()) & LINKS_NOT_LOADED:
+        if name == "link" and set(attributes.get("rel", "").split()) & NOT_LOADED:
             continue
         for key in LOADS.get(name, ()):
             if re.match(r"\s*([a-z]+:)?//", attributes.get(key, "")):
@@ -116,9 +88,8 @@ def _ids(tags: list[Tag]) -> Iterator[str]:
 
 
 def _headings(tags: list[Tag]) -> Iterator[str]:
-    levels = [
-        int(tag.name[1]) for tag in tags if tag.in_article and re.fullmatch("h[1-6]", tag.name)
-    ]
+    names = [tag.name for tag in tags if tag.in_article]
+    levels = [int(name[1]) for name in names if re.fullmatch("h[1-6]", name)]
     if levels.count(1) != 1:
         yield f"has {levels.count(1)} titles"
     for above, here in pairwise(levels):

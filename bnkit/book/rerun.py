@@ -1,6 +1,4 @@
-"""One chapter again with other parameters, as a notebook and as a page, beside the book and not in
-it.
-"""
+"""One chapter again with other parameters, as a notebook and as a page, beside the book."""
 
 import hashlib
 import re
@@ -13,17 +11,15 @@ from bnkit.book import site
 from bnkit.book.chapter import workshop
 from bnkit.book.layout import Book, PressError
 from bnkit.page import parameters
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import cells_of, parameters_in
 
 SECONDS = 7 * 24 * 3600  # a rerun may be a long experiment
 
 
 def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
-    """Run chapter `name` with parameters `given`, "steps=5000 seeds=3"; return the notebook and the
-    page.
+    """Run chapter `name` with parameters `given`, "steps=5000 seeds=3"; return notebook and page.
 
-    Parameters are checked as the chapter will check them, before anything starts. Raises
-    PressError.
+    They are checked as the chapter will check them, before anything starts. Raises PressError.
     """
     from bnkit.book import compose
 
@@ -49,29 +45,21 @@ def rerun(book: Book, name: str, given: str) -> tuple[Path, Path]:
 
 
 def link_to_the_book(page: Path) -> None:
-    """Let links to other chapters, which this small site does not have, lead to the book that `make
-    book` builds."""
+    """Let links to other chapters, which this small site does not have, lead to the whole book."""
     text = page.read_text(encoding="utf-8")
-    linked = re.sub(
-        r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"',
-        r'href="../../../../html/chapters/\1.html\2"',
-        text,
-    )
+    target = r'href="../../../../html/chapters/\1.html\2"'
+    linked = re.sub(r'href="#([\w-]+)\.(?:ipynb|md)(#[^"]*)?"', target, text)
     page.write_text(linked, encoding="utf-8")
 
 
 def read_parameters(notebook: Path, given: str) -> dict[str, object]:
-    """Parse "steps=5000 quick=false" by the types that the notebook declares; what cannot be parsed
-    stays text.
+    """Parse "steps=5000 quick=false" by the types that the notebook declares.
 
-    Names that are not declared stay, too: the chapter's own check refuses both and says what is
-    allowed.
+    What cannot be parsed stays text, and undeclared names stay: the chapter's own check refuses
+    both and says what is allowed.
     """
-    cells = cells_of(notebook)
-    sources = (
-        source_of(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
-    )
-    types = {each.name: each.type for each in parameters.read_cell(next(sources, ""))}
+    declared = parameters.read_cell(parameters_in(cells_of(notebook)))
+    types = {parameter.name: parameter.type for parameter in declared}
     try:
         words = shlex.split(given)
     except ValueError as error:
@@ -88,8 +76,7 @@ def read_parameters(notebook: Path, given: str) -> dict[str, object]:
 
 
 def folder_name(document: str, values: dict[str, object]) -> str:
-    """Where a rerun goes: ``08-mnist--steps-5000-seeds-3``; unlike parameters never share a
-    folder."""
+    """``08-mnist--steps-5000-seeds-3``; unlike parameters never share a folder."""
     plain = "-".join(f"{name}-{value}" for name, value in values.items()) or "defaults"
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", plain)[:80]
     digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8]

@@ -1,6 +1,4 @@
-"""The directive ``room``: a room of the package on the page on the code, its modules found,
-not listed.
-"""
+"""The directive ``room``: a room of the package on the page on the code, with its modules."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,7 +6,6 @@ from pkgutil import iter_modules
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -36,8 +33,3 @@ def documented(name: str) -> list[str]:
     hands_on = hasattr(import_module(name), "__all__")
     options = [] if hands_on else ["   :members:", "   :exclude-members: set"]
     return [f".. automodule:: {name}", *options, ""]
-
-
-def setup(app: Sphinx) -> None:
-    """Called by ``extension``."""
-    app.add_directive("room", Room)

@@ -1,6 +1,4 @@
-"""Turns a composed source into the static site, and swaps the published folder: a whole site, or
-the last good one.
-"""
+"""Turns a composed source into the static site, and publishes it whole, or leaves the last one."""
 
 import os
 import re
@@ -8,8 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from bnkit.book.chapter import program
 from bnkit.book.layout import PressError
-from bnkit.book.python import program
 
 
 def build(source: Path, work: Path, *, strict: bool = True) -> Path:
@@ -35,16 +33,14 @@ def complaints(output: str, source: Path) -> str:
     """The lines of Sphinx's output that are about problems; if there are none, its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{source}{os.sep}", "")
     plain, crash, told = plain.partition("Sphinx error:\n")
-    lines = [
-        line for line in plain.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)
-    ]
+    loud = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
+    lines = [line for line in plain.splitlines() if loud.search(line)]
     lines += [crash.strip(), *told.splitlines()] if crash else []
     return "\n".join(f"  {line}" for line in lines or plain.splitlines()[-30:])
 
 
 def publish(fresh: Path, html: Path) -> None:
-    """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of the two is
-    there."""
+    """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of them is there."""
     last = _last_good(html)
     recover(html)
     shutil.rmtree(last, ignore_errors=True)

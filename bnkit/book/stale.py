@@ -1,5 +1,4 @@
-"""Digests that say whether a chapter, or the site, was made from what lies there now. Cheap:
-nothing heavy imported.
+"""Digests that say whether a chapter, or the site, was made from what lies there now.
 
 A chapter depends on its notebook, on the modules of bnkit it imports (and those that these import),
 on the lock, on the recorded runs if it reads any, on its own claims in the ledger, on the other
@@ -13,6 +12,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import yaml
@@ -32,40 +32,26 @@ def execution_key(book: Book, document: str) -> str:
     notebook = book.file(document)
     modules = modules_used(code_of(cells_of(notebook)), book.package)
     names = {path.relative_to(book.package).as_posix() for path in modules}
-    files = {
-        *modules,
-        notebook,
-        book.lock,
-        *(book.package / name for name in ALWAYS),
-        *_package_data(book.package),
-    }
-    data = book.root / "data"
-    files.update(
-        path
-        for path in _below(data)
-        if path.parts[len(data.parts)] not in ("cache", "runs", "claims.yml")
-    )
-    claims = (
-        _claims(data / "claims.yml", Path(document).name) if "claims/ledger.py" in names else []
-    )
+    always = {book.package / name for name in ALWAYS}
+    files = {notebook, book.lock} | modules | always | set(_package_data(book.package))
+    data, elsewhere = book.root / "data", ("cache", "runs", "claims.yml")
+    files |= {path for path in _below(data) if path.relative_to(data).parts[0] not in elsewhere}
+    words = [PLATFORM]
+    if "datasets/arrays.py" in names:
+        words += _data_sets()
+    if "claims/ledger.py" in names:
+        words += _claims(data / "claims.yml", Path(document).name)
     if "runs/records.py" in names:
-        files.update(_below(paths.runs()))
-    at_hand = _data_sets() if "datasets/arrays.py" in names else []
-    return _digest(book, files, PLATFORM, *at_hand, *claims)
+        files |= set(_below(paths.runs()))
+    return _digest(book, files, *words)
 
 
 def site_key(book: Book, executed: Iterable[str]) -> str:
-    """The digest of all that the site depends on; `executed` are the digests of the executed
-    chapters."""
+    """The digest of all that the site depends on; `executed` are those of executed chapters."""
     files = {book.root / "_config.yml", book.root / "_toc.yml", book.lock, *_below(book.package)}
     files.update(path for path in _below(book.root / "chapters") if path.suffix != ".ipynb")
-    return _digest(
-        book,
-        files,
-        PLATFORM,
-        *executed,
-        *(f"{name}={os.environ.get(name, '')}" for name in ENVIRONMENT),
-    )
+    addresses = (f"{name}={os.environ.get(name, '')}" for name in ENVIRONMENT)
+    return _digest(book, files, PLATFORM, *executed, *addresses)
 
 
 def modules_used(sources: Iterable[str], package: Path) -> set[Path]:
@@ -73,27 +59,22 @@ def modules_used(sources: Iterable[str], package: Path) -> set[Path]:
 
     A source that cannot be read as Python counts as importing all of them.
     """
-    found, todo = set(), set()
-    for source in sources:
-        try:
-            todo |= _imports(source)
-        except SyntaxError:
-            return set(package.rglob("*.py"))
-    done = set()
+    files, todo, done = set(), set(), set()
+    try:
+        todo.update(*map(_imports, sources))
+    except SyntaxError:
+        return set(package.rglob("*.py"))
     while todo:
-        name = todo.pop()
-        done.add(name)
-        for path in _files_of(name, package):
-            if path not in found:
-                found.add(path)
-                todo |= _imports(path.read_text(encoding="utf-8")) - done
-    return found
+        done.add(name := todo.pop())
+        for path in set(_files_of(name, package)) - files:
+            files.add(path)
+            todo |= _imports(path.read_text(encoding="utf-8")) - done
+    return files
 
 
 @cache
 def _imports(source: str) -> frozenset[str]:
-    """What a source imports from bnkit, as dotted names inside it, ``plots.mnist``; "" is bnkit
-    itself."""
+    """What a source imports from bnkit, by names inside it, ``plots.mnist``; "" is bnkit itself."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -105,40 +86,28 @@ def _imports(source: str) -> frozenset[str]:
 
 def _files_of(name: str, package: Path) -> Iterator[Path]:
     """The file of a module or package, if `name` is one, and the packages around it."""
-    parts = name.split(".") if name else []
-    candidates = [
-        package.joinpath(*parts[:depth], "__init__.py") for depth in range(len(parts) + 1)
-    ]
-    if parts:
-        candidates.append(package.joinpath(*parts).with_suffix(".py"))
+    around = list(accumulate(name.split(".") if name else [], Path.joinpath, initial=package))
+    candidates = [*(folder / "__init__.py" for folder in around), around[-1].with_suffix(".py")]
     return (path for path in candidates if path.is_file())
 
 
 def _package_data(package: Path) -> list[Path]:
-    return [
-        path
-        for path in _below(package)
-        if path.suffix != ".py" and "book" not in path.relative_to(package).parts
-    ]
+    files = ((path, path.relative_to(package).parts) for path in _below(package))
+    return [path for path, parts in files if path.suffix != ".py" and "book" not in parts]
 
 
 def _below(folder: Path) -> list[Path]:
     """The files below a folder that somebody wrote: no hidden ones, no compiled ones."""
-    inside = (path for path in folder.rglob("*") if path.is_file())
-    return [
-        path
-        for path in inside
-        if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts)
-    ]
+    written = lambda part: not part.startswith((".", "__pycache__"))  # noqa: E731
+    files = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
+    return [path for path, parts in files if all(map(written, parts))]
 
 
 def _claims(ledger: Path, chapter: str) -> list[str]:
-    """The chapter's entries in the ledger; all of them for a page that answers for none, but shows
-    the ledger."""
+    """The chapter's entries in the ledger; all, for a page that has none: it may show the ledger."""
     entries = _entries(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
-    own = [
-        entry for entry in entries if isinstance(entry, dict) and entry.get("chapter") == chapter
-    ]
+    mappings = (entry for entry in entries if isinstance(entry, dict))
+    own = [entry for entry in mappings if entry.get("chapter") == chapter]
     return [repr(entry) for entry in own or entries]
 
 
@@ -148,26 +117,19 @@ def _entries(ledger: str) -> list:
 
 
 def _data_sets() -> list[str]:
-    """Which data set files are at hand, by name and size; what is in them is checked wherever they
-    are loaded."""
-    return sorted(
-        {
-            f"{folder.name}/{file.name} {file.stat().st_size}"
-            for place in paths.data_folders("")
-            if place.is_dir()
-            for folder in place.iterdir()
-            if folder.is_dir() and folder.name != "checkpoints"
-            for file in folder.iterdir()
-            if file.is_file()
-            and not file.name.startswith(".")
-            and file.suffix not in (".lock", ".part")
-        }
+    """Which data set files are at hand, by name and size; loading them checks what is in them."""
+    files = (
+        file
+        for place in paths.data_folders("")
+        for file in place.glob("*/*")
+        if file.parent.name != "checkpoints" and file.is_file()
+        if not file.name.startswith(".") and file.suffix not in (".lock", ".part")
     )
+    return sorted({f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in files})
 
 
 def _digest(book: Book, files: Iterable[Path], *words: str) -> str:
-    """SHA-256 over names and contents of files, and over words; the same wherever the checkout
-    lies."""
+    """SHA-256 over names and contents of files, and words; the same wherever the checkout lies."""
     digest = hashlib.sha256()
     named = {_name(book, path): path for path in files}
     for name in sorted(named):

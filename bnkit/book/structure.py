@@ -1,48 +1,97 @@
-"""What a committed notebook must look like: clean, checkable, and the same to JupyterLab, papermill
-and the book.
+"""What is committed must look like this: notebooks clean, checkable, and the same to JupyterLab,
+papermill and the book; the folder as ``_toc.yml`` lists it; the lock plain and complete.
 """
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from packaging.markers import InvalidMarker, Marker
 
 from bnkit.book import typed_numbers
-from bnkit.book.gate import Finding
+from bnkit.book.chapter import program
+from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
+from bnkit.page.notebook import figure_of, tags_of
 from bnkit.page.parameters import ParameterError, read_cell
 
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")  # what tools give a new cell
-ABSOLUTE = re.compile(r"""["'(](/(?!chapters/)[A-Za-z][\w.-]*/|~/|[A-Z]:\\)""")
-RELATIVE = re.compile(r"""\b(?:open|Path|read_text|read_csv|loadtxt|np\.load)\(\s*["'][^"']+["']""")
+ABSOLUTE = r"""["'(](/(?!chapters/)[A-Za-z][\w.-]*/|~/|[A-Z]:\\)"""
+RELATIVE = r"""\b(?:open|Path|read_text|read_csv|loadtxt|np\.load)\(\s*["'][^"']+["']"""
+NOT_PORTABLE = {ABSOLUTE: "an absolute path", RELATIVE: "a path relative to wherever it is run"}
+# nbstripout keeps ids, tags and figure metadata; these it would leave, and one machine left them
+EXTRA_KEYS = (
+    "metadata.papermill metadata.widgets metadata.language_info.version"
+    " cell.metadata.papermill cell.metadata.execution"
+)
+# no addresses, no hashes, no local versions
+PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")
+# version 2 of the first has no _config.yml and no _toc.yml
+FIXED = {"jupyter-book": "1.0.4.post1", "torch": "2.13.0"}
 
 
 def check(book: Book) -> list[Finding]:
-    """Every finding in the book's committed notebooks, and between them, the folder and
-    ``_toc.yml``."""
-    found = list(_folder(book))
-    names: dict[str, str] = {}
+    """Every finding in the committed notebooks, and between them, the folder and ``_toc.yml``."""
+    findings, sound = list(_folder(book)), {}
     for path in sorted((book.root / "chapters").glob("*.ipynb")):
         document = f"chapters/{path.stem}"
         try:
             notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
             nbformat.validate(notebook)
         except (nbformat.ValidationError, nbformat.reader.NotJSONError, OSError) as error:
-            found.append(
-                Finding(document, "", f"is not a valid notebook: {str(error).splitlines()[0]}")
-            )
+            problem = f"is not a valid notebook: {str(error).splitlines()[0]}"
+            findings.append(Finding(document, "", problem))
             continue
-        found += [Finding(document, *what) for rule in RULES for what in rule(notebook)]
-        for cell in notebook.cells:
-            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-            if name and names.setdefault(name, document) != document:
-                found.append(
-                    Finding(document, cell.id, f"names its figure {name!r} as {names[name]} does")
-                )
-    return found if found else list(typed_numbers.check(book))  # which reads what is sound
+        sound[document] = notebook.cells
+        findings += [Finding(document, *what) for rule in RULES for what in rule(notebook)]
+    findings += figure_names(sound.items())
+    return findings or list(typed_numbers.check(book))  # which reads what is sound
+
+
+def strip(notebooks: list[Path], verify: bool = False) -> subprocess.CompletedProcess:
+    """Make notebooks clean for a commit, in place: for the hook, ``make check`` and the tests.
+
+    With `verify` nothing is changed, and the exit status is 1 where there is something to remove.
+    """
+    options = ["--keep-id", "--extra-keys", EXTRA_KEYS, *(["--verify"] if verify else [])]
+    nbstripout = "from nbstripout._nbstripout import main; main()"
+    command = program(nbstripout, *options, *map(str, notebooks))
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def check_lock(lock: Path) -> Iterator[str]:
+    """What is wrong with the lock, and what is installed in another version than it says."""
+    pins = {}
+    for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            match = PIN.fullmatch(line)
+            here = match and (not match[3] or Marker(match[3]).evaluate())
+        except InvalidMarker:
+            match = None
+        if not match:
+            wanted = "NAME==VERSION, with or without ' ; MARKER'"
+            yield f"{lock.name}, line {number}: {line!r} is not {wanted}"
+        elif here:
+            pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
+    for name, wanted in FIXED.items():
+        if pins.get(name) != wanted:
+            yield f"{lock.name}: {name} must be {wanted}, not {pins.get(name, 'missing')}"
+    for name, wanted in pins.items():
+        try:
+            installed = version(name).partition("+")[0]  # torch says +cpu or +cu130 behind it
+        except PackageNotFoundError:
+            installed = "missing"
+        if installed != wanted:
+            here = f"{name} is {installed} in this environment"
+            yield f"{here}, but {lock.name} says {wanted}; run: make setup"
 
 
 def _folder(book: Book) -> Iterator[Finding]:
@@ -51,11 +100,8 @@ def _folder(book: Book) -> Iterator[Finding]:
     for document in listed:
         if listed.count(document) > 1:
             yield Finding(document, "", "is listed twice in _toc.yml")
-    there = {
-        f"chapters/{path.stem}"
-        for path in (book.root / "chapters").glob("*")
-        if path.suffix in (".ipynb", ".md")
-    }
+    files = (book.root / "chapters").glob("*")
+    there = {f"chapters/{path.stem}" for path in files if path.suffix in (".ipynb", ".md")}
     for document in sorted(there - set(listed)):
         yield Finding(document, "", "is in the folder, but _toc.yml does not list it")
     for document in sorted(set(listed) - there - {GENERATED}):
@@ -79,19 +125,14 @@ def clean(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 
 def kernel(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """Every machine with Python knows the kernel, and no version of Python is written down."""
-    if (notebook.nbformat, notebook.nbformat_minor) < (4, 5):
-        yield (
-            "",
-            f"is of format {notebook.nbformat}.{notebook.nbformat_minor}; cells have ids from "
-            "4.5 on",
-        )
+    stored = (notebook.nbformat, notebook.nbformat_minor)
+    if stored < (4, 5):
+        yield "", "is of format {}.{}; cells have ids from 4.5 on".format(*stored)
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "", "must name the kernel python3, which every installation has"
     if notebook.metadata.get("language_info") != {"name": "python"}:
-        yield (
-            "",
-            'must have the language_info {"name": "python"} and nothing in it that changes with the machine',
-        )
+        wanted = 'the language_info {"name": "python"}'
+        yield "", f"must have {wanted} and nothing in it that changes with the machine"
 
 
 def ids(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
@@ -108,49 +149,32 @@ def ids(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 
 def opening(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """A chapter opens with a title and a lead, then its parameters, then their check."""
-    first = notebook.cells[0] if notebook.cells else None
-    if (
-        first is None
-        or first.cell_type != "markdown"
-        or not re.match(r"# \S.*\n\s*\n\S", first.source)
-    ):
+    title = notebook.cells[0] if notebook.cells else NotebookNode(cell_type="", id="")
+    if title.cell_type != "markdown" or not re.match(r"# \S.*\n\s*\n\S", title.source):
         yield (
-            getattr(first, "id", ""),
+            title.get("id", ""),
             "must open the chapter with a title, '# ...', and a lead below it",
         )
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    if len(code) < 2 or tagged != code[:1]:
-        yield (
-            "",
-            "must have one cell tagged 'parameters', its first code cell, and a cell that checks "
-            "them",
-        )
+    if len(code) < 2 or [cell for cell in code if "parameters" in tags_of(cell)] != code[:1]:
+        tagged = "one cell tagged 'parameters', its first code cell"
+        yield "", f"must have {tagged}, and a cell that checks them"
         return
+    card, checked = code[:2]
     try:
-        for parameter in read_cell(code[0].source):
-            if not parameter.meaning:
-                yield (
-                    code[0].id,
-                    f"says nothing about what {parameter.name} means; write it behind the value: "
-                    "# ...",
-                )
+        unsaid = [parameter.name for parameter in read_cell(card.source) if not parameter.meaning]
+        for name in unsaid:
+            yield card.id, f"says nothing about what {name} means; write it behind the value: # ..."
     except ParameterError as error:
-        yield code[0].id, str(error)
-    if "parameters.check(" not in code[1].source:
-        yield (
-            code[1].id,
-            "is the second code cell and must check the parameters: parameters.check(globals(), "
-            "...)",
-        )
+        yield card.id, str(error)
+    if "parameters.check(" not in checked.source:
+        wanted = "must check the parameters: parameters.check(globals(), ...)"
+        yield checked.id, f"is the second code cell and {wanted}"
 
 
 def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """Cells are plain Python that works from any folder, without a network, and leave nothing
-    undone."""
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
+    """Cells are plain Python that works from any folder."""
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         if not cell.source.strip():
             yield cell.id, "is empty"
         if magic := re.search(r"^\s*[!%].*", cell.source, re.MULTILINE):
@@ -160,23 +184,18 @@ def code(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             ast.parse(cell.source)
         except SyntaxError as error:
             yield cell.id, f"is not Python: {error}"
-        for pattern, what in (
-            (ABSOLUTE, "an absolute path"),
-            (RELATIVE, "a path relative to wherever it is run"),
-        ):
-            if match := pattern.search(cell.source):
+        for pattern, what in NOT_PORTABLE.items():
+            if match := re.search(pattern, cell.source):
                 yield cell.id, f"uses {what}: {match[0]}"
 
 
 def figures(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """A figure has a name, a caption and a text for those who cannot see it; none of them twice on
-    a page."""
+    """A figure has a name of its own, a caption, and a text for those who cannot see it."""
     seen = set()
     for cell in notebook.cells:
-        about = cell.metadata.get("mystnb", {})
-        if not about:
+        if not (figure := figure_of(cell)):
             continue
-        name, caption = (about.get("figure", {}).get(key, "") for key in ("name", "caption"))
+        name, caption, alt = figure
         if not name.startswith("fig-"):
             yield cell.id, f"needs a figure name that begins with 'fig-', not {name!r}"
         if name in seen:
@@ -184,20 +203,16 @@ def figures(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
         seen.add(name)
         if not caption:
             yield cell.id, "needs a caption: the finding first, then how to read it"
-        if len(about.get("image", {}).get("alt", "")) < 20:
+        if len(alt) < 20:
             yield cell.id, "needs an alt text that says what is to be seen"
 
 
 def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """One title; below it no level is left out."""
     level = 0
-    for cell in notebook.cells:
-        if cell.cell_type != "markdown":
-            continue
-        prose = re.sub(
-            r"^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source, flags=re.MULTILINE | re.DOTALL
-        )
-        for marks, title in re.findall(r"^(#+) +(.+)$", prose, re.MULTILINE):
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
+        prose = re.sub(r"(?ms)^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source)
+        for marks, title in re.findall(r"(?m)^(#+) +(.+)$", prose):
             if len(marks) == 1 and level:
                 yield cell.id, f"has a second title: {title!r}"
             elif len(marks) > level + 1:
@@ -205,12 +220,4 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = len(marks)
 
 
-RULES: tuple[Callable[[NotebookNode], Iterator[tuple[str, str]]], ...] = (
-    clean,
-    kernel,
-    ids,
-    opening,
-    code,
-    figures,
-    headings,
-)
+RULES = (clean, kernel, ids, opening, code, figures, headings)

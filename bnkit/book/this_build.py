@@ -1,6 +1,4 @@
-"""The page "This build": how every chapter of the site was made. Nothing on it changes unless the
-book does.
-"""
+"""The page "This build": how every chapter was made. It changes when the book does, and only then."""
 
 import hashlib
 import platform
@@ -8,7 +6,7 @@ import re
 from pathlib import Path
 
 from bnkit.book.layout import Book
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import cells_of, parameters_in, source_of
 from bnkit.page.parameters import read_cell
 
 SHOWN = ("numpy", "torch", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
@@ -18,18 +16,15 @@ def page(book: Book) -> str:
     """The page, in Markdown."""
     notebooks = book.notebooks()
     listed = {book.file(document) for document in notebooks}
-    left_out = sorted(
-        path.stem for path in (book.root / "chapters").glob("*.ipynb") if path not in listed
-    )
+    files = (book.root / "chapters").glob("*.ipynb")
+    left_out = ", ".join(sorted(path.stem for path in files if path not in listed))
     lines = [
         "# This build",
         "",
         f"All {len(notebooks)} chapters of this site were executed from their committed, clean "
-        "notebooks with the "
-        "parameters shown, which are the defaults. They passed their own assertions and the "
-        "checks of the press before "
-        "the site was built.",
-        f"Not executed, and not part of the site: {', '.join(left_out)}."
+        "notebooks with the parameters shown, which are the defaults. They passed their own "
+        "assertions and the checks of the press before the site was built.",
+        f"Not executed, and not part of the site: {left_out}."
         if left_out
         else "No chapter was left out.",
         "",
@@ -47,10 +42,9 @@ def page(book: Book) -> str:
         *(f"| {name} | {version} |" for name, version in _locked(book.lock)),
         "",
         f"The complete list is `requirements.lock` (SHA-256 `{_sha(book.lock)}`). The same "
-        "sources, versions and "
-        "machine give the same pages, byte for byte: there is no date here to spoil that. Each "
-        "figure of "
-        "recorded runs names its runs, and each run's file holds its date, machine and revision.",
+        "sources, versions and machine give the same pages, byte for byte: there is no date here "
+        "to spoil that. Each figure of recorded runs names its runs, and each run's file holds its "
+        "date, machine and revision.",
         "",
         "Formulas are drawn by MathJax (Apache License 2.0), which comes with the site: it needs "
         "no network.",
@@ -60,13 +54,10 @@ def page(book: Book) -> str:
 
 def _row(document: str, notebook: Path) -> str:
     cells = cells_of(notebook)
-    title = next(
-        (match[1] for cell in cells if (match := re.match(r"# +(.+)", source_of(cell)))),
-        document,
-    )
-    declaring = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    declared = read_cell("".join(next(declaring, {"source": ""})["source"]))
-    parameters = ", ".join(f"`{each.name}={each.default}`" for each in declared).replace("|", "\\|")
+    titles = (re.match(r"# +(.+)", source_of(cell)) for cell in cells)
+    title = next((match[1] for match in titles if match), document)
+    declared = (f"`{one.name}={one.default}`" for one in read_cell(parameters_in(cells)))
+    parameters = ", ".join(declared).replace("|", "\\|")
     return f"| [{title}](/{document}.ipynb) | {parameters or 'none'} | `{_sha(notebook)}` |"
 
 

@@ -1,5 +1,4 @@
-"""Numbers typed into text that look like findings: the commonest way in which text and results
-drift apart.
+"""Numbers typed into text that look like findings: the commonest way for text and results to part.
 
 Three kinds may be typed. A share or a factor that an assertion of the notebook holds, or a decimal
 that stands anywhere in its code, being a setting. A fact of ``data/paper/facts.yml``, in a
@@ -17,7 +16,7 @@ import yaml
 
 from bnkit.book.gate import Finding
 from bnkit.book.layout import Book, PressError
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page.notebook import Figure, cells_of, figure_of, source_of
 
 ALLOWED = Path(__file__).with_suffix(".yml")
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e[-−]?\d+)?"
@@ -38,10 +37,8 @@ SILENT = re.compile(
     r"\s[\d.]+(?:(?:\s(?:and|to)|,)\s[\d.]+)*"
 )
 SOURCE = re.compile(
-    r"\b(?:paper|paper's|note|Section|Figure|Table|Algorithm)\b|\{cite|\((?:19|20)\d\d\)|\bdigitised\b"
+    r"\b(?:paper|paper's|note|Section|Figure|Table|Algorithm|digitised)\b|\{cite|\((?:19|20)\d\d\)"
 )
-
-
 REMEDY = (
     "report or glue it, assert it, or, if it is somebody else's, enter it in data/paper/facts.yml "
     "and say whose it is"
@@ -59,10 +56,8 @@ class Fact(NamedTuple):
 
 def facts(path: Path) -> list[Fact]:
     """The facts in a file. Raises PressError for an entry that leaves something out."""
-    return [
-        Fact(**entry, values=tuple(map(str, values)))
-        for entry, values in _entries(path, Fact._fields)
-    ]
+    entries = _entries(path, Fact._fields)
+    return [Fact(**entry, values=tuple(map(str, values))) for entry, values in entries]
 
 
 class Code(NamedTuple):
@@ -74,11 +69,8 @@ class Code(NamedTuple):
 
 def check(book: Book) -> Iterator[Finding]:
     """Every number that is typed into the book's text and should not be."""
-    known = {
-        _value(each)
-        for fact in facts(book.root / "data" / "paper" / "facts.yml")
-        for each in fact.values
-    }
+    of_others = facts(book.root / "data" / "paper" / "facts.yml")
+    known = {_value(number) for fact in of_others for number in fact.values}
     entries = _entries(ALLOWED, ("document", "why", "values"))
     allowed = {(entry["document"], str(number)) for entry, numbers in entries for number in numbers}
     used = set()
@@ -93,16 +85,12 @@ def check(book: Book) -> Iterator[Finding]:
         return
     for document, number in sorted(allowed - used):
         if document in book.written():
-            yield Finding(
-                document,
-                "",
-                f"does not type {number!r} any more: take it out of bnkit/book/{ALLOWED.name}",
-            )
+            remedy = f"take it out of bnkit/book/{ALLOWED.name}"
+            yield Finding(document, "", f"does not type {number!r} any more: {remedy}")
 
 
 def typed(text: str, code: Code, known: Iterable[float]) -> Iterator[str]:
-    """The numbers in `text` that look like findings, and are neither in `code` nor facts `known`
-    with their source."""
+    """Numbers in `text` that look like findings, neither in `code` nor sourced and `known`."""
     text = FENCE.sub("", BLOCK.sub("", text))
     for paragraph in re.split(r"\n\s*\n", text):
         for match in MEASURED.finditer(SILENT.sub(" ", FORMULA.sub(_approximations, paragraph))):
@@ -127,24 +115,18 @@ def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
         yield "", path.read_text(encoding="utf-8"), Code()
         return
     cells = cells_of(path)
-    nodes = {
-        cell["id"]: list(ast.walk(_tree(cell))) for cell in cells if cell["cell_type"] == "code"
-    }
+    trees = {cell["id"]: _tree(cell) for cell in cells if cell["cell_type"] == "code"}
+    nodes = {name: list(ast.walk(tree)) for name, tree in trees.items()}
     everything = [node for here in nodes.values() for node in here]
-    asserted = [
-        each for node in everything if isinstance(node, ast.Assert) for each in ast.walk(node)
-    ]
+    asserts = [node for node in everything if isinstance(node, ast.Assert)]
+    asserted = [part for node in asserts for part in ast.walk(node)]
     code = Code(_numbers(asserted), _numbers(everything))
     for cell in cells:
         if cell["cell_type"] == "markdown":
             yield cell["id"], source_of(cell), code
             continue
-        about = cell["metadata"].get("mystnb", {})
-        yield (
-            cell["id"],
-            f"{about.get('figure', {}).get('caption', '')}\n\n{about.get('image', {}).get('alt', '')}",
-            code,
-        )
+        figure = figure_of(cell) or Figure()
+        yield cell["id"], f"{figure.caption}\n\n{figure.alt}", code
         yield cell["id"], "\n\n".join(_reported(nodes[cell["id"]])), code
 
 
@@ -162,14 +144,10 @@ def _numbers(nodes: Iterable[ast.AST]) -> frozenset[float]:
 
 def _reported(nodes: list[ast.AST]) -> Iterator[str]:
     """The typed parts of what a cell reports."""
-    for call in nodes:
-        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in (
-            "report",
-            "table",
-        ):
-            for node in ast.walk(call):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield node.value
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        if ast.unparse(call.func).rpartition(".")[2] in ("report", "table"):
+            parts = (node.value for node in ast.walk(call) if isinstance(node, ast.Constant))
+            yield from (part for part in parts if isinstance(part, str))
 
 
 def _entries(path: Path, fields: tuple[str, ...]) -> list[tuple[dict, list]]:
@@ -179,11 +157,6 @@ def _entries(path: Path, fields: tuple[str, ...]) -> list[tuple[dict, list]]:
     entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     for position, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or set(entry) != set(fields) or not all(entry.values()):
-            raise PressError(
-                f"{path.name}, entry {position}: must have {', '.join(fields)} and nothing else: "
-                f"{entry}"
-            )
-    return [
-        ({key: value for key, value in entry.items() if key != "values"}, entry["values"])
-        for entry in entries
-    ]
+            wanted = f"must have {', '.join(fields)} and nothing else"
+            raise PressError(f"{path.name}, entry {position}: {wanted}: {entry}")
+    return [(entry, entry.pop("values")) for entry in entries]

@@ -1,9 +1,7 @@
-"""The process that executes one chapter: its arguments are the clean notebook, the executed one,
-and how to run it.
+"""The process that executes one chapter, from its clean notebook into the executed one.
 
-The kernel is this very Python, whatever kernels the machine calls ``python3``, and it talks through
-files instead of network ports, which kernels that start at the same moment can snatch from each
-other.
+The kernel is this very Python, whatever the machine calls ``python3``. It talks through files, not
+through network ports, which kernels that start at the same moment can snatch from each other.
 """
 
 import argparse
@@ -36,11 +34,9 @@ class ThisPython(AsyncKernelManager):
 
 
 class SavesOnce(NBClientEngine):
-    """papermill's engine, which writes the notebook twice for every cell; for a chapter that adds
-    up to seconds.
+    """papermill's engine, which writes the notebook twice for every cell: seconds for a chapter.
 
-    Here it is written at the end, and where a run breaks off with nothing else to tell which cell
-    it was.
+    Here it is written at the end, and where a run breaks off, to tell in which cell.
     """
 
     @classmethod
@@ -54,8 +50,7 @@ class SavesOnce(NBClientEngine):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Execute one notebook; on failure say why on stderr and leave the notebook as far as it
-    ran."""
+    """Execute one notebook; if it fails, say why on stderr and keep it as far as it ran."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
     parser.add_argument("clean")
     parser.add_argument("executed")

@@ -3,6 +3,18 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+CLAIM = "claim:"  # what the tag of a cell begins with that measures a claim, as claim:C27
+INJECTED = "injected-parameters"  # papermill's tag of the cell that it writes
+
+
+class Figure(NamedTuple):
+    """What a cell says of the figure that it shows; "" for what it does not say."""
+
+    name: str = ""
+    caption: str = ""
+    alt: str = ""
 
 
 def cells_of(notebook: Path | dict) -> list[dict]:
@@ -19,3 +31,36 @@ def source_of(cell: dict) -> str:
 def code_of(cells: Iterable[dict]) -> list[str]:
     """The sources of the code cells."""
     return [source_of(cell) for cell in cells if cell["cell_type"] == "code"]
+
+
+def text_of(cells: Iterable[dict]) -> str:
+    """The text of the Markdown cells."""
+    return "\n\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def tags_of(cell: dict) -> list[str]:
+    """The tags of a cell."""
+    return cell["metadata"].get("tags", [])
+
+
+def claims_of(cell: dict) -> list[str]:
+    """The claims that a cell measures, as "C27"."""
+    return [tag.removeprefix(CLAIM) for tag in tags_of(cell) if tag.startswith(CLAIM)]
+
+
+def is_injected(cell: dict) -> bool:
+    """Whether papermill, and not the author, wrote this cell."""
+    return INJECTED in tags_of(cell)
+
+
+def parameters_in(cells: Iterable[dict]) -> str:
+    """The source of the cell that declares the parameters; "" where there is none."""
+    return next((source_of(cell) for cell in cells if "parameters" in tags_of(cell)), "")
+
+
+def figure_of(cell: dict) -> Figure | None:
+    """The figure that a cell names for the book's builder; None where it names none."""
+    if not (about := cell["metadata"].get("mystnb")):
+        return None
+    said = {**about.get("figure", {}), "alt": about.get("image", {}).get("alt")}
+    return Figure(*(said.get(field) or "" for field in Figure._fields))

@@ -28,11 +28,11 @@ from tiny_books import (
     tree,
 )
 
-from bnkit.book import compose, execute, gate, pages, pins, rerun, site, stale
+from bnkit.book import compose, execute, gate, pages, rerun, site, stale, structure
 from bnkit.book.chapter import explain
+from bnkit.book.compose import normalise
 from bnkit.book.gate import Chapter
 from bnkit.book.layout import Book, PressError
-from bnkit.book.normalise import normalise
 
 
 @pytest.fixture(scope="session")
@@ -693,7 +693,7 @@ def test_a_page_that_was_not_built_is_missed(tmp_path):
 
 
 def test_the_lock_is_plain_and_what_is_installed():
-    assert list(pins.check(ROOT / "requirements.lock")) == []
+    assert list(structure.check_lock(ROOT / "requirements.lock")) == []
 
 
 @pytest.mark.parametrize(
@@ -713,7 +713,7 @@ def test_the_lock_is_plain_and_what_is_installed():
 def test_a_lock_that_is_not_plain_is_refused(tmp_path, line, said):
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# comment\njupyter-book==1.0.4.post1\ntorch==2.13.0\n{line}\n")
-    assert any(said in each for each in pins.check(lock))
+    assert any(said in each for each in structure.check_lock(lock))
 
 
 def test_a_pin_for_another_system_is_not_missed(tmp_path):
@@ -721,7 +721,7 @@ def test_a_pin_for_another_system_is_not_missed(tmp_path):
     lock.write_text(
         'jupyter-book==1.0.4.post1\ntorch==2.13.0\nno-such-package==1.0 ; platform_system == "Plan 9"\n'
     )
-    assert list(pins.check(lock)) == []
+    assert list(structure.check_lock(lock)) == []
 
 
 def test_figures_keep_their_shape_where_the_page_is_narrower(published):

@@ -20,9 +20,9 @@ from tiny_books import code, make_book, markdown, notebook, press
 
 from bnkit import claims
 from bnkit.book import evidence, pages, stale
+from bnkit.book.compose import normalise
 from bnkit.book.gate import Chapter
 from bnkit.book.layout import Book, PressError
-from bnkit.book.normalise import normalise
 from bnkit.claims import ledger, page
 from bnkit.claims.ledger import LedgerError
 from bnkit.page import parameters, prose
