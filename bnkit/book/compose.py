@@ -1,7 +1,7 @@
 """Composes the source of the site: settings, pages and executed chapters.
 
-They have the names that they have in the checkout, so that one ``_toc.yml`` serves both and launch
-buttons open the committed notebooks. Executed chapters are normalised: what differs from run to run
+They have the names that they have in the checkout, so that one ``_toc.yml`` serves both and buttons
+lead to the committed notebooks. Executed chapters are normalised: what differs from run to run
 is left out, so that two builds give the same bytes.
 """
 
@@ -19,6 +19,7 @@ from bnkit.book.layout import GENERATED, Book, PressError
 from bnkit.page.notebook import INJECTED, cells_of, claims_of, is_injected
 from bnkit.page.prose import SITE
 
+PUBLIC_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")  # all that the theme knows
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}  # no version
 
 
@@ -37,7 +38,7 @@ def compose(book: Book, target: Path, executed: Mapping[str, Path]) -> None:
     for document, notebook in executed.items():
         _write_notebook(notebook, target / f"{document}.ipynb")
     if GENERATED in book.documents():
-        (target / f"{GENERATED}.md").write_text(this_build.page(book))
+        (target / f"{GENERATED}.md").write_text(this_build.page(book), encoding="utf-8")
 
 
 def compose_one(book: Book, target: Path, document: str, executed: Path) -> None:
@@ -50,14 +51,15 @@ def compose_one(book: Book, target: Path, document: str, executed: Path) -> None
             _copy(path, target / path.relative_to(book.root))
             chapters = [{"file": works}]
     toc = {"format": "jb-book", "root": document, "chapters": chapters}
-    (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 
 def settings(book: Book) -> dict:
     """The settings in ``_config.yml``, with the addresses that only the environment knows.
 
     Buttons that lead to the repository stand on the pages if ``$BNKIT_REPOSITORY_URL`` says where
-    it is; pages name their canonical address if ``$BNKIT_BASE_URL`` says where they are published.
+    it is; pages name their canonical address, and there is a sitemap, if ``$BNKIT_BASE_URL`` says
+    where they are published.
     """
     try:
         config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
@@ -73,15 +75,14 @@ def settings(book: Book) -> dict:
         html |= {"use_repository_button": True, "use_issues_button": True}
     else:
         config.pop("repository", None)
-    host = urlsplit(repository).netloc
-    if host != "github.com":  # Colab opens notebooks from nowhere else
-        config.pop("launch_buttons", None)
-    if repository and host not in ("github.com", "gitlab.com", "bitbucket.org"):
-        theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
-        # how it builds its addresses; the theme knows public hosts only
-        theme["repository_provider"] = "github"
+    sphinx = config["sphinx"]
+    if repository and urlsplit(repository).netloc not in PUBLIC_HOSTS:
+        theme = sphinx["config"].setdefault("html_theme_options", {})
+        theme["repository_provider"] = "github"  # how it builds its addresses
     if base := _address("BNKIT_BASE_URL"):
-        html["baseurl"] = f"{base.rstrip('/')}/"
+        html["baseurl"] = sphinx["config"]["ogp_site_url"] = f"{base.rstrip('/')}/"
+        sphinx["extra_extensions"].append("sphinx_sitemap")
+        sphinx["config"]["sitemap_url_scheme"] = "{link}"  # one language, one version
     return config
 
 
@@ -96,7 +97,7 @@ def _start(book: Book, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     config = yaml.safe_dump(settings(book), sort_keys=False, allow_unicode=True)
-    (target / "_config.yml").write_text(config)
+    (target / "_config.yml").write_text(config, encoding="utf-8")
     for path in sorted(book.package.rglob("*.py")):  # pages may quote the source
         _copy(path, target / "bnkit" / path.relative_to(book.package))
 
@@ -104,7 +105,7 @@ def _start(book: Book, target: Path) -> None:
 def _write_notebook(executed: Path, path: Path, alone: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     page = normalise(json.loads(executed.read_bytes()), alone)
-    path.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def normalise(notebook: dict, alone: bool = False) -> dict:

@@ -38,8 +38,10 @@ def setup(app: Sphinx) -> dict:
 
 
 def add_style(app: Sphinx) -> None:
-    """Put ``_static/book.css`` of this package on every page."""
-    app.config.html_static_path.append(str(Path(__file__).with_name("_static")))
+    """Put ``_static/book.css`` of this package on every page, and ``scorer.js`` into the search."""
+    static = Path(__file__).with_name("_static")
+    app.config.html_static_path.append(str(static))
+    app.config.html_search_scorer = str(static / "scorer.js")
     app.add_css_file("book.css", priority=900)
 
 

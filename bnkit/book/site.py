@@ -4,10 +4,26 @@ import os
 import re
 import shutil
 import subprocess
+from html import escape
 from pathlib import Path
+
+import yaml
 
 from bnkit.book.chapter import program
 from bnkit.book.layout import PressError
+
+# The root page as Jupyter Book writes it, and as we do.
+LEADS_ON = re.compile(r'<meta http-equiv="Refresh" content="0; url=(?P<target>[^"]+)" />')
+ROOT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Refresh" content="0; url={target}">
+<title>{title}</title>
+</head>
+<body><p><a href="{target}">{title}</a></p></body>
+</html>
+"""
 
 
 def build(source: Path, work: Path, *, strict: bool = True) -> Path:
@@ -26,7 +42,16 @@ def build(source: Path, work: Path, *, strict: bool = True) -> Path:
     pages = work / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         raise PressError(f"Jupyter Book says:\n{complaints(done.stdout + done.stderr, source)}")
+    title = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8")).get("title", "")
+    name_the_root(pages / "index.html", title)
     return pages
+
+
+def name_the_root(index: Path, title: str) -> None:
+    """Give the first page, which only leads on to another, a title and a link for readers."""
+    if leads_on := LEADS_ON.fullmatch(index.read_text(encoding="utf-8").strip()):
+        page = ROOT.format(title=escape(title), target=leads_on["target"])
+        index.write_text(page, encoding="utf-8")
 
 
 def complaints(output: str, source: Path) -> str:
@@ -40,7 +65,12 @@ def complaints(output: str, source: Path) -> str:
 
 
 def publish(fresh: Path, html: Path) -> None:
-    """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of them is there."""
+    """Put the folder `fresh` in the place of `html`; whatever goes wrong, one of them is there.
+
+    Whoever serves the pages may read them, whatever the umask of who built them.
+    """
+    for path in (fresh, *fresh.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     last = _last_good(html)
     recover(html)
     shutil.rmtree(last, ignore_errors=True)

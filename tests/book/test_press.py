@@ -54,6 +54,25 @@ def built(published, tmp_path) -> Book:
 # --- building -------------------------------------------------------------------------------------
 
 
+def test_the_root_has_a_title_and_leads_to_the_first_page(published):
+    page = (published.html / "index.html").read_text()
+    assert "<title>Batch Normalization, Measured</title>" in page
+    assert page.count("chapters/index.html") == 2
+
+
+def test_a_link_to_a_page_has_a_preview(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    assert re.search('<meta property="og:title" content="A chapter"', page)
+    assert re.search(
+        '<meta (property="og:description"|name="description") content="[^"]{10,}', page
+    )
+
+
+def test_the_search_puts_chapters_before_the_code(published):
+    used = (published.html / "_static" / "language_data.js").read_text()
+    assert (published.package / "book" / "_static" / "scorer.js").read_text() in used
+
+
 def test_a_page_shows_what_the_chapter_computed(published):
     page = (published.html / "chapters" / "01-good.html").read_text()
     assert "A third is 0.333" in page
@@ -193,8 +212,14 @@ def test_a_swap_cut_short_is_undone(tmp_path):
     os.rename(html, tmp_path / "html.last")  # killed between the two steps
     site.recover(html)
     assert (html / "index.html").read_text() == "html"
+    (tmp_path / "fresh").chmod(0o700)  # by somebody with a umask of 077
+    (tmp_path / "fresh" / "index.html").chmod(0o600)
     site.publish(tmp_path / "fresh", html)
     assert (html / "index.html").read_text() == "fresh"
+    assert (html.stat().st_mode & 0o777, (html / "index.html").stat().st_mode & 0o777) == (
+        0o755,
+        0o644,
+    ), "whoever serves it must be able to read it"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["html"]
 
 
@@ -567,7 +592,6 @@ def test_buttons_lead_to_the_repository_only_where_one_is_known(published, monke
     monkeypatch.delenv("BNKIT_BASE_URL", raising=False)
     plain = compose.settings(published)
     assert "repository" not in plain
-    assert "launch_buttons" not in plain
     assert "baseurl" not in plain["html"]
     monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://github.com/a/book.git")
     monkeypatch.setenv("BNKIT_BASE_URL", "https://a.example.org/book")
@@ -577,12 +601,12 @@ def test_buttons_lead_to_the_repository_only_where_one_is_known(published, monke
         "branch": "main",
         "url": "https://github.com/a/book",
     }
-    assert known["launch_buttons"]["colab_url"]
     assert known["html"]["baseurl"] == "https://a.example.org/book/"
+    assert "sphinx_sitemap" in known["sphinx"]["extra_extensions"]
+    assert "sphinx_sitemap" not in plain["sphinx"]["extra_extensions"]
     monkeypatch.setenv("BNKIT_REPOSITORY_URL", "https://git.example.org/a/book")
     elsewhere = compose.settings(published)
     assert elsewhere["repository"]["url"] == "https://git.example.org/a/book"
-    assert "launch_buttons" not in elsewhere, "Colab cannot open notebooks from there"
     assert elsewhere["sphinx"]["config"]["html_theme_options"]["repository_provider"] == "github"
     monkeypatch.setenv("BNKIT_REPOSITORY_URL", "example.org/a/book")
     with pytest.raises(PressError, match="must be an address that begins with https://"):
