@@ -1,6 +1,4 @@
-"""Runs in processes of their own. Not in ``__main__``: a new process must find its work by its
-module's name.
-"""
+"""Runs in processes of their own, which must find their work by the name of a module: this one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,8 +31,7 @@ def one_run(name: str, seed: int) -> str:
 
 
 def several(recipes: Sequence[Recipe]) -> list[Record]:
-    """Train the network of each recipe, side by side on the cores that torch may use; nothing is
-    stored.
+    """Train each recipe, side by side on the cores that torch may use; nothing is stored.
 
     Each run is, bit for bit, the one that it would be alone.
     """
@@ -52,8 +49,7 @@ def _unstored(recipe: Recipe) -> Record:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """These networks are too small to share among cores; one thread also makes a run repeatable on
-    its platform."""
+    """Small networks gain nothing by several cores, and by one thread a run can be repeated."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
