@@ -1,8 +1,5 @@
-"""Section 4.1: black-and-white digits, fully connected layers; every unit of the last hidden layer
-is watched.
-"""
+"""Section 4.1: black-and-white digits, fully connected layers; the last hidden one is watched."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +9,13 @@ from torch import Tensor, nn
 from bnkit import datasets
 from bnkit.networks.mlp import MLP
 from bnkit.runs import probes, records
-from bnkit.runs.tasks import Descent, norm_of, population_indices
+from bnkit.runs.tasks import LOSS, Descent, norm_of, until
 from bnkit.runs.training import Recipe, Watch
 
 MEANING = {
     "test_accuracy": "share of test examples classified correctly, by the inference network of "
     "Algorithm 2",
-    "loss": "mean training cross-entropy since the previous entry, in nats",
+    "loss": LOSS,
     "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the "
     "last hidden layer: test set, inference network; step x unit x percentile",
     "gamma": "gamma of each unit in the last hidden layer; step x unit",
@@ -49,35 +46,26 @@ def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
 
 
 def landmarks(steps: int) -> frozenset[int]:
-    """Steps at which accuracy and loss are taken: dense where curves bend, every 1,000 later;
-    always first and last."""
+    """Steps at which accuracy and loss are taken: dense where curves bend; first and last."""
     grid = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
-    return frozenset(step for step in grid if step < steps) | {steps}
+    return until(steps, grid)
 
 
 def sparse_landmarks(steps: int) -> frozenset[int]:
-    """Steps at which whole layers are described: fewer, as a record keeps three numbers for each of
-    100 units."""
+    """Fewer steps, at which whole layers are described: three numbers for each of 100 units."""
     early = [0, 100, 500, 1000, 1500, 2000, 2500]
-    grid = [*early, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
-    return frozenset(step for step in grid if step < steps) | {steps}
+    return until(steps, [*early, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)])
 
 
 class Task(Descent):
-    """A network and its data on the device: pictures binary, as Section 4.1 has them, in the
-    recipe's order."""
+    """A network and its data on the device: the pictures are binary, as Section 4.1 has them."""
 
     MEANING = MEANING
-
-    @staticmethod
-    def load(recipe: MLPRecipe) -> datasets.Dataset:
-        """The verified data of `recipe`."""
-        return datasets.load(recipe.dataset)
 
     def prepare(self, source: None) -> None:
         data, recipe = self.load(self.recipe), self.recipe
         self.digest, self.white = data.digest, data.white
-        self.pixels, self.labels = self._tensors(data.train_images, data.train_labels)
+        self.x, self.labels = self._tensors(data.train_images, data.train_labels)
         self.test, self.test_labels = self._tensors(data.test_images, data.test_labels)
         self.test = self.test.float()
         self.model = build(recipe, self.test.shape[1], len(data.classes)).to(self.device)
@@ -86,20 +74,8 @@ class Task(Descent):
         pixels = torch.from_numpy(datasets.binarise(images, self.white))
         return pixels.to(self.device), torch.from_numpy(labels).to(self.device)
 
-    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x, labels) of every step from `start` on."""
-        recipe = self.recipe
-        for index in datasets.batches(len(self.pixels), recipe.batch_size, recipe.seed, start):
-            yield self.rows(self.pixels, index).float(), self.rows(self.labels, index)
-
-    def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2."""
-        for index in population_indices(self.recipe, len(self.pixels)):
-            yield self.rows(self.pixels, index).float()
-
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
-        """What Figure 1 shows, and what explains it; all in the inference network of Algorithm 2,
-        on test data."""
+        """What Figure 1 shows, and what explains it: of the inference network, on test data."""
         recipe, sparse = self.recipe, sparse_landmarks(self.recipe.steps)
 
         def figure_1(step: int, model: nn.Module, _) -> dict:
@@ -108,7 +84,7 @@ class Task(Descent):
                 right = probes.accuracy(model, self.test, self.test_labels)
                 seen = {"test_accuracy": round(right, 6)}
                 if step in sparse:
-                    inputs = probes.input_of(last.activation, model, self.test)
+                    (inputs,) = probes.inputs_of([last.activation], model, self.test)
                     seen["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
             if step in sparse:
                 checksums[str(step)] = probes.checksum(model)
