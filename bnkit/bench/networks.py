@@ -30,6 +30,7 @@ from bnkit.runs.training import fit
 STEPS = 4  # a turn of the small network
 TURNS = 8  # of each core, where several are at work
 MOST_CORES = 8  # each takes a process, with torch in it
+SMALL = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
 WHOLE = (8, 3, 224, 224)  # a mini-batch of the whole network that fits into any memory
 
 
@@ -54,9 +55,7 @@ def small(rounds: int, device: str) -> Row:
     calls["its convolutions"] = _convolutions(nets["bn-baseline"])
     pictures = nets["bn-baseline"].batches()
     calls["its pictures"] = lambda: [next(pictures) for _ in range(STEPS)]
-    recipe = nets["bn-baseline"].recipe
-    shape = [recipe.batch_size, 3, recipe.size, recipe.size]
-    turns = row(calls, rounds, device, what="small Inception", shape=shape, layout="")
+    turns = row(calls, rounds, device, what="small Inception", shape=SMALL, layout="")
     return _of_a_step(turns, STEPS)._replace(memory=memory() if device == "cpu" else None)
 
 
@@ -86,8 +85,7 @@ def small_on_several_cores(rounds: int) -> Row:
         def by_hand() -> None:
             alone.submit(_turns, "a plain torch loop", cores, TURNS * cores).result()
 
-        shape = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
-        about = {"what": "small Inception, several cores", "shape": shape, "layout": ""}
+        about = {"what": "small Inception, several cores", "shape": SMALL, "layout": ""}
         calls = {"ours": ours, "a plain torch loop": by_hand}
         path = "1 core" if cores == 1 else f"{cores} cores"
         turns = row(calls, rounds, "cores", **about, path=path)

@@ -4,7 +4,7 @@
 
     note = claims.of("06-inference", p)
     note.measured("C27", off_gradient=deviation)  # refused unless the ledger's relation holds
-    note.verdicts()                               # the closing table: what the note said, what was measured
+    note.verdicts()  # the closing table: what the note said, what was measured
 
 A measurement is stored in the executed notebook under the name ``c27_off_gradient``: other pages
 quote it from there, and the press holds it to its relation once more before anything is published.

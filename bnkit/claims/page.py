@@ -45,7 +45,7 @@ def summary(claims: list[Claim]) -> str:
 
 
 def show(claims: Iterable[Claim]) -> None:
-    """The ledger itself: on the site with what chapters measured, in JupyterLab with what must be."""
+    """The ledger: on the site with the numbers of chapters, in JupyterLab with what they must be."""
     claims = list(claims)
 
     def demanded(claim: Claim, key: str, spec: str) -> str:
@@ -73,7 +73,7 @@ def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
 
 
 def _link(chapter: str, claims: list[Claim], text: str) -> str:
-    """A link to the chapter of `claims`, to the cell of a single one; none while all are pending."""
+    """A link to the chapter of `claims`, or to the cell of one; none while all are pending."""
     if all(claim.evidence == "pending" for claim in claims):
         return text
     return f"[{text}]({chapter}.ipynb{f'#cell-id={claims[0].cell}' if len(claims) == 1 else ''})"

@@ -212,7 +212,7 @@ def platform_key(manifest: dict) -> tuple:
 
 
 def _revision() -> tuple[str, bool | None]:
-    """The commit of the checkout, and whether package or lock differ from it, where there is one."""
+    """The commit of the checkout, if it is one, and whether package or lock differ from it."""
     git = ("git", "-C", str(paths.root()))
     try:
         head, *inside = _output(*git, "rev-parse", "HEAD", "--show-prefix").split("\n")

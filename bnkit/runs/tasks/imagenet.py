@@ -1,4 +1,4 @@
-"""Section 4.2 at full size: the whole network on any tree of pictures, by one process or by many."""
+"""Section 4.2 at full size: the whole network on any tree of pictures, by one process or many."""
 
 from collections import deque
 from collections.abc import Iterator
