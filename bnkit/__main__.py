@@ -5,10 +5,9 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -130,7 +129,7 @@ def _runs(options: argparse.Namespace) -> int:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = False
     jobs = min(options.jobs, len(todo))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+    with pool.processes(jobs) as executor:
         futures = {executor.submit(pool.one_run, *one): "{} seed {}".format(*one) for one in todo}
         with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
             for future in bar:

@@ -1,7 +1,6 @@
 """The ledger of claims: each sentence of the study note, its verdict, and what bears it out.
 
-``data/claims.yml`` holds the sentences; ``read`` checks every field of it. What chapters do with it
-is in ``bnkit.claims.chapter``.
+``data/claims.yml`` holds the sentences; ``read`` checks every field of it.
 """
 
 import operator
@@ -124,13 +123,12 @@ class Claim:
 
     def broken(self, values: Mapping[str, float]) -> list[str]:
         """The relations that `values` do not satisfy, each in words with the claim's name."""
-        claim = (
-            f"{self.id} ({self.verdict}: {self.statement}) no longer stands on what was measured"
-        )
+        items = self.measured.items()
+        broken = [(key, must.text) for key, must in items if not must.holds(values[key], values)]
+        claim = f"{self.id} ({self.verdict}: {self.statement})"
+        problem = f"{claim} no longer stands on what was measured"
         return [
-            f"{claim}: {key} is {values[key]:.6g}, and must be {demanded.text}"
-            for key, demanded in self.measured.items()
-            if not demanded.holds(values[key], values)
+            f"{problem}: {key} is {values[key]:.6g}, and must be {must}" for key, must in broken
         ]
 
 

@@ -45,7 +45,7 @@ def summary(claims: list[Claim]) -> str:
 
 
 def show(claims: Iterable[Claim]) -> None:
-    """The ledger: on the site with the numbers of chapters, in JupyterLab with what they must be."""
+    """The ledger: on the site with what chapters measured, in JupyterLab with what it must be."""
     claims = list(claims)
 
     def demanded(claim: Claim, key: str, spec: str) -> str:

@@ -38,9 +38,8 @@ def table(header: Row, rows: Iterable[Row], align: str | None = None) -> None:
 def as_table(header: Row, rows: Iterable[Row], align: str | None = None) -> str:
     """A table of cells in Markdown: column titles in `header`, then `rows`, all of one length.
 
-    `align` has one letter a column, "l" or "r". Left out, a column stands to the right when each of
-    its cells begins like a number, so that digits stand below digits. Raises ValueError when a row
-    or `align` has another length.
+    `align` has one letter a column, "l" or "r". Left out, columns of numbers stand to the right, so
+    that digits stand below digits. Raises ValueError when a row or `align` has another length.
     """
     lines = [[_cell(content) for content in row] for row in (header, *rows)]
     width = len(lines[0])

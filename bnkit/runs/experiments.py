@@ -82,7 +82,7 @@ def changes(base: InceptionRecipe) -> dict[str, dict]:
 
 
 def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
-    """The five networks of Section 4.2.2 and a sentence on each; changed ones train half as long."""
+    """The networks of Section 4.2.2, each with a sentence; changed ones train half as long."""
     baseline = replace(base, norm="batch")
     fields = {field: value for change in changes(base).values() for field, value in change.items()}
     x5 = replace(baseline, **fields, steps=base.steps // 2)

@@ -13,8 +13,12 @@ from bnkit.runs import experiments
 from bnkit.runs.records import Record
 from bnkit.runs.training import Recipe
 
-# steps of a small Inception; with fewer, starting processes takes longer than it saves
-WORTHWHILE = 150
+WORTHWHILE = 150  # steps of a small Inception; fewer take less time than starting processes
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """So many processes, started afresh: a fork of this one may hang in the threads of torch."""
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
 
 
 def one_run(name: str, seed: int) -> str:
@@ -38,7 +42,7 @@ def several(recipes: Sequence[Recipe]) -> list[Record]:
     jobs = min(torch.get_num_threads(), len(recipes))
     if jobs < 2 or sum(recipe.steps for recipe in recipes) < WORTHWHILE:
         return [_unstored(recipe) for recipe in recipes]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with processes(jobs) as pool:
         return list(pool.map(_unstored, recipes))
 
 

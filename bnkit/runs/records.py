@@ -31,8 +31,7 @@ class Record:
 
     ``curves`` maps a name to ``{"steps": [...], "values": [...]}``, optionally with ``"unit"`` and
     ``"what"``. Steps count optimisation steps and increase; values has one entry per step, a number
-    or a nested list, say step x unit x percentile. All is held in JSON's own types: arrays and
-    tuples become lists.
+    or a nested list, say step x unit x percentile. Arrays and tuples become lists, as in JSON.
     """
 
     experiment: str

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 
+Batch = tuple[Tensor, Tensor]  # x and labels
+
 
 class AnyRecipe:
     """What determines a run, a frozen dataclass; equal ones give equal runs on one platform."""
@@ -61,7 +63,7 @@ class Watch:
     """
 
     steps: frozenset[int]
-    measure: Callable[[int, nn.Module, tuple[Tensor, Tensor] | None], dict[str, Any]]
+    measure: Callable[[int, nn.Module, Batch | None], dict[str, Any]]
 
 
 @dataclass
@@ -83,7 +85,7 @@ class Progress:
 
 def fit(
     model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[Batch],
     recipe: Recipe,
     watches: Iterable[Watch] = (),
     *,
@@ -138,9 +140,7 @@ def fit(
     return progress
 
 
-def _ask(
-    watches: list[Watch], progress: Progress, model: nn.Module, batch: tuple[Tensor, Tensor] | None
-) -> None:
+def _ask(watches: list[Watch], progress: Progress, model: nn.Module, batch: Batch | None) -> None:
     for watch in watches:
         if progress.step in watch.steps:
             for name, value in watch.measure(progress.step, model, batch).items():

@@ -1,8 +1,7 @@
 """The families of experiments: from a recipe to a network, its data, and what is watched.
 
-``Task`` says what a run needs to know of a family; ``bnkit.runs.experiments`` has the table from
-kinds of recipes to tasks and trains any of them without knowing which it is. ``Descent`` is what
-all tasks on torch share.
+``Task`` says what a run needs to know of a family: ``bnkit.runs.experiments`` trains any without
+knowing which it is. ``Descent`` is what all tasks on torch share.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -69,9 +68,8 @@ class Answers(Protocol):
 class Descent:
     """Stochastic gradient descent on a network of torch: what all tasks share but the one in NumPy.
 
-    A task makes `digest` and `model` in ``prepare``, and gives ``watches``. Where it does not keep
-    the training examples as `x` (n, ...) and their `labels` (n,), both on the device, it also gives
-    ``batches`` and ``population``.
+    A task makes `digest` and `model` in ``prepare``, and gives ``watches``; ``batches`` and
+    ``population`` too, unless ``prepare`` keeps training examples `x` (n, ...) and `labels` (n,).
     """
 
     MEANING: ClassVar[Mapping[str, str]]
