@@ -83,8 +83,8 @@ class Task(inception.Task):
         self._take(data, images, np.sort(sample))
         self.dtype = DTYPES[recipe.precision]
         options = inception.style_of(recipe, process_group="world" if processes.size > 1 else None)
-        towers = {"projection": recipe.projection, "side_tower": recipe.side_tower}
-        model = bn_inception(len(data.classes), **towers, **options)
+        options |= {"projection": recipe.projection, "side_tower": recipe.side_tower}
+        model = bn_inception(len(data.classes), **options)
         self.model = model.to(self.device, self.dtype, memory_format=torch.channels_last)
         network = _Bfloat16(self.model) if recipe.precision == "bfloat16" else self.model
         self._together = network if processes.size == 1 else DistributedDataParallel(network)

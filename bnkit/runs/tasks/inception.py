@@ -58,11 +58,6 @@ class InceptionRecipe(Recipe):
         return self.learning_rate * math.exp(-step / self.decay_steps)
 
 
-def build(recipe: InceptionRecipe, classes: int) -> Inception:
-    """The network of `recipe`, freshly initialised from its seed."""
-    return small_inception(classes, **style_of(recipe))
-
-
 def style_of(recipe: InceptionRecipe, **options: object) -> dict[str, object]:
     """What the small network and the whole one are made with; `options` go to ``norm_of``."""
     return {
@@ -72,16 +67,6 @@ def style_of(recipe: InceptionRecipe, **options: object) -> dict[str, object]:
         "dropout": recipe.dropout,
         "generator": torch.Generator().manual_seed(recipe.seed),
     }
-
-
-def landmarks(steps: int) -> frozenset[int]:
-    """Steps at which accuracy and loss are taken: dense at first, then every 300; and the last."""
-    return until(steps, [0, 50, 100, *range(150, 1200, 150), *range(1200, steps, 300)])
-
-
-def sparse_landmarks(steps: int) -> frozenset[int]:
-    """Steps at which gradients and activations are described."""
-    return until(steps, [0, 1, 50, 150, 600, *range(1200, steps, 1200)])
 
 
 class Task(Descent):
@@ -100,9 +85,9 @@ class Task(Descent):
     def prepare(self, source: None) -> None:
         data = self.load(self.recipe)
         self._take(data, np.ascontiguousarray(data.train_images), slice(None))
-        # convolutions on a CPU are several times faster so
-        channels_last = {"memory_format": torch.channels_last}
-        self.model = build(self.recipe, len(data.classes)).to(self.device, **channels_last)
+        model = small_inception(len(data.classes), **style_of(self.recipe))
+        # channels last: convolutions on a CPU are several times faster
+        self.model = model.to(self.device, memory_format=torch.channels_last)
 
     def _take(self, data: Data, images: np.ndarray, sample: np.ndarray | slice) -> None:
         """Keep the data, with `images` to train on; those of `sample` give the mean colour."""
@@ -149,8 +134,10 @@ class Task(Descent):
             return torch.cat(outputs).double().softmax(1)
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
-        """What Figure 2 shows, and the gradients and activations behind it."""
-        often, sparse = landmarks(self.recipe.steps), sparse_landmarks(self.recipe.steps)
+        """What Figure 2 shows, dense at first, and the gradients and activations behind it."""
+        steps = self.recipe.steps
+        often = until(steps, [0, 50, 100, *range(150, 1200, 150), *range(1200, steps, 300)])
+        sparse = until(steps, [0, 1, 50, 150, 600, *range(1200, steps, 1200)])
 
         def measure(step: int, model: nn.Module, batch: tuple | None) -> dict:
             seen = {}

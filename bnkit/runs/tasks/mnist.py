@@ -45,18 +45,6 @@ def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
     )
 
 
-def landmarks(steps: int) -> frozenset[int]:
-    """Steps at which accuracy and loss are taken: dense where curves bend; first and last."""
-    grid = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
-    return until(steps, grid)
-
-
-def sparse_landmarks(steps: int) -> frozenset[int]:
-    """Fewer steps, at which whole layers are described: three numbers for each of 100 units."""
-    early = [0, 100, 500, 1000, 1500, 2000, 2500]
-    return until(steps, [*early, *range(3000, 10_000, 1000), *range(10_000, steps, 2500)])
-
-
 class Task(Descent):
     """A network and its data on the device: the pictures are binary, as Section 4.1 has them."""
 
@@ -76,7 +64,12 @@ class Task(Descent):
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 1 shows, and what explains it: of the inference network, on test data."""
-        recipe, sparse = self.recipe, sparse_landmarks(self.recipe.steps)
+        steps = self.recipe.steps
+        # dense where curves bend
+        often = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
+        # fewer: of whole layers a record keeps three numbers for each of 100 units
+        rare = [0, *range(500, 3000, 500), *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
+        sparse = until(steps, [100, *rare])
 
         def figure_1(step: int, model: nn.Module, _) -> dict:
             last = model.hidden[-1]
@@ -88,8 +81,8 @@ class Task(Descent):
                     seen["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
             if step in sparse:
                 checksums[str(step)] = probes.checksum(model)
-                if recipe.norm:
+                if self.recipe.norm:
                     seen["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
             return seen
 
-        return [Watch(landmarks(recipe.steps), figure_1)]
+        return [Watch(until(steps, often), figure_1)]
