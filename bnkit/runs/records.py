@@ -66,7 +66,7 @@ FIELDS = {field.name: field.type for field in fields(Record)}
 
 
 def save(record: Record, folder: Path | None = None) -> Path:
-    """Write `record` into `folder` (default: the book's runs), whole or not at all; where it lies.
+    """Write `record` into `folder` (default: the book's), whole or not at all; return its path.
 
     Values are stored as given: round them first (``round_to``). Raises RecordError for curves of
     unequal length, steps that do not increase, and numbers that are not finite.
@@ -212,8 +212,8 @@ def platform_key(manifest: dict) -> tuple:
 
 def _revision() -> tuple[str, bool | None]:
     """The commit of the checkout, if it is one, and whether package or lock differ from it."""
-    git = ("git", "-C", str(paths.root()))
     try:
+        git = ("git", "-C", str(paths.root()))
         head, *inside = _output(*git, "rev-parse", "HEAD", "--show-prefix").split("\n")
         if not any(inside):  # else the checkout lies inside somebody else's repository
             status = _output(*git, "status", "--porcelain", "--", "bnkit", "requirements.lock")

@@ -282,6 +282,8 @@ def test_without_a_repository_of_its_own_the_revision_is_unknown(git, tmp_path, 
     inside.mkdir(parents=True)
     monkeypatch.setenv("BNKIT_ROOT", str(inside.parent))
     assert (records.manifest()["revision"], records.manifest()["dirty"]) == ("unknown", None)
+    monkeypatch.setenv("BNKIT_ROOT", str(tmp_path / "bnkit"))  # no checkout at all
+    assert (records.manifest()["revision"], records.manifest()["dirty"]) == ("unknown", None)
     monkeypatch.setenv("PATH", "")  # no git at all
     monkeypatch.setenv("BNKIT_ROOT", str(tmp_path))
     assert (records.manifest()["revision"], records.manifest()["dirty"]) == ("unknown", None)
