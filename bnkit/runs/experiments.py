@@ -160,8 +160,7 @@ def _after() -> Iterator[Experiment]:
 
 FAMILIES = (_mnist, _inception, _imagenet, _after)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
-# name -> members, and how many seeds of them
-ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}
+ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # members, how many seeds
 
 
 def experiment(name: str) -> Experiment:
