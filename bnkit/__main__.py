@@ -1,19 +1,21 @@
 """``python -m bnkit``: list the experiments, run and verify them, fetch data, measure speed."""
 
 import argparse
+import math
 import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
 from bnkit import datasets
 from bnkit.datasets import pictures
-from bnkit.runs import records, verification
+from bnkit.runs.records import RecordError
+from bnkit.runs.verification import Verdict
 
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
 
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.do(options) or 0
-    except (KeyError, records.RecordError, datasets.DataError, OSError) as error:
+    except (KeyError, RecordError, datasets.DataError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -91,10 +93,8 @@ def _list(options: argparse.Namespace) -> None:
     missing = set(experiments.missing())
     for one in experiments.EXPERIMENTS.values():
         recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
-        print(
-            f"{one.name:38} {one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded  "
-            f"{one.purpose}"
-        )
+        counts = f"{one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded"
+        print(f"{one.name:38} {counts}  {one.purpose}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -102,19 +102,20 @@ def _run(options: argparse.Namespace) -> None:
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
     first = distributed.first()
-    with pool.one_thread(), tqdm(total=steps, unit="step", disable=None if first else True) as bar:
-        record, path = experiments.run(
-            options.name,
-            options.seed,
-            steps=options.steps,
-            device=options.device,
-            source=options.data,
-            on_step=lambda step: bar.update(step - bar.n),
-        )
-        bar.update(steps - bar.n)
+    how = {"steps": options.steps, "device": options.device, "source": options.data}
+    with pool.one_thread(), _bar(steps, hidden=not first) as advance:
+        record, path = experiments.run(options.name, options.seed, on_step=advance, **how)
+        advance(steps)
     if first:
         print(experiments.outcome(record))
         print(f"stored as {path}")
+
+
+@contextmanager
+def _bar(steps: int, hidden: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar; yields what moves it to a step."""
+    with tqdm(total=steps, unit="step", disable=hidden or None) as bar:
+        yield lambda step: bar.update(step - bar.n)
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -126,18 +127,16 @@ def _runs(options: argparse.Namespace) -> int:
         return 0
     for name in {name for name, _ in todo}:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
-    failed = 0
+    failed = False
     jobs = min(options.jobs, len(todo))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
-        futures = {
-            executor.submit(pool.one_run, name, seed): f"{name} seed {seed}" for name, seed in todo
-        }
+    with pool.processes(jobs) as executor:
+        futures = {executor.submit(pool.one_run, *one): "{} seed {}".format(*one) for one in todo}
         with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
             for future in bar:
                 problem = future.exception()
-                failed += problem is not None
+                failed = failed or problem is not None
                 bar.write(f"{futures[future]}: {problem}" if problem else future.result())
-    return 1 if failed else 0
+    return int(failed)
 
 
 def _ensemble(options: argparse.Namespace) -> None:
@@ -152,47 +151,36 @@ def _ensemble(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from bnkit.runs import experiments
 
-    steps = experiments.cut(experiments.experiment(options.name).recipe, options.steps).steps
-    with tqdm(total=steps, unit="step", disable=None) as bar:
-        found = experiments.verify(
-            options.name, options.seed, options.steps, on_step=lambda step: bar.update(step - bar.n)
-        )
-    where = (
-        "the platform of the record"
-        if found.same_platform
-        else "another platform than the record's"
-    )
-    print(f"{options.name} seed {options.seed}: {found.steps} steps compared, on {where}")
-    for name, (at_start, over_all) in found.differences.items():
-        start = (
-            "" if found.same_platform or at_start != at_start else f", at the start {at_start:.3g}"
-        )
-        print(f"  {name:14} largest difference {over_all:.3g}{start}")
-    print(_meaning(found))
-    return 0 if found.ok else 1
+    name, seed = options.name, options.seed
+    steps = experiments.cut(experiments.experiment(name).recipe, options.steps).steps
+    with _bar(steps) as advance:
+        verdict = experiments.verify(name, seed, options.steps, advance)
+    same = verdict.same_platform
+    where = "the platform of the record" if same else "another platform than the record's"
+    print(f"{name} seed {seed}: {verdict.steps} steps compared, on {where}")
+    for curve, (at_start, over_all) in verdict.differences.items():
+        start = "" if same or math.isnan(at_start) else f", at the start {at_start:.3g}"
+        print(f"  {curve:14} largest difference {over_all:.3g}{start}")
+    print(_meaning(verdict))
+    return int(not verdict.ok)
 
 
-def _meaning(found: verification.Verdict) -> str:
-    if not found.ok:
-        return "NOT verified: the record and this run differ" + (
-            "" if found.same_weights else ", in their weights too"
-        )
-    if found.same_platform:
+def _meaning(verdict: Verdict) -> str:
+    if not verdict.ok:
+        weights = "" if verdict.same_weights else ", in their weights too"
+        return f"NOT verified: the record and this run differ{weights}"
+    if verdict.same_platform:
         return "verified: all of it is equal"
-    return (
-        "verified: the start is the same, and the rest differs no more than another processor's "
-        "rounding makes it"
-    )
+    rest = "the rest differs no more than another processor's rounding makes it"
+    return f"verified: the start is the same, and {rest}"
 
 
 def _data(options: argparse.Namespace) -> None:
     picture_set = options.name in pictures.names()
-    found = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
-    print(
-        f"{found.name}: {len(found.train_labels):,} training and {len(found.test_labels):,} test "
-        "examples, "
-        f"{len(found.classes)} classes, sha256 {found.digest}"
-    )
+    data = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
+    train, test = len(data.train_labels), len(data.test_labels)
+    counts = f"{train:,} training and {test:,} test examples, {len(data.classes)} classes"
+    print(f"{data.name}: {counts}, sha256 {data.digest}")
 
 
 def _bench(options: argparse.Namespace) -> int | None:
@@ -202,29 +190,21 @@ def _bench(options: argparse.Namespace) -> int | None:
     from bnkit.runs import pool
 
     if options.device == "cuda" and not torch.cuda.is_available():
-        print(
-            "error: torch sees no GPU here; leave out --device, or install a CUDA build of torch",
-            file=sys.stderr,
-        )
+        remedy = "leave out --device, or install a CUDA build of torch"
+        print(f"error: torch sees no GPU here; {remedy}", file=sys.stderr)
         return 1
-    print(
-        "time of the peer over time of ours: median (quartiles) over rounds; above 1, ours is "
-        "faster"
-    )
-    print(
-        "the limit: 2.5 times the time of a copy of the same tensor, over time of ours; at most "
-        "about 1"
-    )
-    rounds, found = 5 if options.quick else 15, []
+    ratio, copy = "time of the peer over time of ours", "the time of a copy of the same tensor"
+    print(f"{ratio}: median (quartiles) over rounds; above 1, ours is faster")
+    print(f"the limit: 2.5 times {copy}, over time of ours; at most about 1")
+    rounds, rows = 5 if options.quick else 15, []
+    about = rounds, options.device, options.quick
     with pool.one_thread():
-        for row in chain(
-            *(each.rows(rounds, options.device, options.quick) for each in (layer, networks))
-        ):
-            found.append(row)
+        for row in chain(layer.rows(*about), networks.rows(*about)):
+            rows.append(row)
             print(row, flush=True)
         if options.json:  # in here, so that the number of threads is stored as it was
-            print(f"stored as {layer.save(found, options.json, rounds, options.device)}")
-    return None
+            print(f"stored as {layer.save(rows, options.json, rounds, options.device)}")
+    return 0
 
 
 if __name__ == "__main__":

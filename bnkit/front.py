@@ -27,15 +27,9 @@ COMMAND = "python -m bnkit.front"
 BEGIN = f"<!-- results: begin (written by `{COMMAND}`, not by hand) -->"
 END = "<!-- results: end -->"
 CHAPTER = "[8](chapters/08-mnist.ipynb)"
-REMEDY = f"write it anew: {COMMAND}"
 EARLY = 5000  # steps; the first round number at which the paper's Figure 1(a) draws both curves
-HEAD = (
-    "What the paper says",
-    "The paper's number",
-    "Ours: mean ± standard deviation over seeds",
-    "Seeds",
-    "Chapter",
-)
+OURS = "Ours: mean ± standard deviation over seeds"
+HEAD = ("What the paper says", "The paper's number", OURS, "Seeds", "Chapter")
 
 
 class Row(NamedTuple):
@@ -49,8 +43,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """The results, from recorded runs and the paper's digitised curves. Raises RecordError where a
-    run is missing."""
+    """The results, from the records and the paper's curves; RecordError where a run is missing."""
     return [*_figure_1(), *_figure_3()]
 
 
@@ -89,13 +82,10 @@ def _figure_3() -> list[Row]:
     """What Figure 3 shows, at both sizes of pictures."""
     chapter = "[9](chapters/09-inception.ipynb)"
     families = inception.family(), inception.family("64px")
-    wanted = {
-        "bn-baseline": "steps to the best accuracy that Inception reaches without BN: "
-        "with BN (Figure 3)",
-        "bn-x5": "the same, with BN and the recipe that it makes possible (BN-x5)",
-    }
+    first = "steps to the best accuracy that Inception reaches without BN: with BN (Figure 3)"
+    second = "the same, with BN and the recipe that it makes possible (BN-x5)"
     made = []
-    for net, claim in wanted.items():
+    for net, claim in (("bn-baseline", first), ("bn-x5", second)):
         theirs = f"{inception.paper_ratio(net):.1f} times fewer"
         here = (recorded.show_reached(inception.ratio(family, net)) for family in families)
         ours = "{} times fewer, {} on larger pictures".format(*here)
@@ -123,8 +113,7 @@ def table() -> str:
 
 
 def picture() -> str:
-    """Figure 1(a) beside the same two networks at the rate that suits the one without BN best; text
-    of an SVG file."""
+    """Figure 1(a) beside the same at the rate that is best without BN; text of an SVG file."""
     rates = mnist.by_rate()
     best, _ = mnist.best(rates, "without_bn")
     drawing = figures.hero(rates[mnist.RATES[0]], rates[best], recorded.digitised())
@@ -135,14 +124,12 @@ def picture() -> str:
 
 
 def fill(text: str, new: str) -> str:
-    """`text` with `new` between the two marker lines. Raises ValueError unless each is there once,
-    in this order."""
+    """`text` with `new` between the two marker lines; ValueError unless there is one of each."""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in tail:
-        raise ValueError(
-            f"README.md must hold these two lines once each, in this order:\n{BEGIN}\n{END}"
-        )
+        problem = "README.md must hold these two lines once each, in this order"
+        raise ValueError(f"{problem}:\n{BEGIN}\n{END}")
     return f"{head}{BEGIN}\n\n{new}\n\n{END}{tail}"
 
 
@@ -154,7 +141,8 @@ def stale(readme: Path, image: Path) -> list[str]:
         problems.append(f"the results table in {readme.name}")
     if not image.exists() or not _same(image.read_text(encoding="utf-8"), picture()):
         problems.append(f"{image.parent.name}/{image.name}")
-    return [f"{what} is not what the recorded runs give; {REMEDY}" for what in problems]
+    wrong = f"is not what the recorded runs give; write it anew: {COMMAND}"
+    return [f"{what} {wrong}" for what in problems]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,11 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _same(old: str, new: str) -> bool:
-    """Whether two SVG texts are one picture: equal text, and numbers equal to a hundredth of a
-    point.
+    """Whether two SVG texts are one picture: equal text, and numbers to a hundredth of a point.
 
-    Another processor may round a coordinate differently, and matplotlib derives the ids inside from
-    the coordinates.
+    Another processor may round a coordinate differently, and ids come from the coordinates.
     """
     number = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
     old, new = (re.sub(r"\b[mpCh][0-9a-f]{10}\b", "id", text) for text in (old, new))

@@ -59,11 +59,8 @@ def complex_step(f, x, step=1e-30):
 def relative_error(a, b):
     """How far two arrays are apart: the largest difference over the largest magnitude, or 0.0.
 
-    Relative to the arrays and not to each element: a gradient's tiny elements carry the rounding of
-    its large ones.
-
-    Raises ValueError for different shapes, empty arrays, NaN or infinity, which no comparison may
-    let pass.
+    Relative to the arrays, as a gradient's tiny elements carry the rounding of its large ones.
+    Raises ValueError for different shapes, empty arrays, NaN and infinity: none may pass.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not a.size:

@@ -2,8 +2,7 @@
 
 ``Textbook`` is right: the six equations of Sec. 3 as printed, in plain float64 NumPy, each step a
 method. Each mutant overrides one step. ``rejected_by`` names the check that must turn red, and
-``passes`` one that stays green although it looks as if it guarded the same thing: do not rely on
-it.
+``passes`` one that stays green although it seems to guard the same thing: do not rely on it.
 """
 
 import numpy as np

@@ -80,8 +80,7 @@ def standardise(x: np.ndarray, eps: float = 0.0) -> Whitening:
 def pca(x: np.ndarray, eps: float = 0.0) -> Whitening:
     """Rotate into the principal axes, the largest first, and divide by sqrt(eigenvalue + eps).
 
-    The output features are the axes, no longer the input's. Raises ValueError for a singular
-    covariance, if eps is 0.
+    The axes are the output's features. Raises ValueError for a singular covariance, if eps is 0.
     """
     mean, eigenvalues, axes = _eigen(x, eps)
     return Whitening(mean, axes / np.sqrt(eigenvalues))
@@ -97,16 +96,14 @@ def zca(x: np.ndarray, eps: float = 0.0) -> Whitening:
 
 
 def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> Whitening:
-    """Approach ``zca`` with matrix products alone, as Iterative Normalization does (Huang et al.
-    2019).
+    """Approach ``zca`` by matrix products alone, as in Iterative Normalization (Huang et al. 2019).
 
     Until an axis comes near 1, each iteration multiplies its variance by 9/4, from the share that
     it has in the total. Few iterations thus whiten the large axes and leave the small ones small; a
     singular covariance is no error here.
     """
     if iterations < 0:
-        problem = "it counts matrix updates and cannot be negative"
-        raise ValueError(f"iterations={iterations}: {problem}")
+        raise ValueError(f"iterations={iterations}: a number of matrix updates cannot be negative")
     x = _batch(x)
     identity = np.eye(x.shape[1], dtype=x.dtype)
     regularised = covariance(x) + eps * identity

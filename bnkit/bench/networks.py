@@ -1,18 +1,15 @@
 """How fast: training steps of the networks of Section 4.2, beside the plain way of writing them.
 
-The small network trains on the small data set ``digits``, which is always there, enlarged to its
-pictures' size: the work of a step does not depend on what the pictures show. For the whole network
-the pictures are random numbers.
+The small network trains on the data set ``digits``, which is always there, enlarged to the size of
+its pictures: what they show does not change the work. The whole one is given random numbers.
 """
 
 import os
 import re
 import resource
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -23,13 +20,14 @@ from bnkit.bench.layer import Row, descend, row
 from bnkit.layers import BatchNorm
 from bnkit.layers.local_response_norm import LocalResponseNorm
 from bnkit.networks.inception import Block, Inception, Style, Unit, bn_inception, small_inception
-from bnkit.runs import experiments
+from bnkit.runs import experiments, pool
 from bnkit.runs.tasks.inception import InceptionRecipe, Task
 from bnkit.runs.training import fit
 
 STEPS = 4  # a turn of the small network
 TURNS = 8  # of each core, where several are at work
 MOST_CORES = 8  # each takes a process, with torch in it
+SMALL = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
 WHOLE = (8, 3, 224, 224)  # a mini-batch of the whole network that fits into any memory
 
 
@@ -54,9 +52,7 @@ def small(rounds: int, device: str) -> Row:
     calls["its convolutions"] = _convolutions(nets["bn-baseline"])
     pictures = nets["bn-baseline"].batches()
     calls["its pictures"] = lambda: [next(pictures) for _ in range(STEPS)]
-    recipe = nets["bn-baseline"].recipe
-    shape = [recipe.batch_size, 3, recipe.size, recipe.size]
-    turns = row(calls, rounds, device, what="small Inception", shape=shape, layout="")
+    turns = row(calls, rounds, device, what="small Inception", shape=SMALL, layout="")
     return _of_a_step(turns, STEPS)._replace(memory=memory() if device == "cpu" else None)
 
 
@@ -73,11 +69,8 @@ def small_on_several_cores(rounds: int) -> Row:
     torch does it: one run, with a thread for each core.
     """
     cores = min(os.cpu_count() or 1, MOST_CORES)
-    with ExitStack() as processes:
-        *workers, alone = (
-            processes.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for _ in range(cores + 1)
-        )
+    with ExitStack() as stack:
+        *workers, alone = (stack.enter_context(pool.processes(1)) for _ in range(cores + 1))
 
         def ours() -> None:
             for turn in [worker.submit(_turns, "ours", 1, TURNS) for worker in workers]:
@@ -86,8 +79,7 @@ def small_on_several_cores(rounds: int) -> Row:
         def by_hand() -> None:
             alone.submit(_turns, "a plain torch loop", cores, TURNS * cores).result()
 
-        shape = [InceptionRecipe.batch_size, 3, InceptionRecipe.size, InceptionRecipe.size]
-        about = {"what": "small Inception, several cores", "shape": shape, "layout": ""}
+        about = {"what": "small Inception, several cores", "shape": SMALL, "layout": ""}
         calls = {"ours": ours, "a plain torch loop": by_hand}
         path = "1 core" if cores == 1 else f"{cores} cores"
         turns = row(calls, rounds, "cores", **about, path=path)
@@ -110,8 +102,8 @@ def memory() -> dict[str, float]:
     peaks = {}
     for way in ("built, not trained", "ours", "a plain torch loop"):
         # A process of its own, for a peak cannot be forgotten.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            peaks[way] = round(pool.submit(_peak, way).result(), 1)
+        with pool.processes(1) as process:
+            peaks[way] = round(process.submit(_peak, way).result(), 1)
     return peaks
 
 

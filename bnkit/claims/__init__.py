@@ -1,6 +1,4 @@
-"""The ledger of the study note's claims: its file, what chapters do with it, and the page that
-shows all of it.
-"""
+"""The ledger of the study note's claims: its file, what chapters do with it, and its page."""
 
 from bnkit.claims.chapter import of
 

@@ -1,11 +1,10 @@
-"""A chapter's part of the ledger: it hands over what it measured, and closes with a table written
-from both.
+"""A chapter's part of the ledger: it hands over what it measured, and closes with a table of both.
 
 ::
 
     note = claims.of("06-inference", p)
     note.measured("C27", off_gradient=deviation)  # refused unless the ledger's relation holds
-    note.verdicts()                               # the closing table: what the note said, what was measured
+    note.verdicts()  # the closing table: what the note said, what was measured
 
 A measurement is stored in the executed notebook under the name ``c27_off_gradient``: other pages
 quote it from there, and the press holds it to its relation once more before anything is published.
@@ -29,8 +28,7 @@ class Part:
         self._values: dict[str, dict[str, float]] = {}
 
     def measured(self, claim: str, **values: float) -> None:
-        """Hand over the values measured for a claim; show and store them, and hold them to the
-        ledger's relations.
+        """Hold the values measured for a claim to the ledger's relations; show and store them.
 
         A claim without executable evidence takes no values: its reason is shown.
 
@@ -39,9 +37,7 @@ class Part:
         and goes on: that is a finding, too.
         """
         entry = self._entry(claim, values)
-        values = {
-            key: value.item() if hasattr(value, "item") else value for key, value in values.items()
-        }
+        values = {key: v.item() if hasattr(v, "item") else v for key, v in values.items()}
         if strange := {key: value for key, value in values.items() if not _is_finite(value)}:
             raise LedgerError(f"{claim}: what was measured must be finite numbers, not {strange}")
         broken = entry.broken(values)
@@ -60,36 +56,31 @@ class Part:
         """
         if missing := [name for name in self._claims if name not in self._values]:
             raise LedgerError(f"{self._chapter} has measured nothing for {', '.join(missing)}")
-        rows = [
-            (each.badge, each.statement, sentences(each.correction, self._filled(each)))
-            for each in self._claims.values()
-        ]
+        claims = self._claims.values()
+        rows = [(claim.badge, claim.statement, self._answer(claim)) for claim in claims]
         prose.table(("claim", "the note said", "we measured"), rows)
+
+    def _answer(self, claim: Claim) -> str:
+        values = self._values[claim.id]
+        return sentences(claim.correction, claim.says(lambda key, spec: format(values[key], spec)))
 
     def _evidence(self, claim: Claim) -> str:
         formats = {key: spec for _, key, spec, _ in Formatter().parse(claim.finding) if key}
-        values = (
-            (key, format(self._values[claim.id][key], formats.get(key, ".4g")))
-            for key in claim.measured
-        )
-        return "; ".join(
-            f"`{key}` = {value} (`{claim.measured[key].text}`)" for key, value in values
-        )
-
-    def _filled(self, claim: Claim) -> str:
-        return claim.says(lambda key, spec: format(self._values[claim.id][key], spec))
+        parts = []
+        for key, demanded in claim.measured.items():
+            value = format(self._values[claim.id][key], formats.get(key, ".4g"))
+            parts.append(f"`{key}` = {value} (`{demanded.text}`)")
+        return "; ".join(parts)
 
     def _entry(self, claim: str, values: Mapping[str, float]) -> Claim:
         if claim not in self._claims:
-            raise LedgerError(
-                f"{claim} is no claim of {self._chapter}; its claims are {', '.join(self._claims)}"
-            )
+            known = ", ".join(self._claims)
+            raise LedgerError(f"{claim} is no claim of {self._chapter}; its claims are {known}")
         entry = self._claims[claim]
         if set(values) != set(entry.measured):
-            raise LedgerError(
-                f"{claim}: the ledger asks for {', '.join(entry.measured) or 'no values'}; "
-                f"the chapter measured {', '.join(values) or 'none'}"
-            )
+            wanted, given = ", ".join(entry.measured) or "no values", ", ".join(values) or "none"
+            problem = f"the ledger asks for {wanted}; the chapter measured {given}"
+            raise LedgerError(f"{claim}: {problem}")
         return entry
 
 

@@ -1,10 +1,9 @@
-"""The ledger of claims: each sentence of the study note, its verdict, and the measurement that has
-to bear it out.
+"""The ledger of claims: each sentence of the study note, its verdict, and what bears it out.
 
-``data/claims.yml`` holds the sentences; ``read`` checks every field of it. What chapters do with it
-is in ``bnkit.claims``.
+``data/claims.yml`` holds the sentences; ``read`` checks every field of it.
 """
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,15 +17,20 @@ from bnkit import paths
 
 IDS = tuple(f"C{number:02}" for number in range(1, 76))  # the note has 75 statements
 VERDICTS = ("agrees", "imprecise", "wrong", "not in the paper")
-EVIDENCE = ("measured", "analogy", "not testable here", "pending")
+NEEDS = {  # what each kind of evidence has to give
+    "measured": ("cell", "measured"),
+    "analogy": ("cell", "why"),
+    "not testable here": ("cell", "why"),
+    "pending": ("why",),
+}
+EVIDENCE = tuple(NEEDS)
 
 
 class LedgerError(ValueError):
     """The ledger, or what a chapter handed over, does not fit; the message lists each problem."""
 
 
-# Relations: what a measured value must satisfy. No more of a language than the ledger needs, and
-# nothing is evaluated.
+# Relations: what a measured value must satisfy, in words that are matched and never evaluated.
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 NAME = r"[a-z][a-z0-9_]*"
@@ -37,34 +41,26 @@ RELATION = re.compile(
     rf"|between (?P<low>{OPERAND}) and (?P<high>{OPERAND})"
 )
 SPELLINGS = "< 0.25, >= 3, > other_key, < 0.5 * other_key, = 31, = 1.467 +- 0.03, between 3 and 5"
+SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 class Relation(NamedTuple):
-    """What the ledger demands of one measured value, as ``< 0.25`` or ``between 3 and 0.5 *
-    other_key``."""
+    """What a measured value has to satisfy: ``< 0.25``, ``between 3 and 0.5 * other_key``."""
 
     text: str
 
     def holds(self, value: float, others: Mapping[str, float]) -> bool:
-        """Whether `value` satisfies it; `others` are the values measured for the same claim, by
-        key."""
+        """Whether `value` satisfies it; `others` are the values of the same claim, by key."""
         match = RELATION.fullmatch(self.text)
 
         def read(operand: str) -> float:
-            factor, star, name = operand.rpartition(" * ")
-            named = name if star else operand
-            if re.fullmatch(NUMBER, named):
-                return float(named)
-            return (float(factor) if star else 1.0) * others[named]
+            factor, _, name = operand.rpartition(" * ")
+            if re.fullmatch(NUMBER, name):
+                return float(name)
+            return float(factor or 1) * others[name]
 
         if match["sign"]:
-            bound = read(match["bound"])
-            return {
-                "<": value < bound,
-                "<=": value <= bound,
-                ">": value > bound,
-                ">=": value >= bound,
-            }[match["sign"]]
+            return SIGNS[match["sign"]](value, read(match["bound"]))
         if match["equal"]:
             return abs(value - read(match["equal"])) <= float(match["margin"] or 0)
         return read(match["low"]) <= value <= read(match["high"])
@@ -72,14 +68,10 @@ class Relation(NamedTuple):
     @property
     def names(self) -> set[str]:
         """The other keys that it refers to."""
-        operands = (
-            RELATION.fullmatch(self.text)[part] for part in ("bound", "equal", "low", "high")
-        )
-        return {
-            name
-            for each in operands
-            if each and re.fullmatch(NAME, name := each.rpartition(" * ")[2])
-        }
+        match = RELATION.fullmatch(self.text)
+        operands = filter(None, match.group("bound", "equal", "low", "high"))
+        last_words = (operand.split()[-1] for operand in operands)
+        return {word for word in last_words if re.fullmatch(NAME, word)}
 
 
 def relation(text: str) -> Relation:
@@ -105,13 +97,11 @@ class Claim:
     evidence: str  # what kind there is
     correction: str = ""  # what is the case instead; empty where the note agrees
     cell: str = ""  # the cell of the chapter that measures or discusses it
-    # key: relation that the value must satisfy
-    measured: dict[str, Relation] = field(default_factory=dict)
+    measured: dict[str, Relation] = field(default_factory=dict)  # what each value must satisfy
     finding: str = ""  # what was measured, in words, with {key:format} where the numbers go
     test: str = ""  # the test that enforces it, as tests/test_x.py::test_y
     why: str = ""  # why nothing can be measured, or not yet
-    # whether the relations need the chapter's own parameters, no smaller ones
-    only_at_defaults: bool = False
+    only_at_defaults: bool = False  # whether the relations need the chapter's own parameters
 
     @property
     def badge(self) -> str:
@@ -123,25 +113,22 @@ class Claim:
         return f"{self.id.lower()}_{key}"
 
     def says(self, quote: Callable[[str, str], str]) -> str:
-        """The finding, with ``quote(key, format)`` in the place of each number; or why there is
-        none."""
-        finding = "".join(
-            text + (quote(key, spec) if key is not None else "")
-            for text, key, spec, _ in Formatter().parse(self.finding)
-        )
-        return (
-            finding
-            if self.evidence == "measured"
-            else sentences(f"*{self.evidence}:* {self.why}", finding)
-        )
+        """The finding, ``quote(key, format)`` in the place of each number, or why there is none."""
+        finding = ""
+        for text, key, spec, _ in Formatter().parse(self.finding):
+            finding += text if key is None else text + quote(key, spec)
+        if self.evidence == "measured":
+            return finding
+        return sentences(f"*{self.evidence}:* {self.why}", finding)
 
     def broken(self, values: Mapping[str, float]) -> list[str]:
         """The relations that `values` do not satisfy, each in words with the claim's name."""
+        items = self.measured.items()
+        broken = [(key, must.text) for key, must in items if not must.holds(values[key], values)]
+        claim = f"{self.id} ({self.verdict}: {self.statement})"
+        problem = f"{claim} no longer stands on what was measured"
         return [
-            f"{self.id} ({self.verdict}: {self.statement}) no longer stands on what was measured: "
-            f"{key} is {values[key]:.6g}, and must be {demanded.text}"
-            for key, demanded in self.measured.items()
-            if not demanded.holds(values[key], values)
+            f"{problem}: {key} is {values[key]:.6g}, and must be {must}" for key, must in broken
         ]
 
 
@@ -151,13 +138,11 @@ def sentences(*texts: str) -> str:
 
 
 def read(path: Path | None = None) -> dict[str, Claim]:
-    """The ledger by id, every field checked; by default the project's. Raises LedgerError, once,
-    with every problem."""
+    """The ledger by id, by default the project's. Raises LedgerError, once, with every problem."""
     path = path or paths.root() / "data" / "claims.yml"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        entries = yaml.load(
-            path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        entries = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (OSError, yaml.YAMLError) as error:
         raise LedgerError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(entries, list):
@@ -166,9 +151,8 @@ def read(path: Path | None = None) -> dict[str, Claim]:
     for position, entry in enumerate(entries, start=1):
         name = entry.get("id") if isinstance(entry, dict) else None
         if name not in IDS:
-            problems.append(
-                f"entry {position}: must be a claim with an id from C01 to C75, not {name!r}"
-            )
+            wanted = f"must be a claim with an id from {IDS[0]} to {IDS[-1]}"
+            problems.append(f"entry {position}: {wanted}, not {name!r}")
             continue
         wrong = _problems(entry)
         if name in ledger:
@@ -177,7 +161,7 @@ def read(path: Path | None = None) -> dict[str, Claim]:
         ledger[name] = None if wrong else _claim(entry)
     problems += [f"{name}: is missing" for name in IDS if name not in ledger]
     if problems:
-        raise LedgerError("\n".join([f"{path.name}:", *(f"  {each}" for each in problems)]))
+        raise LedgerError("\n  ".join([f"{path.name}:", *problems]))
     return ledger
 
 
@@ -188,29 +172,19 @@ def _claim(entry: dict) -> Claim:
 
 FIELDS = tuple(Claim.__dataclass_fields__)
 ALWAYS = ("id", "note", "statement", "verdict", "paper", "chapter", "evidence")
+TEXTS = tuple(name for name in FIELDS if name not in ("note", "measured", "only_at_defaults"))
 
 
 def _problems(entry: dict) -> list[str]:
-    """What is wrong with the fields of one entry; relations between fields are looked at only where
-    each is sound."""
-    problems = [
-        f"has an unknown field {name!r}; known are {', '.join(FIELDS)}"
-        for name in entry
-        if name not in FIELDS
-    ]
+    """What is wrong with one entry; how its fields fit together is seen once each is sound."""
+    unknown = (name for name in entry if name not in FIELDS)
+    problems = [f"has an unknown field {name!r}; known are {', '.join(FIELDS)}" for name in unknown]
     for name in ALWAYS:
         if not str(entry.get(name) or "").strip():
             problems.append(f"says nothing under {name!r}")
-    texts = {
-        name: entry.get(name, "")
-        for name in FIELDS
-        if name not in ("note", "measured", "only_at_defaults")
-    }
-    problems += [
-        f"{name!r} must be text, not {value!r}"
-        for name, value in texts.items()
-        if not isinstance(value, str)
-    ]
+    for name in TEXTS:
+        if not isinstance(value := entry.get(name, ""), str):
+            problems.append(f"{name!r} must be text, not {value!r}")
     measured = entry.get("measured", {})
     if not isinstance(measured, dict) or not all(isinstance(key, str) for key in measured):
         return [*problems, f"'measured' must name the values and their relations, not {measured!r}"]
@@ -226,16 +200,9 @@ def _verdict_problems(entry: dict, measured: dict) -> list[str]:
             problems.append(f"{value!r} is none of {', '.join(allowed)}")
     if bool(entry.get("correction")) == (verdict == "agrees"):
         problems.append("needs a correction unless its verdict is 'agrees', and only then")
-    wanted = {
-        "measured": ("cell", "measured"),
-        "analogy": ("cell", "why"),
-        "not testable here": ("cell", "why"),
-        "pending": ("why",),
-    }
-    needed = (*wanted.get(evidence, ()), *(("finding", "test") if measured else ()))
-    problems += [
-        f"has evidence {evidence!r} and so needs {name!r}" for name in needed if not entry.get(name)
-    ]
+    needed = (*NEEDS.get(evidence, ()), *(("finding", "test") if measured else ()))
+    lacking = (name for name in needed if not entry.get(name))
+    problems += [f"has evidence {evidence!r} and so needs {name!r}" for name in lacking]
     if evidence in ("not testable here", "pending") and measured:
         problems.append(f"has measured values although its evidence is {evidence!r}")
     return problems
@@ -252,18 +219,14 @@ def _value_problems(entry: dict, measured: dict) -> list[str]:
         except LedgerError as error:
             problems.append(f"{key}: {error}")
         else:
-            problems += [
-                f"{key}: its relation names {name!r}, which is not measured"
-                for name in sorted(unknown)
-            ]
+            for name in sorted(unknown):
+                problems.append(f"{key}: its relation names {name!r}, which is not measured")
     try:
         parts = list(Formatter().parse(entry.get("finding", "")))
     except ValueError as error:
         problems.append(f"the finding cannot be read: {error}")
     else:
         quoted = {key for _, key, _, _ in parts if key is not None}
-        problems += [
-            f"the finding quotes {name!r}, which is not measured"
-            for name in sorted(quoted - set(measured))
-        ]
+        unknown = sorted(quoted - set(measured))
+        problems += [f"the finding quotes {name!r}, which is not measured" for name in unknown]
     return problems

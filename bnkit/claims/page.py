@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from bnkit.claims.ledger import EVIDENCE, VERDICTS, Claim, sentences
 from bnkit.page import prose
@@ -11,90 +12,68 @@ HEAD = ("claim", "verdict", "the note said", "we measured", "chapter")
 
 def select(claims: Iterable[Claim], verdict: str, chapter: str) -> list[Claim]:
     """The claims of one verdict and one chapter; "all" for any."""
-    return [
-        each
-        for each in claims
-        if verdict in ("all", each.verdict) and chapter in ("all", each.chapter)
-    ]
+    chosen = (claim for claim in claims if verdict in ("all", claim.verdict))
+    return [claim for claim in chosen if chapter in ("all", claim.chapter)]
 
 
 def counts(claims: Iterable[Claim]) -> dict[str, int]:
     """How many claims got each verdict, those without any included."""
-    found = Counter(each.verdict for each in claims)
-    return {verdict: found[verdict] for verdict in VERDICTS}
+    numbers = Counter(claim.verdict for claim in claims)
+    return {verdict: numbers[verdict] for verdict in VERDICTS}
 
 
 def by_chapter(claims: list[Claim]) -> str:
     """Chapters against verdicts, as a Markdown table with sums."""
-    chapters = list(dict.fromkeys(sorted(each.chapter for each in claims)))
-    rows = [
-        (chapter, counts(each for each in claims if each.chapter == chapter))
-        for chapter in chapters
-    ]
-    lines = [
-        (_link(name, claims, name), *map(str, found.values()), str(sum(found.values())))
-        for name, found in rows
-    ]
-    total = counts(claims)
-    return prose.as_table(
-        ("chapter", *VERDICTS, "all"),
-        [*lines, ("all", *map(str, total.values()), str(len(claims)))],
-    )
+    rows = []
+    for chapter in sorted({claim.chapter for claim in claims}):
+        own = select(claims, "all", chapter)
+        rows.append((_link(chapter, own, chapter), *counts(own).values(), len(own)))
+    rows.append(("all", *counts(claims).values(), len(claims)))
+    return prose.as_table(("chapter", *VERDICTS, "all"), rows)
 
 
 def summary(claims: list[Claim]) -> str:
     """How many claims there are, and on what kind of evidence they stand, in a sentence."""
-    found, kinds = counts(claims), Counter(each.evidence for each in claims)
-    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
-    rest = ", ".join(f"{kinds[kind]} {kind}" for kind in EVIDENCE[1:] if kinds[kind])
+    kinds = Counter(claim.evidence for claim in claims)
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in counts(claims).items())
+    others = ", ".join(f"{kinds[kind]} {kind}" for kind in EVIDENCE[1:] if kinds[kind])
+    rest = f"; the others: {others}" if others else ""
     return (
-        f"Of {len(claims)} statements: {verdicts}. For {kinds['measured']} of them a cell "
-        "measures what the verdict "
-        f"stands on{f'; the others: {rest}' if rest else ''}."
+        f"Of {len(claims)} statements: {verdicts}. For {kinds['measured']} of them a cell measures "
+        f"what the verdict stands on{rest}."
     )
 
 
 def show(claims: Iterable[Claim]) -> None:
-    """The ledger itself: on the site with the numbers that chapters measured, in JupyterLab with
-    what they must be."""
+    """The ledger: on the site with what chapters measured, in JupyterLab with what it must be."""
     claims = list(claims)
 
-    def demanded(claim: Claim) -> Callable[[str, str], str]:
-        return lambda key, _: f"`{claim.measured[key].text}`"
+    def demanded(claim: Claim, key: str, spec: str) -> str:
+        return f"`{claim.measured[key].text}`"
 
-    def found(claim: Claim) -> Callable[[str, str], str]:
-        return lambda key, spec: prose.quote(claim.chapter, claim.name(key), spec)
+    def measured(claim: Claim, key: str, spec: str) -> str:
+        return prose.quote(claim.chapter, claim.name(key), spec)
 
-    prose.report(
-        *(
-            prose.as_table(HEAD, [_row(each, numbers(each)) for each in claims])
-            for numbers in (demanded, found)
-        )
-    )
+    def face(numbers: Callable[[Claim, str, str], str]) -> str:
+        return prose.as_table(HEAD, [_row(claim, partial(numbers, claim)) for claim in claims])
+
+    prose.report(face(demanded), face(measured))
 
 
 def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
     fact = f"*In fact:* {sentences(claim.correction)}" if claim.correction else ""
-    said = "<br>".join(
-        filter(None, (claim.statement, fact, f"<small>Paper: {sentences(claim.paper)}</small>"))
-    )
+    paper = f"<small>Paper: {sentences(claim.paper)}</small>"
+    said = "<br>".join(filter(None, (claim.statement, fact, paper)))
     measured = sentences(claim.says(numbers))
     if claim.measured:
-        held = ", ".join(f"`{key} {each.text}`" for key, each in claim.measured.items())
+        held = ", ".join(f"`{key} {demanded.text}`" for key, demanded in claim.measured.items())
         measured += f"<br><small>Held to {held} by `{claim.test.removeprefix('tests/')}`.</small>"
-    return (
-        claim.id,
-        claim.verdict,
-        said,
-        measured,
-        _link(claim.chapter, [claim], claim.chapter[:2].lstrip("0")),
-    )
+    link = _link(claim.chapter, [claim], claim.chapter[:2].lstrip("0"))
+    return claim.id, claim.verdict, said, measured, link
 
 
-def _link(chapter: str, claims: Iterable[Claim], text: str) -> str:
-    """The chapter, linked to the cell if there is one claim; not linked while all claims in it are
-    pending."""
-    here = [each for each in claims if each.chapter == chapter]
-    if all(each.evidence == "pending" for each in here):
+def _link(chapter: str, claims: list[Claim], text: str) -> str:
+    """A link to the chapter of `claims`, or to the cell of one; none while all are pending."""
+    if all(claim.evidence == "pending" for claim in claims):
         return text
-    return f"[{text}]({chapter}.ipynb{f'#cell-id={here[0].cell}' if len(here) == 1 else ''})"
+    return f"[{text}]({chapter}.ipynb{f'#cell-id={claims[0].cell}' if len(claims) == 1 else ''})"

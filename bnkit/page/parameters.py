@@ -5,8 +5,7 @@ counts as true. So the second code cell of a chapter reads::
 
     p = parameters.check(globals(), chapter="08-mnist", steps=parameters.integer(1, 200_000), ...)
 
-It refuses everything that is wrong in one message that says what is allowed; else it shows the
-run's parameter card.
+It refuses all that is wrong in one message that says what is allowed, else shows a parameter card.
 """
 
 import ast
@@ -27,8 +26,7 @@ INJECTED = "# Parameters"  # first line of the cell that papermill puts behind t
 
 
 class ParameterError(ValueError):
-    """A chapter was given parameters it cannot run with; the message lists each problem and what is
-    allowed."""
+    """A chapter cannot run with its parameters; the message says why, and what is allowed."""
 
 
 class Declared(NamedTuple):
@@ -41,16 +39,14 @@ class Declared(NamedTuple):
 
 
 class Parameters(Mapping):
-    """The checked parameters of a run: ``p.steps``, ``dict(p)``; shown at the end of a cell, the
-    parameter card."""
+    """The checked parameters of a run: ``p.steps``, ``dict(p)``; a cell shows them as a card."""
 
     def __init__(self, values: dict, card: str, changed: tuple[str, ...] = ()):
         self.__dict__.update(values, _values=dict(values), _card=card, _changed=changed)
 
     def __setattr__(self, name: str, value: object):
-        raise AttributeError(
-            f"{name} is set in the parameter cell, or by papermill with -p {name} ..., and not here"
-        )
+        where = f"in the parameter cell, or by papermill with -p {name} ..., and not here"
+        raise AttributeError(f"{name} is set {where}")
 
     def __getitem__(self, name: str) -> object:
         return self._values[name]
@@ -62,16 +58,11 @@ class Parameters(Mapping):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return (
-            f"Parameters({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
-        )
+        values = (f"{name}={value!r}" for name, value in self._values.items())
+        return f"Parameters({', '.join(values)})"
 
     def _repr_markdown_(self) -> str:
         return self._card
-
-    def asdict(self) -> dict:
-        """The parameters as a new dictionary."""
-        return dict(self._values)
 
     def changed(self) -> tuple[str, ...]:
         """The names of those that were given another value than the parameter cell has."""
@@ -83,8 +74,7 @@ class Parameters(Mapping):
 
 @dataclass(frozen=True)
 class Rule:
-    """What one parameter may be: its type in the parameter cell, the allowed values in words, and
-    the reader."""
+    """What one parameter may be: its type in the parameter cell, the values allowed, in words."""
 
     type: str
     allowed: str
@@ -108,8 +98,7 @@ def integer(low: int, high: int) -> Rule:
 
 
 def number(low: float, high: float, low_open: bool = False) -> Rule:
-    """A finite number from `low` to `high`, `low` itself left out if `low_open`; a whole number
-    becomes a float."""
+    """A finite number from `low`, left out if `low_open`, to `high`; it is read as a float."""
     allowed = f"above {low:g}, up to {high:g}" if low_open else f"{low:g} to {high:g}"
 
     def read(value: object) -> float:
@@ -141,10 +130,8 @@ def flag() -> Rule:
 
     def read(value: object) -> bool:
         if type(value) is not bool:
-            raise ValueError(
-                f"{value!r} is {_kind(value)}; "
-                'write -p NAME True or -p NAME False (or -y "NAME: true")'
-            )
+            remedy = 'write -p NAME True or -p NAME False (or -y "NAME: true")'
+            raise ValueError(f"{value!r} is {_kind(value)}; {remedy}")
         return value
 
     return Rule("bool", "True, False", read)
@@ -154,58 +141,46 @@ def flag() -> Rule:
 
 
 def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> Parameters:
-    """Check the parameters in `namespace`, a chapter's ``globals()``, against one rule for each;
-    return them.
+    """The parameters in `namespace`, a chapter's ``globals()``, checked against a rule for each.
 
     Names, defaults and meanings are read from the source of the parameter cell, what was passed
     from the cell that papermill puts behind it; without a notebook (no ``In``) the values alone are
-    checked. Other names in `namespace` are of no interest. `chapter`, for example "08-mnist", goes
-    into the commands on the card.
+    checked. `chapter`, for example "08-mnist", goes into the commands on the card.
 
     Raises ParameterError, once, with every problem.
     """
     declared, given = _cells(namespace.get("In") or [], rules)
     problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
-    problems += [
-        f"{name}: stands in the parameter cell but has no rule"
-        for name in declared
-        if name not in rules
-    ]
+    lawless = (name for name in declared if name not in rules)
+    problems += [f"{name}: stands in the parameter cell but has no rule" for name in lawless]
     values = {}
     for name, rule in rules.items():
         if name not in (declared or namespace) or name not in namespace:
             problems.append(f"{name}: has a rule but does not stand in the parameter cell")
             continue
-        if name in declared and declared[name].type != rule.type:
-            problems.append(
-                f"{name}: declared as {declared[name].type}, but its rule wants {rule.type}"
-            )
+        if name in declared and (kind := declared[name].type) != rule.type:
+            problems.append(f"{name}: declared as {kind}, but its rule wants {rule.type}")
         try:
             values[name] = rule.read(namespace[name])
         except ValueError as error:
             problems.append(f"{name}: {error}".replace("NAME", name))
+    told = {name: _told(declared.get(name), rule) for name, rule in rules.items()}
     if problems:
-        raise ParameterError(_refusal(problems, declared, rules, chapter))
-    changed = tuple(
-        name for name in values if name in declared and values[name] != declared[name].default
-    )
-    return Parameters(values, _card(values, changed, declared, rules, chapter), changed)
+        raise ParameterError(_refusal(problems, told, chapter))
+    defaults = {name: line.default for name, line in declared.items()}
+    changed = tuple(name for name in values if values[name] != defaults.get(name, values[name]))
+    return Parameters(values, _card(values, changed, told, chapter), changed)
 
 
 def dry_run(notebook: Path, given: dict) -> Parameters:
     """Check `given` as the chapter at path `notebook` will, without starting a kernel.
 
     Runs the chapter's parameter cell, `given`, and the cell that checks, in a namespace of their
-    own. Raises ParameterError as ``check`` does, and for a chapter that takes no parameters or does
-    not check them.
+    own. Raises ParameterError as ``check``, and where a chapter takes or checks no parameters.
     """
     notebook = Path(notebook)
-    cells = cells_of(notebook)
-    cells = [
-        (cell["metadata"].get("tags", []), source_of(cell))
-        for cell in cells
-        if cell["cell_type"] == "code"
-    ]
+    code = (cell for cell in cells_of(notebook) if cell["cell_type"] == "code")
+    cells = [(cell["metadata"].get("tags", []), source_of(cell)) for cell in code]
     declaring = next((source for tags, source in cells if "parameters" in tags), None)
     checking = next((source for _, source in cells if "parameters.check(" in source), None)
     if declaring is None:
@@ -213,9 +188,8 @@ def dry_run(notebook: Path, given: dict) -> Parameters:
             raise ParameterError(f"{notebook.stem} takes no parameters; given: {', '.join(given)}")
         return Parameters({}, "This chapter takes no parameters.")
     if checking is None:
-        raise ParameterError(
-            f"{notebook.stem} never checks its parameters: no cell of it calls parameters.check"
-        )
+        problem = "never checks its parameters: no cell of it calls parameters.check"
+        raise ParameterError(f"{notebook.stem} {problem}")
     if no_names := [name for name in given if not name.isidentifier() or iskeyword(name)]:
         raise ParameterError(f"these cannot name a parameter: {', '.join(map(repr, no_names))}")
     # as papermill would write them, but the values come as they are
@@ -238,11 +212,7 @@ def read_cell(source: str) -> list[Declared]:
     except SyntaxError as error:
         raise ParameterError(f"the parameter cell is not Python: {error}") from error
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokens
-        if token.type == tokenize.COMMENT
-    }
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     declared = []
     for node in body:
         try:
@@ -250,14 +220,10 @@ def read_cell(source: str) -> list[Declared]:
         except (ValueError, AttributeError) as error:
             raise ParameterError(
                 f"line {node.lineno} of the parameter cell, {ast.unparse(node)!r}: only lines like "
-                "'name: type = literal  # meaning' belong there; derive other values in a later "
-                "cell"
+                "'name: type = literal  # meaning' belong there; derive others in a later cell"
             ) from error
-        kind = (
-            ast.unparse(node.annotation)
-            if isinstance(node, ast.AnnAssign)
-            else type(default).__name__
-        )
+        annotated = isinstance(node, ast.AnnAssign)
+        kind = ast.unparse(node.annotation) if annotated else type(default).__name__
         declared.append(Declared(name, kind, default, comments.get(node.end_lineno, "")))
     return declared
 
@@ -277,25 +243,19 @@ def _cells(sources: list[str], rules: Mapping) -> tuple[dict[str, Declared], lis
             body = ast.parse(source).body
         except SyntaxError:
             continue  # it failed when it ran, too
+        annotated = (node.target for node in body if isinstance(node, ast.AnnAssign))
         if source.lstrip().startswith(INJECTED):
             given = [_target(node) for node in body]
-        elif any(
-            isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in rules for node in body
-        ):
-            declared, given = {each.name: each for each in read_cell(source)}, []
+        elif any(ast.unparse(target) in rules for target in annotated):
+            declared, given = {line.name: line for line in read_cell(source)}, []
     return declared, given
 
 
 def _target(node: ast.stmt) -> str:
     """The one name that a statement assigns to; ValueError if it does something else."""
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return node.target.id
-    if (
-        isinstance(node, ast.Assign)
-        and len(node.targets) == 1
-        and isinstance(node.targets[0], ast.Name)
-    ):
-        return node.targets[0].id
+    match node:
+        case ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]):
+            return name
     raise ValueError("not an assignment to one name")
 
 
@@ -303,14 +263,8 @@ def _target(node: ast.stmt) -> str:
 
 
 def _kind(value: object) -> str:
-    kinds = {
-        bool: "a truth value",
-        int: "a whole number",
-        float: "a decimal number",
-        str: "text",
-        type(None): "nothing",
-    }
-    return kinds.get(type(value), f"a {type(value).__name__}")
+    kinds = {bool: "a truth value", int: "a whole number", float: "a decimal number", str: "text"}
+    return "nothing" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def _suggestion(name: object, known: Iterable[str]) -> str:
@@ -318,69 +272,39 @@ def _suggestion(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _refusal(
-    problems: list[str],
-    declared: dict[str, Declared],
-    rules: Mapping[str, Rule],
-    chapter: str | None,
-) -> str:
+def _told(line: Declared | None, rule: Rule) -> tuple[str, str, str, str]:
+    """Type, default, allowed values and meaning of a parameter, in words."""
+    default, meaning = (str(line.default), line.meaning) if line else ("", "")
+    return rule.type, default, rule.allowed, meaning
+
+
+def _refusal(problems: list[str], told: Mapping[str, tuple], chapter: str | None) -> str:
     head = ("name", "type", "default", "allowed", "meaning")
-    rows = [
-        head,
-        *((name, rule.type, *_told(name, declared, rule)) for name, rule in rules.items()),
-    ]
+    rows = [head, *((name, *words) for name, words in told.items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    title = (
-        f"{chapter} cannot run with these parameters:"
-        if chapter
-        else "these parameters cannot be used:"
-    )
+    title = "these parameters cannot be used:"
+    if chapter:
+        title = f"{chapter} cannot run with these parameters:"
     return "\n  ".join([title, *problems]) + "\nWhat is allowed:\n  " + "\n  ".join(table)
 
 
-def _told(name: str, declared: dict[str, Declared], rule: Rule) -> tuple[str, str, str]:
-    known = name in declared
-    return (
-        str(declared[name].default) if known else "",
-        rule.allowed,
-        declared[name].meaning if known else "",
-    )
-
-
-def _card(
-    values: dict,
-    changed: tuple[str, ...],
-    declared: dict[str, Declared],
-    rules: Mapping[str, Rule],
-    chapter: str | None,
-) -> str:
-    """The parameter card, in Markdown: what this run used, and the command that runs the chapter
-    with other values."""
-    lines = [
-        "| parameter | this run | default | allowed | meaning |",
-        "| :-- | :-- | :-- | :-- | :-- |",
-    ]
-    for name, rule in rules.items():
-        default, allowed, meaning = (
-            text.replace("|", "\\|") for text in _told(name, declared, rule)
-        )
+def _card(values: dict, changed: tuple, told: Mapping[str, tuple], chapter: str | None) -> str:
+    """The parameter card, in Markdown: what this run used, and the command for other values."""
+    lines = ["| parameter | this run | default | allowed | meaning |", "|" + 5 * " :-- |"]
+    for name, words in told.items():
+        _, default, allowed, meaning = (word.replace("|", "\\|") for word in words)
         value = f"**`{values[name]}`**" if name in changed else f"`{values[name]}`"
-        lines.append(
-            f"| `{name}` | {value} | {f'`{default}`' if default else ''} | {allowed} | {meaning} |"
-        )
+        default = f"`{default}`" if default else ""
+        lines.append(f"| `{name}` | {value} | {default} | {allowed} | {meaning} |")
     shown = changed or list(values)[:1]
-    command = f"papermill chapters/{chapter or 'CHAPTER'}.ipynb out.ipynb"
-    commands = [
-        " ".join([command, *(f"-p {name} {shlex.quote(str(values[name]))}" for name in shown)])
-    ]
+    given = (f"-p {name} {shlex.quote(str(values[name]))}" for name in shown)
+    commands = [" ".join([f"papermill chapters/{chapter or 'CHAPTER'}.ipynb out.ipynb", *given])]
     if chapter:
         assigned = " ".join(f"{name}={values[name]}" for name in shown)
         commands.append(f'make rerun CHAPTER={chapter} PARAMS="{assigned}"')
-    title = (
-        f"Changed: {', '.join(f'`{name}`' for name in changed)}."
-        if changed
-        else "All parameters at their defaults."
-    )
+    title = f"Changed: {', '.join(f'`{name}`' for name in changed)}."
+    if not changed:
+        title = "All parameters at their defaults."
     invitation = "This run again:" if changed else "To run this chapter with other values:"
     return "\n".join([title, "", *lines, "", invitation, "", "```bash", *commands, "```"])

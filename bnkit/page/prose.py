@@ -19,8 +19,7 @@ def report(markdown: str, site: str | None = None) -> None:
     """Show `markdown`, an f-string whose numbers the cell computed, as text of the page.
 
     A report that quotes other chapters' numbers has two faces: `site`, in which they are roles of
-    the book's builder, and `markdown`, which says the same to a reader in JupyterLab, where other
-    chapters' numbers are not at hand.
+    the book's builder, and `markdown`, the same for JupyterLab, where they are not at hand.
     """
     if site is None:
         display(Markdown(markdown))
@@ -28,46 +27,37 @@ def report(markdown: str, site: str | None = None) -> None:
         display({"text/markdown": markdown, SITE: site}, raw=True)
 
 
-def table(
-    header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None
-) -> None:
+Row = Sequence[object]
+
+
+def table(header: Row, rows: Iterable[Row], align: str | None = None) -> None:
     """Show a table; the arguments are those of ``as_table``."""
     report(as_table(header, rows, align))
 
 
-def as_table(
-    header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None
-) -> str:
-    """A table: one row of column titles in `header`, then `rows`, all of the same length; cells are
-    Markdown.
+def as_table(header: Row, rows: Iterable[Row], align: str | None = None) -> str:
+    """A table of cells in Markdown: column titles in `header`, then `rows`, all of one length.
 
-    `align` has one letter a column, "l" or "r". Left out, a column stands to the right when each of
-    its cells begins like a number, so that digits stand below digits. Raises ValueError when a row
-    or `align` has another length.
+    `align` has one letter a column, "l" or "r". Left out, columns of numbers stand to the right, so
+    that digits stand below digits. Raises ValueError when a row or `align` has another length.
     """
-    lines = [[_cell(each) for each in row] for row in (header, *rows)]
+    lines = [[_cell(content) for content in row] for row in (header, *rows)]
+    width = len(lines[0])
     for number, line in enumerate(lines):
-        if len(line) != len(lines[0]):
-            raise ValueError(
-                f"row {number} of the table has {len(line)} cells, its header has "
-                f"{len(lines[0])}: {line}"
-            )
+        if len(line) != width:
+            counts = f"has {len(line)} cells, its header has {width}"
+            raise ValueError(f"row {number} of the table {counts}: {line}")
     if align is None:
-        align = "".join(
-            "r" if all(map(_NUMBER.match, column[1:])) else "l"
-            for column in zip(*lines, strict=True)
-        )
-    if len(align) != len(lines[0]) or set(align) - set("lr"):
-        raise ValueError(
-            f"align is {align!r}; it takes one letter, l or r, for each of the {len(lines[0])} "
-            "columns"
-        )
+        columns = ([line[column] for line in lines[1:]] for column in range(width))
+        align = "".join("r" if all(map(_NUMBER.match, cells)) else "l" for cells in columns)
+    if len(align) != width or set(align) - set("lr"):
+        wanted = f"it takes one letter, l or r, for each of the {width} columns"
+        raise ValueError(f"align is {align!r}; {wanted}")
     lines.insert(1, [{"l": "---", "r": "---:"}[letter] for letter in align])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-# a sign, a bracket or bold type may stand before the first digit
-_NUMBER = re.compile(r"[(×+\-−*$]*\d")
+_NUMBER = re.compile(r"[(×+\-−*$]*\d")  # signs, a bracket or bold type, and the first digit
 
 
 def _cell(content: object) -> str:
@@ -76,29 +66,21 @@ def _cell(content: object) -> str:
 
 
 def glue(name: str, value: object) -> None:
-    """Store `value` in the executed notebook under `name`, for other pages to quote; shows nothing
-    by itself.
+    """Store `value` in the executed notebook under `name`, for other pages to quote; unseen.
 
-    Writes the display data that the book's builder reads, so that running a chapter needs none of
-    its packages.
+    This is the display data that the book's builder reads, written without its packages.
     """
-    # the builder cannot format "np.float64(0.5)"
-    value = value.item() if hasattr(value, "item") else value
-    data = {"application/papermill.record/text/plain": repr(value)}
-    display(
-        data,
-        raw=True,
-        metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}},
-    )
+    value = value.item() if hasattr(value, "item") else value  # else repr is "np.float64(0.5)"
+    prefix = "application/papermill.record/"
+    about = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    display({f"{prefix}text/plain": repr(value)}, raw=True, metadata=about)
 
 
 def quote(chapter: str, name: str, spec: str) -> str:
-    """The role by which a page of the book quotes what `chapter`, as "08-mnist", stored under
-    `name`, formatted."""
+    """The role by which a page quotes, formatted, what `chapter` ("08-mnist") stored as `name`."""
     return f"{{glue:text}}`/chapters/{chapter}.ipynb::{name}:{spec}`"
 
 
 def show_source(thing: object) -> None:
-    """Show the source of a function or class as the page's code: the tested code itself, never a
-    copy."""
+    """Show the source of a function or class: the tested code itself, never a copy."""
     display(Markdown(f"```python\n{inspect.getsource(thing).rstrip()}\n```"))

@@ -1,3 +1,1 @@
-"""Training runs: from a recipe to a record, side by side or together, and whether a record still
-holds.
-"""
+"""Training runs: from a recipe to a record, and whether a record still holds."""

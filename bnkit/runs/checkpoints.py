@@ -1,5 +1,4 @@
-"""A stopped run, kept so that it goes on exactly where it was: named arrays and a few plain facts
-in one file.
+"""A stopped run, kept so that it goes on exactly where it was: named arrays and plain facts.
 
 NumPy's ``.npz`` without pickle: loading one can run no code. Checkpoints are working files in the
 cache; what lasts is a record (``bnkit.runs.records``).
@@ -57,12 +56,12 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, np.ndarray], dict] | None:
         """Arrays and facts of a run of this recipe that was stopped; None where there is none."""
-        found = load(self.path)
+        arrays, about = load(self.path) or ({}, {})
         # of another recipe, or in the form of an earlier version: the run starts again
-        if not found or found[1].get("recipe") != self.recipe or "facts" not in found[1]:
+        if about.get("recipe") != self.recipe or "facts" not in about:
             return None
-        self.earlier = found[1]["seconds"]
-        return found[0], found[1]["facts"]
+        self.earlier = about["seconds"]
+        return arrays, about["facts"]
 
     def is_due(self) -> bool:
         """Whether it is time to write it again."""

@@ -1,6 +1,4 @@
-"""Several processes that train one network: who they are, and the two things they say to each
-other.
-"""
+"""Several processes that train one network: who they are, and what they say to each other."""
 
 import os
 from collections.abc import Iterator
@@ -19,8 +17,7 @@ class Processes:
     size: int = 1
 
     def share(self, things):
-        """This process's part of a mini-batch (or any sequence): every `size`-th entry, so the
-        parts fit together."""
+        """This process's part of a mini-batch (or any sequence): every `size`-th entry."""
         return things[self.rank :: self.size]
 
     def total(self, values: Tensor) -> Tensor:
@@ -32,25 +29,23 @@ class Processes:
 
     def average(self, values: Tensor) -> Tensor:
         """The mean over all processes, which all of them get."""
-        return self.total(values) / self.size if self.size > 1 else values
+        return self.total(values) / self.size
 
 
 ALONE = Processes()
 
 
 def first() -> bool:
-    """Whether this process speaks and stores for all that ``torchrun`` started; always, where it
-    started none."""
+    """Whether this process speaks and stores for all that ``torchrun`` started, or is alone."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Inside, this process is joined with the others that ``torchrun`` started, if it did; yields
-    them and the device.
+    """Inside, this process is joined with the others of ``torchrun``; yields them and the device.
 
-    On CUDA each process takes a GPU of its own and they speak by NCCL, on the CPU by Gloo.
-    Processes that are joined already stay so.
+    On CUDA each takes a GPU of its own and they speak by NCCL, on the CPU by Gloo. Processes that
+    are joined already stay so; without ``torchrun`` this one is alone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -16,32 +16,21 @@ import numpy as np
 import torch
 
 from bnkit import datasets, paths
-from bnkit.runs import checkpoints, probes, records, verification
+from bnkit.runs import checkpoints, probes, records, tasks
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
-from bnkit.runs.tasks import (
-    Answers,
-    AnyRecipe,
-    OnStep,
-    Task,
-    imagenet,
-    inception,
-    linear,
-    mnist,
-    small_batches,
-)
-from bnkit.runs.tasks.imagenet import ImagenetRecipe
+from bnkit.runs.records import Record, RecordError
+from bnkit.runs.tasks import OnStep, imagenet, inception, linear, mnist, small_batches
 from bnkit.runs.tasks.inception import InceptionRecipe
-from bnkit.runs.tasks.linear import LinearRecipe
-from bnkit.runs.tasks.mnist import MLPRecipe
-from bnkit.runs.tasks.small_batches import SmallBatchRecipe
+from bnkit.runs.training import AnyRecipe
+from bnkit.runs.verification import Verdict, judge
 
-TASKS: dict[type, type[Task]] = {
-    MLPRecipe: mnist.Task,
-    InceptionRecipe: inception.Task,
-    ImagenetRecipe: imagenet.Task,
-    LinearRecipe: linear.Task,
-    SmallBatchRecipe: small_batches.Task,
+TASKS: dict[type[AnyRecipe], type[tasks.Task]] = {
+    mnist.MLPRecipe: mnist.Task,
+    inception.InceptionRecipe: inception.Task,
+    imagenet.ImagenetRecipe: imagenet.Task,
+    linear.LinearRecipe: linear.Task,
+    small_batches.SmallBatchRecipe: small_batches.Task,
 }
 
 
@@ -56,9 +45,8 @@ class Experiment:
 
 
 def _mnist() -> Iterator[Experiment]:
-    """Section 4.1. The paper gives neither learning rate nor standard deviation of the initial
-    weights."""
-    base = MLPRecipe(dataset="mnist")
+    """Section 4.1. The paper gives neither learning rate nor size of the initial weights."""
+    base = mnist.MLPRecipe(dataset="mnist")
     for label, norm in (("with-bn", "batch"), ("without-bn", None)):
         net = replace(base, norm=norm)
         yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
@@ -81,8 +69,7 @@ BASE_RATE = 0.01
 
 
 def changes(base: InceptionRecipe) -> dict[str, dict]:
-    """The seven changes of Section 4.2.1, in its order, as fields of a recipe; their names are this
-    book's."""
+    """The seven changes of Section 4.2.1, in its order, as fields of a recipe; we named them."""
     return {
         "rate": {"learning_rate": 5 * base.learning_rate},
         "dropout": {"dropout": 0.0},
@@ -95,13 +82,10 @@ def changes(base: InceptionRecipe) -> dict[str, dict]:
 
 
 def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
-    """The five networks of Section 4.2.2, each with its sentence; those with the changes train half
-    as long."""
+    """The networks of Section 4.2.2, each with a sentence; changed ones train half as long."""
     baseline = replace(base, norm="batch")
-    all_changes = {
-        name: value for change in changes(base).values() for name, value in change.items()
-    }
-    x5 = replace(baseline, **all_changes, steps=base.steps // 2)
+    fields = {field: value for change in changes(base).values() for field, value in change.items()}
+    x5 = replace(baseline, **fields, steps=base.steps // 2)
     x30 = replace(x5, learning_rate=30 * base.learning_rate)
     sigmoid = replace(x5, activation="sigmoid")
     return {
@@ -114,13 +98,11 @@ def networks(base: InceptionRecipe) -> dict[str, tuple[InceptionRecipe, str]]:
 
 
 def _inception() -> Iterator[Experiment]:
-    """Section 4.2 on small pictures: its networks, the two it mentions in passing, and what
-    explains them."""
+    """Section 4.2 on small pictures: its networks, two mentioned in passing, what explains them."""
     base = InceptionRecipe(learning_rate=BASE_RATE)
     nets = networks(base)
-    large = replace(
-        base, size=2 * base.size, steps=2 * base.steps, decay_steps=2 * base.decay_steps
-    )
+    doubled = {field: 2 * getattr(base, field) for field in ("size", "steps", "decay_steps")}
+    large = replace(base, **doubled)
     passing = {"x5": {"learning_rate": 5 * BASE_RATE}, "sigmoid": {"activation": "sigmoid"}}
     ending = f"-{large.size}px"
     for scale, suffix, note in ((base, "", ""), (large, ending, "; larger pictures, longer")):
@@ -159,46 +141,53 @@ def _inception() -> Iterator[Experiment]:
 
 def _imagenet() -> Iterator[Experiment]:
     """Section 4.2 itself, for who has ImageNet and many GPUs; none of it is recorded here."""
-    for label, (recipe, purpose) in networks(ImagenetRecipe(steps=31_000_000)).items():
+    for label, (recipe, purpose) in networks(imagenet.ImagenetRecipe(steps=31_000_000)).items():
         yield Experiment(f"imagenet/{label}", recipe, 0, purpose)
 
 
 def _after() -> Iterator[Experiment]:
     """What came after the paper."""
     for label, norm in (("with-bn", True), ("without-bn", False)):
+        recipe = linear.LinearRecipe(norm=norm)
         purpose = "Santurkar et al. 2018: the 25-layer linear network"
-        yield Experiment(f"after/linear-{label}", LinearRecipe(norm=norm), 3, purpose)
+        yield Experiment(f"after/linear-{label}", recipe, 3, purpose)
     for norm in ("batch", "group", "layer"):
         for size in (2, 4, 8, 16, 32):
-            recipe = SmallBatchRecipe(norm=norm, batch_size=size)
+            recipe = small_batches.SmallBatchRecipe(norm=norm, batch_size=size)
             purpose = "Wu and He 2018: accuracy against the size of the batch"
             yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
 
 
 FAMILIES = (_mnist, _inception, _imagenet, _after)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
-# name -> members, and how many seeds of them
-ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}
+ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # members, how many seeds
 
 
 def experiment(name: str) -> Experiment:
     """The experiment called `name`; KeyError with the list of names where there is none."""
-    try:
-        return EXPERIMENTS[name]
-    except KeyError:
-        raise KeyError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}") from None
+    return _named("experiment", name, EXPERIMENTS)
+
+
+def _named(what: str, name: str, known: dict) -> object:
+    if name not in known:
+        raise KeyError(f"no {what} {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def recipe_of(name: str, seed: int) -> AnyRecipe:
+    """The recipe of one run of the experiment `name`; KeyError as ``experiment``."""
+    return replace(experiment(name).recipe, seed=seed)
+
+
+def task_of(recipe: AnyRecipe) -> type[tasks.Task]:
+    """The family that trains `recipe`."""
+    return TASKS[type(recipe)]
 
 
 def find_data(name: str) -> None:
-    """Find or download the data of the experiment `name`; raises ``datasets.DataError`` where it
-    cannot be had."""
+    """Find or download the data of the experiment `name`; DataError where they cannot be had."""
     recipe = experiment(name).recipe
     task_of(recipe).load(recipe)
-
-
-def task_of(recipe: AnyRecipe) -> type[Task]:
-    """The family that trains `recipe`."""
-    return TASKS[type(recipe)]
 
 
 def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
@@ -212,28 +201,27 @@ def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
 def train(
     recipe: AnyRecipe,
     *,
-    experiment: str = "live",
-    variant: str = "run",
+    name: str = "live/run",
     device: str = "auto",
     source: str | None = None,
     checkpoint: Path | None = None,
     answers: Path | None = None,
     on_step: OnStep = lambda step: None,
-) -> records.Record:
+) -> Record:
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
-    `device` is "auto" (a GPU where there is one), "cpu" or "cuda"; `source` the place of the data
-    for recipes that name none of the book's. With `checkpoint`, a file name, the run is taken up
-    where that file left it and kept there every minute; the file is removed at the end. `answers`
-    is a file for the class probabilities that the trained network gives the test examples, for
-    ``ensemble``. `on_step` is told the number of steps done, now and then. A run that diverges ends
-    early and says so in ``manifest["diverged_at"]``.
+    `name` is that of the record; `device` "auto" (a GPU where there is one), "cpu" or "cuda";
+    `source` the place of the data for recipes that name none of the book's. With `checkpoint`, a
+    file name, the run is taken up where that file left it and kept there every minute; the file is
+    removed at the end. `answers` is a file for the class probabilities that the trained network
+    gives the test examples, for ``ensemble``. `on_step` is told the number of steps done, now and
+    then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
 
     Under ``torchrun`` all its processes train the one network together; the first of them keeps the
     checkpoint. What is only made whole is made on the CPU.
     """
-    family, kept = task_of(recipe), Checkpoint(checkpoint, _digest(recipe)) if checkpoint else None
-    began = time.perf_counter()
+    family, began = task_of(recipe), time.perf_counter()
+    kept = Checkpoint(checkpoint, _digest(recipe)) if checkpoint else None
     with joined(_device("cpu" if family.WHOLE else device)) as (processes, place):
         task = family(recipe, place, source, processes)
         progress = task.train(kept, on_step)
@@ -250,10 +238,10 @@ def train(
             checksums=progress.checksums,
             **({"processes": processes.size} if processes.size > 1 else {}),
         )
-    curves = {name: {**c, "what": task.MEANING[name]} for name, c in progress.curves.items()}
+    curves = {what: {**c, "what": task.MEANING[what]} for what, c in progress.curves.items()}
     if "loss" in curves:  # a run may diverge before the first entry
         curves["loss"]["values"] = records.round_to(curves["loss"]["values"], 6)
-    return records.Record(experiment, variant, recipe.seed, recipe.as_dict(), manifest, curves)
+    return Record(*name.split("/"), recipe.seed, recipe.as_dict(), manifest, curves)
 
 
 def _device(name: str) -> torch.device:
@@ -269,80 +257,102 @@ def run(
     device: str = "auto",
     source: str | None = None,
     on_step: OnStep = lambda step: None,
-) -> tuple[records.Record, Path | None]:
+) -> tuple[Record, Path | None]:
     """Make one recorded run and store it; return it and where it lies.
 
     With `steps` other than the experiment's own the run is another one: it is stored in the cache,
-    beside nothing, and so is a run on data that are not the book's. Raises ``datasets.DataError``
-    for a `source` that would not be used, and ``records.RecordError`` for a part of what is only
-    made whole.
+    beside nothing, and so is a run on data that are not the book's. Raises DataError for a `source`
+    that would not be used, and RecordError for a part of what is only made whole.
     """
-    recipe = replace(experiment(name).recipe, seed=seed)
+    recipe, cache = recipe_of(name, seed), paths.cache()
     family = task_of(recipe)
     if family.WHOLE and (steps is not None or source is not None or device == "cuda"):
-        raise records.RecordError(f"{name} is made whole and on the CPU: leave out the options")
+        raise RecordError(f"{name} is made whole and on the CPU: leave out the options")
     if source is not None and not family.TAKES_SOURCE:
-        raise datasets.DataError(
-            f"{name} trains on {recipe.dataset}; data of your own are for imagenet/... only"
-        )
+        takers = (one.name for one in EXPERIMENTS.values() if task_of(one.recipe).TAKES_SOURCE)
+        groups = sorted({f"{taker.split('/')[0]}/..." for taker in takers})
+        only = f"data of your own are for {', '.join(groups)} only"
+        raise datasets.DataError(f"{name} trains on {recipe.dataset}; {only}")
     folder = None
     if steps is not None and steps != recipe.steps:
         recipe = replace(recipe, steps=steps)
-        folder = paths.cache() / "runs" / f"{steps}-steps"
+        folder = cache / "runs" / f"{steps}-steps"
     elif source is not None:
-        folder = paths.cache() / "runs" / "own-data"
-    group, variant = name.split("/")
-    asked = any(name == of for of, _ in ENSEMBLES.values())
-    place = paths.cache() / "checkpoints" / group / variant
-    record = train(
-        recipe,
-        experiment=group,
-        variant=variant,
-        device=device,
-        source=source,
-        checkpoint=place / f"seed-{seed}-{_digest(recipe)}.npz",
-        answers=_answers(name, recipe) if asked else None,
-        on_step=on_step,
-    )
+        folder = cache / "runs" / "own-data"
+    asked = any(name == members for members, _ in ENSEMBLES.values())
+    files = {
+        "checkpoint": cache / "checkpoints" / name / f"seed-{seed}-{_digest(recipe)}.npz",
+        "answers": _answers(name, recipe) if asked else None,
+    }
+    record = train(recipe, name=name, device=device, source=source, on_step=on_step, **files)
     return record, records.save(record, folder) if first() else None
 
 
-def ensemble(name: str) -> tuple[records.Record, Path]:
-    """Record how accurate the averaged class probabilities of the members of an ensemble are
-    (Section 4.2.3).
+def missing() -> list[tuple[str, int]]:
+    """Name and seed of every run of the book that is not recorded, or for another recipe."""
+    wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
+    return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
 
-    The members' answers are in the cache since they were trained; raises ``records.RecordError``
-    where one is not. The curve `test_accuracy` counts members, not steps: the mean over all choices
-    of so many of them.
-    """
+
+def _recorded(name: str, seed: int) -> bool:
     try:
-        of, seeds = ENSEMBLES[name]
-    except KeyError:
-        raise KeyError(f"no ensemble {name!r}; there are: {', '.join(ENSEMBLES)}") from None
-    members, labels = [], None
-    for seed in range(seeds):
-        kept = checkpoints.load(_answers(of, replace(experiment(of).recipe, seed=seed)))
-        if kept is None:
-            again = f"python -m bnkit run {of} --seed {seed}"
-            raise records.RecordError(
-                f"the answers of {of} seed {seed} are not in the cache. Train it again: {again}"
-            )
-        members.append(kept[0]["probabilities"])
-        labels = kept[0]["labels"]
+        recorded = records.load(*name.split("/"), seed)
+    except RecordError:
+        return False
+    return recorded.recipe == recipe_of(name, seed).as_dict()
+
+
+def verify(name: str, seed: int, steps: int, on_step: OnStep = lambda step: None) -> Verdict:
+    """Train the first `steps` steps of a recorded run again, on the CPU; compare with the record.
+
+    Runs that are only made whole are made whole. Raises RecordError where there is no such record.
+    """
+    recorded, recipe = records.load(*name.split("/"), seed), recipe_of(name, seed)
+    torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
+    if recorded.recipe != recipe.as_dict():
+        problem = "was recorded for another recipe than today's; run it again"
+        raise RecordError(f"{name} seed {seed} {problem}")
+    return judge(recorded, train(cut(recipe, steps), device="cpu", on_step=on_step))
+
+
+def outcome(record: Record) -> str:
+    """How a run ended, in words."""
+    name = "test_accuracy" if "test_accuracy" in record.curves else "loss"
+    steps, values = record.curve(name)
+    lost, what = record.manifest.get("diverged_at"), name.replace("_", " ")
+    ended = f"diverged at step {lost:,}; " if lost else ""
+    return f"{record.name}: {ended}{what} {values[-1]:.4f} after {steps[-1]:,} steps"
+
+
+def _digest(recipe: AnyRecipe) -> str:
+    return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Several networks that answer together
+
+
+def ensemble(name: str) -> tuple[Record, Path]:
+    """Record how accurate the averaged class probabilities of several networks are (Section 4.2.3).
+
+    The members' answers are in the cache since they were trained; raises RecordError where one is
+    not. The curve `test_accuracy` counts members, not steps: the mean over all choices of so many.
+    """
+    of, seeds = _named("ensemble", name, ENSEMBLES)
+    members = [_answered(of, seed) for seed in range(seeds)]
+    labels = members[0]["labels"]
     means = []
     for count in range(1, seeds + 1):
-        chosen = [np.mean(choice, axis=0) for choice in combinations(members, count)]
+        choices = combinations([member["probabilities"] for member in members], count)
+        chosen = [np.mean(choice, axis=0) for choice in choices]
         means.append(float(np.mean([(p.argmax(1) == labels).mean() for p in chosen])))
-    group, variant = name.split("/")
     curve = {
         "steps": list(range(1, seeds + 1)),
         "values": records.round_to(means, 6),
         "what": "share of validation pictures that the averaged probabilities classify "
         "correctly, by number of members",
     }
-    record = records.Record(
-        group, variant, 0, _of(name), records.manifest(), {"test_accuracy": curve}
-    )
+    manifest, curves = records.manifest(), {"test_accuracy": curve}
+    record = Record(*name.split("/"), 0, _of(name), manifest, curves)
     return record, records.save(record)
 
 
@@ -356,59 +366,17 @@ def _answers(name: str, recipe: AnyRecipe) -> Path:
     return paths.cache() / "answers" / name / f"seed-{recipe.seed}-{_digest(recipe)}.npz"
 
 
-def _keep(path: Path, task: Answers) -> None:
+def _answered(name: str, seed: int) -> dict[str, np.ndarray]:
+    """Probabilities (t, classes) and labels (t,) that one member of an ensemble left."""
+    kept = checkpoints.load(_answers(name, recipe_of(name, seed)))
+    if kept is None:
+        again = f"Train it again: python -m bnkit run {name} --seed {seed}"
+        raise RecordError(f"the answers of {name} seed {seed} are not in the cache. {again}")
+    return kept[0]
+
+
+def _keep(path: Path, task: tasks.Answers) -> None:
     with probes.inference(task.model, task.population()):
         probabilities = task.probabilities(task.model).cpu().numpy()
-    checkpoints.save(
-        path, {"probabilities": probabilities, "labels": task.test_labels.cpu().numpy()}, {}
-    )
-
-
-def missing() -> list[tuple[str, int]]:
-    """Name and seed of every run that belongs to the book and is not recorded, or recorded for
-    another recipe."""
-    wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
-    return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
-
-
-def _recorded(name: str, seed: int) -> bool:
-    try:
-        recorded = records.load(*name.split("/"), seed)
-    except records.RecordError:
-        return False
-    return recorded.recipe == replace(experiment(name).recipe, seed=seed).as_dict()
-
-
-def verify(
-    name: str, seed: int, steps: int, *, on_step: OnStep = lambda step: None
-) -> verification.Verdict:
-    """Train the first `steps` steps of a recorded run again, on the CPU, and compare with the
-    record.
-
-    Runs that are only made whole are made whole. Raises ``records.RecordError`` where there is no
-    such record.
-    """
-    recorded = records.load(*name.split("/"), seed)
-    torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
-    recipe = replace(experiment(name).recipe, seed=seed)
-    if recorded.recipe != recipe.as_dict():
-        raise records.RecordError(
-            f"{name} seed {seed} was recorded for another recipe than today's; run it again"
-        )
-    fresh = train(cut(recipe, steps), device="cpu", on_step=on_step)
-    return verification.judge(recorded, fresh)
-
-
-def outcome(record: records.Record) -> str:
-    """How a run ended, in words."""
-    name = "test_accuracy" if "test_accuracy" in record.curves else "loss"
-    steps, values = record.curve(name)
-    lost = record.manifest.get("diverged_at")
-    ended = f"diverged at step {lost:,}; " if lost else ""
-    return (
-        f"{record.name}: {ended}{name.replace('_', ' ')} {values[-1]:.4f} after {steps[-1]:,} steps"
-    )
-
-
-def _digest(recipe: AnyRecipe) -> str:
-    return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+    labels = task.test_labels.cpu().numpy()
+    checkpoints.save(path, {"probabilities": probabilities, "labels": labels}, {})

@@ -1,6 +1,4 @@
-"""Runs in processes of their own. Not in ``__main__``: a new process must find its work by its
-module's name.
-"""
+"""Runs in processes of their own, which must find their work by the name of a module: this one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,8 +13,12 @@ from bnkit.runs import experiments
 from bnkit.runs.records import Record
 from bnkit.runs.training import Recipe
 
-# steps of a small Inception; with fewer, starting processes takes longer than it saves
-WORTHWHILE = 150
+WORTHWHILE = 150  # steps of a small Inception; fewer take less time than starting processes
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """So many processes, started afresh: a fork of this one may hang in the threads of torch."""
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
 
 
 def one_run(name: str, seed: int) -> str:
@@ -33,15 +35,14 @@ def one_run(name: str, seed: int) -> str:
 
 
 def several(recipes: Sequence[Recipe]) -> list[Record]:
-    """Train the network of each recipe, side by side on the cores that torch may use; nothing is
-    stored.
+    """Train each recipe, side by side on the cores that torch may use; nothing is stored.
 
     Each run is, bit for bit, the one that it would be alone.
     """
     jobs = min(torch.get_num_threads(), len(recipes))
     if jobs < 2 or sum(recipe.steps for recipe in recipes) < WORTHWHILE:
         return [_unstored(recipe) for recipe in recipes]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with processes(jobs) as pool:
         return list(pool.map(_unstored, recipes))
 
 
@@ -52,8 +53,7 @@ def _unstored(recipe: Recipe) -> Record:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """These networks are too small to share among cores; one thread also makes a run repeatable on
-    its platform."""
+    """Small networks gain nothing by several cores, and by one thread a run can be repeated."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,6 +1,4 @@
-"""What to watch while a network trains. A probe leaves no trace: weights, buffers and mode stay
-bit-equal.
-"""
+"""What to watch while a network trains. A probe leaves no trace: the model stays bit-equal."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -18,9 +16,8 @@ def inference(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[nn.Module
 
     The parameters are frozen, every mini-batch of `batches` passes through, and each normalisation
     takes the plain average of its batch means and of its unbiased batch variances (lines 7 to 10).
-    One pass serves all layers: while the averages are collected, a layer below normalises by the
-    mini-batch, as in training; the paper leaves this open. Other layers (Dropout, say) are in
-    evaluation mode throughout.
+    One pass serves all layers: meanwhile a layer below normalises by the mini-batch, as in
+    training; the paper leaves this open. Other layers (Dropout, say) are in evaluation mode.
 
     Works for any module with PyTorch's running statistics, ours or theirs.
     """
@@ -54,30 +51,31 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
         return (model(x).argmax(1) == labels).double().mean().item()
 
 
-def input_of(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
-    """What `module`, a part of `model`, receives when `model` is given `x`; (n, units) for a hidden
-    layer's sigmoid."""
-    seen = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+def inputs_of(modules: Iterable[nn.Module], model: nn.Module, x: Tensor) -> list[Tensor]:
+    """What `modules`, parts of `model`, receive when it is given `x`, in the order of the calls."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].clone())  # a copy: a nonlinearity may work in place
+
+    hooks = [module.register_forward_pre_hook(keep) for module in modules]
     try:
         with torch.no_grad():
             model(x)
     finally:
-        hook.remove()
-    return seen[0]
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
-def percentiles(values: Tensor, percents: tuple[float, ...] = PERCENTILES) -> Tensor:
-    """Percentiles of each column: (n, units) -> (units, len(percents))."""
-    q = torch.tensor(
-        [percent / 100 for percent in percents], dtype=values.dtype, device=values.device
-    )
-    return torch.quantile(values, q, dim=0).T
+def percentiles(values: Tensor) -> Tensor:
+    """``PERCENTILES`` of each column: (n, units) -> (units, 3)."""
+    shares = values.new_tensor([percent / 100 for percent in PERCENTILES])
+    return torch.quantile(values, shares, dim=0).T
 
 
 def checksum(model: nn.Module) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of all parameters: equal weights, bit for bit, or
-    not."""
+    """First 16 hexadecimal digits of the SHA-256 of all parameters: equal where all bits are."""
     digest = hashlib.sha256()
     for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())

@@ -1,5 +1,4 @@
-"""The only training loop in the house. It has guests, not features: what is watched comes in as
-probes.
+"""The only training loop in the house. It has guests, not features: probes watch what one wants.
 
 The loop knows no model, data set or probe by name. ``Recipe`` is everything that determines a run;
 a treatment is the baseline with one field replaced.
@@ -14,12 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
+
+Batch = tuple[Tensor, Tensor]  # x and labels
+
+
+class AnyRecipe:
+    """What determines a run, a frozen dataclass; equal ones give equal runs on one platform."""
+
+    dataset: str
+    seed: int
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        plain = asdict(self).items()
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What every run is determined by, each field with its unit; equal recipes give equal runs on
-    one platform.
+class Recipe(AnyRecipe):
+    """What determines a run of gradient descent by mini-batches, each field with its unit.
 
     A family of experiments (``bnkit.runs.tasks``) adds the fields of its networks and its data.
     """
@@ -40,25 +54,16 @@ class Recipe:
         """The learning rate of the step after `step` steps; a family that lowers it says how."""
         return self.learning_rate
 
-    def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
-
 
 @dataclass(frozen=True)
 class Watch:
-    """A probe and when to ask it: ``measure(step, model, batch)`` returns numbers (or nested lists
-    of them) by name.
+    """A probe: ``measure(step, model, batch)`` returns numbers, or nested lists of them, by name.
 
-    It is asked after each of `steps` optimisation steps; 0 is the untrained network, whose `batch`
-    is None.
+    It is asked after each of `steps`; 0 is the untrained network, whose `batch` is None.
     """
 
     steps: frozenset[int]
-    measure: Callable[[int, nn.Module, tuple[Tensor, Tensor] | None], dict[str, Any]]
+    measure: Callable[[int, nn.Module, Batch | None], dict[str, Any]]
 
 
 @dataclass
@@ -69,8 +74,7 @@ class Progress:
     curves: dict[str, dict[str, list]] = field(default_factory=dict)
     loss_sum: float = 0.0  # of the steps since the last entry of the loss curve
     loss_count: int = 0
-    # step at which the loss was found not finite; training ends there
-    diverged_at: int | None = None
+    diverged_at: int | None = None  # step at which the loss was not finite; training ends there
     checksums: dict[str, str] = field(default_factory=dict)  # step -> that of the weights
 
     def add(self, name: str, value: Any) -> None:
@@ -81,11 +85,11 @@ class Progress:
 
 def fit(
     model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[Batch],
     recipe: Recipe,
     watches: Iterable[Watch] = (),
     *,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimiser: Optimizer | None = None,
     progress: Progress | None = None,
     loss_of: Callable[[Any, Tensor], Tensor] = cross_entropy,
     average: Callable[[Tensor], Tensor] = lambda loss: loss,
@@ -136,16 +140,14 @@ def fit(
     return progress
 
 
-def _ask(
-    watches: list[Watch], progress: Progress, model: nn.Module, batch: tuple[Tensor, Tensor] | None
-) -> None:
+def _ask(watches: list[Watch], progress: Progress, model: nn.Module, batch: Batch | None) -> None:
     for watch in watches:
         if progress.step in watch.steps:
             for name, value in watch.measure(progress.step, model, batch).items():
                 progress.add(name, value)
 
 
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(model: nn.Module, recipe: Recipe) -> SGD:
     """Stochastic gradient descent as the recipe asks for it.
 
     Weight decay is for weights: biases, gamma and beta, which are vectors, are left alone.
@@ -155,44 +157,31 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
         vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors}]
-    # one fused call for all parameters: a third of a small network's step would be the optimiser's
-    # own overhead
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    # one fused call for all parameters: else it takes a third of a small network's step
+    return SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
 
 
-def state_arrays(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+def state_arrays(model: nn.Module, optimiser: Optimizer) -> dict[str, np.ndarray]:
     """Weights, buffers and the optimiser's memory as named arrays, for a checkpoint."""
-    arrays = {
-        f"model/{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()
-    }
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, memory in optimiser.state_dict()["state"].items():
-        for name, value in memory.items():
-            if value is not None:
-                arrays[f"optimiser/{index}/{name}"] = value.detach().cpu().numpy()
-    return arrays
+        tensors |= {f"optimiser/{index}/{name}": value for name, value in memory.items()}
+    return {name: t.detach().cpu().numpy() for name, t in tensors.items() if t is not None}
 
 
-def restore(
-    model: nn.Module, optimiser: torch.optim.Optimizer, arrays: dict[str, np.ndarray]
-) -> None:
+def restore(model: nn.Module, optimiser: Optimizer, arrays: dict[str, np.ndarray]) -> None:
     """Put ``state_arrays`` back in place."""
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    weights = {
-        name.removeprefix("model/"): value
-        for name, value in tensors.items()
-        if name.startswith("model/")
-    }
-    model.load_state_dict(weights)
-    parameters = [
-        parameter.detach() for group in optimiser.param_groups for parameter in group["params"]
-    ]
+    parameters = [weight.detach() for group in optimiser.param_groups for weight in group["params"]]
+    weights: dict[str, Tensor] = {}
     memory: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser/"):
-            _, index, key = name.split("/")
-            # in the layout of its weight: the fused optimiser reads both in the order in which they
-            # lie in memory
-            memory.setdefault(int(index), {})[key] = torch.empty_like(parameters[int(index)]).copy_(
-                value
-            )
+    for place, array in arrays.items():
+        owner, name = place.split("/", 1)
+        if owner == "model":
+            weights[name] = torch.from_numpy(array)
+        else:
+            index, name = name.split("/")
+            # in the layout of its weight: the fused optimiser reads both as they lie in memory
+            value = torch.empty_like(parameters[int(index)]).copy_(torch.from_numpy(array))
+            memory.setdefault(int(index), {})[name] = value
+    model.load_state_dict(weights)
     optimiser.load_state_dict({**optimiser.state_dict(), "state": memory})

@@ -1,5 +1,4 @@
-"""Whether a run that was made again is the recorded one: bit for bit on its platform, and what can
-be said elsewhere.
+"""Whether a run made again is the recorded one: bit for bit on its platform, closely elsewhere.
 
 Another processor rounds otherwise, and training amplifies it. Nothing is to be seen of that in the
 first step; after fifty steps of Inception, with momentum, the two runs are as far apart as two
@@ -29,30 +28,21 @@ class Verdict(NamedTuple):
     steps: int
     """How many different steps both have entries for."""
     differences: dict[str, tuple[float, float]]
-    """Curve -> largest difference up to step ``START``, and over all; NaN where there is no entry
-    so early.
-    """
+    """Curve -> largest difference up to step ``START``, NaN without entry there, and over all."""
     same_weights: bool
-    """Whether the weights are the same, bit for bit: on another platform, those that training
-    starts from.
-    """
+    """Whether the weights are the same, bit for bit; elsewhere those that training starts from."""
 
 
 def judge(recorded: Record, fresh: Record) -> Verdict:
     """Compare two runs of one recipe over the steps that both have; `fresh` may be shorter."""
     same = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
     theirs, ours = (record.manifest.get("checksums") or {} for record in (recorded, fresh))
-    weights = all(
-        ours[step] == theirs[step] for step in ours.keys() & theirs.keys() if same or step == "0"
-    )
-    whole, start = (
-        records.compare(recorded, fresh),
-        records.compare(_start_of(recorded), _start_of(fresh)),
-    )
-    differences = {
-        name: (start.largest_difference.get(name, np.nan), d)
-        for name, d in whole.largest_difference.items()
-    }
+    common = (step for step in ours.keys() & theirs.keys() if same or step == "0")
+    weights = all(ours[step] == theirs[step] for step in common)
+    whole = records.compare(recorded, fresh)
+    start = records.compare(_start_of(recorded), _start_of(fresh)).largest_difference
+    over_all = whole.largest_difference.items()
+    differences = {name: (start.get(name, np.nan), largest) for name, largest in over_all}
     close = whole.ok if same else bool(differences) and _near(recorded, differences)
     return Verdict(close and weights, same, whole.steps_compared, differences, weights)
 
@@ -76,9 +66,5 @@ def _start_of(record: Record) -> Record:
     for name, curve in record.curves.items():
         count = int(np.searchsorted(curve["steps"], START, side="right"))
         if count:
-            cut[name] = {
-                **curve,
-                "steps": curve["steps"][:count],
-                "values": curve["values"][:count],
-            }
+            cut[name] = curve | {part: curve[part][:count] for part in ("steps", "values")}
     return replace(record, curves=cut)

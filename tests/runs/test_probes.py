@@ -33,10 +33,9 @@ def test_inference_is_algorithm_2_worked_out_by_hand(norm, batches):
     mean = torch.stack([x.mean(0) for x in inputs]).mean(0)
     var = torch.stack([x.var(0, correction=1) for x in inputs]).mean(0)
     with probes.inference(model, batches):
-        found = probes.input_of(model.hidden[0].activation, model, batches[0])
-    torch.testing.assert_close(
-        found, (inputs[0] - mean) / (var + 1e-5).sqrt(), rtol=1e-12, atol=1e-12
-    )
+        (received,) = probes.inputs_of([model.hidden[0].activation], model, batches[0])
+    by_hand = (inputs[0] - mean) / (var + 1e-5).sqrt()
+    torch.testing.assert_close(received, by_hand, rtol=1e-12, atol=1e-12)
 
 
 def test_in_inference_an_example_does_not_see_its_neighbours(batches):
@@ -56,7 +55,7 @@ def test_probes_leave_weights_buffers_and_mode_as_they_were(batches):
     def measure():
         with probes.inference(model, batches):
             probes.accuracy(model, batches[0], torch.zeros(7, dtype=torch.int64))
-            probes.input_of(model.hidden[-1].activation, model, batches[0])
+            probes.inputs_of([model.hidden[-1].activation], model, batches[0])
             raise ZeroDivisionError  # even when the measurement fails
 
     with pytest.raises(ZeroDivisionError):

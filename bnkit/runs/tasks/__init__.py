@@ -1,15 +1,14 @@
-"""The families of experiments: from a recipe to a network, its data, and what is watched while it
-trains.
+"""The families of experiments: from a recipe to a network, its data, and what is watched.
 
-``Task`` says what a run needs to know of a family; ``bnkit.runs.experiments`` has the table from
-kinds of recipes to tasks and trains any of them without knowing which it is. ``Descent`` is what
-all tasks on torch share.
+``Task`` says what a run needs to know of a family: ``bnkit.runs.experiments`` trains any without
+knowing which it is. ``Descent`` is what all tasks on torch share.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -20,20 +19,11 @@ from bnkit import datasets
 from bnkit.layers import BatchNorm
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import ALONE, Processes
-from bnkit.runs.training import Progress, Recipe, Watch, fit, restore, sgd, state_arrays
+from bnkit.runs.training import AnyRecipe, Progress, Recipe, Watch, fit, restore, sgd, state_arrays
 
 OnStep = Callable[[int], None]
 
-
-class AnyRecipe(Protocol):
-    """What every recipe has: equal recipes give equal runs on one platform."""
-
-    dataset: str
-    seed: int
-    steps: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
+LOSS = "mean training cross-entropy since the previous entry, in nats"
 
 
 class Task(Protocol):
@@ -58,8 +48,7 @@ class Task(Protocol):
         """The verified data; DataError where they cannot be had."""
 
     def train(self, checkpoint: Checkpoint | None, on_step: OnStep) -> Progress:
-        """Train the network, from `checkpoint` on where it holds something; tell `on_step` the
-        step."""
+        """Train, from `checkpoint` on where it holds something; tell `on_step` the step."""
 
 
 class Answers(Protocol):
@@ -79,7 +68,8 @@ class Answers(Protocol):
 class Descent:
     """Stochastic gradient descent on a network of torch: what all tasks share but the one in NumPy.
 
-    A task makes `digest` and `model` in ``prepare``, and gives ``batches`` and ``watches``.
+    A task makes `digest` and `model` in ``prepare``, and gives ``watches``; ``batches`` and
+    ``population`` too, unless ``prepare`` keeps training examples `x` (n, ...) and `labels` (n,).
     """
 
     MEANING: ClassVar[Mapping[str, str]]
@@ -101,13 +91,14 @@ class Descent:
         self.recipe, self.device, self.processes = recipe, device, processes
         self.prepare(source)
 
+    @staticmethod
+    def load(recipe: Recipe) -> datasets.Dataset:
+        """The verified data of `recipe`."""
+        return datasets.load(recipe.dataset)
+
     def prepare(self, source: str | Path | None) -> None:
         """Load the data and build the network; `source` is None where ``TAKES_SOURCE`` is false."""
         raise NotImplementedError
-
-    def rows(self, x: Tensor, index: np.ndarray) -> Tensor:
-        """Those rows of `x`: whole rows are copied several times faster than by ``x[index]``."""
-        return x.index_select(0, torch.from_numpy(index).to(x.device))
 
     @property
     def trained(self) -> nn.Module:
@@ -120,7 +111,14 @@ class Descent:
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, labels) of every step from `start` on."""
-        raise NotImplementedError
+        recipe = self.recipe
+        for index in datasets.batches(len(self.x), recipe.batch_size, recipe.seed, start):
+            yield _rows(self.x, index).float(), _rows(self.labels, index)
+
+    def population(self) -> Iterator[Tensor]:
+        """The mini-batches of Algorithm 2."""
+        for index in population_indices(self.recipe, len(self.x)):
+            yield _rows(self.x, index).float()
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What is looked at on the way; `checksums` collects step -> checksum of the weights."""
@@ -153,21 +151,28 @@ class Descent:
         )
 
 
+def _rows(x: Tensor, index: np.ndarray) -> Tensor:
+    """Those rows of `x`: whole rows are copied several times faster than by ``x[index]``."""
+    return x.index_select(0, torch.from_numpy(index).to(x.device))
+
+
 def norm_of(recipe: Recipe, **options: object) -> Callable[[int], nn.Module] | None:
-    """What stands before each hidden nonlinearity: a maker of it, given the number of features, or
-    None.
+    """What stands before each hidden nonlinearity: its maker, from the number of features, or None.
 
     `options` are passed on to ``BatchNorm``. Raises KeyError for a norm that nobody knows.
     """
-    batch = lambda features: BatchNorm(features, eps=recipe.eps, **options)  # noqa: E731
-    return {None: None, "batch": batch}[recipe.norm]
+    return {None: None, "batch": partial(BatchNorm, eps=recipe.eps, **options)}[recipe.norm]
 
 
 def population_indices(recipe: Recipe, n: int) -> Iterator[np.ndarray]:
-    """The mini-batches of Algorithm 2, as indices of `n` examples: from a stream of their own,
-    always the same.
+    """The mini-batches of Algorithm 2, always the same, as indices of `n` examples.
 
     No example twice: a small data set has fewer of them than the recipe allows.
     """
     order = datasets.batches(n, recipe.batch_size, seed=1_000_003 + recipe.seed)
     return islice(order, min(recipe.population_batches, n // recipe.batch_size))
+
+
+def until(steps: int, grid: Iterable[int]) -> frozenset[int]:
+    """The steps of `grid` that a run of so many `steps` comes to, and its last."""
+    return frozenset(step for step in grid if step < steps) | {steps}

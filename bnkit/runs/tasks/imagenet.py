@@ -1,6 +1,4 @@
-"""Section 4.2 at full size: the whole network on ImageNet, or on any tree of pictures, by one
-process or by many.
-"""
+"""Section 4.2 at full size: the whole network on any tree of pictures, by one process or many."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,18 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from bnkit import datasets
 from bnkit.datasets import DataError, pictures
 from bnkit.networks.inception import bn_inception
 from bnkit.runs import probes, records
-from bnkit.runs.tasks import inception, norm_of, population_indices
+from bnkit.runs.tasks import inception, population_indices, until
 from bnkit.runs.tasks.inception import InceptionRecipe
 from bnkit.runs.training import Watch
 
 MEANING = {name: inception.MEANING[name] for name in ("test_accuracy", "test_loss", "loss")}
 SIDE_WEIGHT = 0.4  # of the side tower's loss: the supplement of the conference version
-# of the weights
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}  # weights
 AHEAD = 4  # mini-batches made ready while others are trained on
 SAMPLE = 2000  # pictures from which the mean colour is taken
 
@@ -35,8 +31,7 @@ SAMPLE = 2000  # pictures from which the mean colour is taken
 class ImagenetRecipe(InceptionRecipe):
     """A run of the full network; `batch_size` is that of all processes together.
 
-    Learning rates are the paper's. It gives neither the constants of the decay nor the weight
-    decay: they are ours.
+    Learning rates are the paper's. The constants of both decays, which it does not give, are ours.
     """
 
     dataset: str = "imagenet"  # a name for the record; the tree itself is given with --data
@@ -65,9 +60,8 @@ class _Bfloat16(nn.Module):
 class Task(inception.Task):
     """A network and its pictures, spread over processes.
 
-    The joint mini-batch of a step depends on the seed and the step alone, however many processes
-    share it, and batch normalization sees the joint mini-batch: K processes train the network that
-    one would train.
+    A step's joint mini-batch depends on the seed and the step alone, and batch normalization sees
+    all of it: K processes train the network that one would train.
     """
 
     MEANING = MEANING
@@ -82,21 +76,16 @@ class Task(inception.Task):
         if recipe.batch_size % processes.size:
             raise DataError(
                 f"a mini-batch of {recipe.batch_size} pictures cannot be shared evenly by "
-                f"{processes.size} processes; "
-                "take a number of processes that divides it"
+                f"{processes.size} processes; take a number of processes that divides it"
             )
-        self.digest = data.digest
-        self.images, self.labels = data.train_images, data.train_labels  # on disk, mapped
-        self.test = data.test_images
-        self.test_labels = torch.from_numpy(np.array(data.test_labels))
-        sample = np.random.default_rng(0).permutation(len(self.images))[:SAMPLE]
-        pixels = self.images[np.sort(sample)].reshape(-1, 3) / data.white
-        # mean and deviation of each colour
-        self.white, self.mean, self.std = data.white, pixels.mean(0), pixels.std(0)
+        images = data.train_images  # on disk, mapped
+        sample = np.random.default_rng(0).permutation(len(images))[:SAMPLE]
+        self._take(data, images, np.sort(sample))
         self.dtype = DTYPES[recipe.precision]
-        self.model = self._network(len(data.classes)).to(
-            self.device, self.dtype, memory_format=torch.channels_last
-        )
+        options = inception.style_of(recipe, process_group="world" if processes.size > 1 else None)
+        options |= {"projection": recipe.projection, "side_tower": recipe.side_tower}
+        model = bn_inception(len(data.classes), **options)
+        self.model = model.to(self.device, self.dtype, memory_format=torch.channels_last)
         network = _Bfloat16(self.model) if recipe.precision == "bfloat16" else self.model
         self._together = network if processes.size == 1 else DistributedDataParallel(network)
 
@@ -110,23 +99,9 @@ class Task(inception.Task):
         if source is None:
             raise DataError(
                 f"{recipe.dataset} is nothing that comes with the book. Give --data a folder, "
-                ".zip or .tgz with "
-                "train/<class>/* and val/<class>/*"
+                ".zip or .tgz with train/<class>/* and val/<class>/*"
             )
         return pictures.load(source, recipe.size)
-
-    def _network(self, classes: int) -> nn.Module:
-        recipe, group = self.recipe, "world" if self.processes.size > 1 else None
-        return bn_inception(
-            classes,
-            norm=norm_of(recipe, process_group=group),
-            activation=recipe.activation,
-            lrn=recipe.lrn,
-            dropout=recipe.dropout,
-            projection=recipe.projection,
-            side_tower=recipe.side_tower,
-            generator=torch.Generator().manual_seed(recipe.seed),
-        )
 
     def loss(self, outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
         """Cross-entropy; with a side tower, 0.4 of its own besides."""
@@ -138,32 +113,21 @@ class Task(inception.Task):
         return super()._tensor(images).to(self.dtype)
 
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's part of every mini-batch from `start` on; the next ones are made ready
-        meanwhile."""
-        recipe, share = self.recipe, self.processes.share
-        orders = datasets.batches if recipe.shuffle else datasets.fixed_batches
+        """This process's part of every mini-batch from `start` on; the next are made meanwhile."""
+        size, rank = self.recipe.batch_size, self.processes.rank
+        places = self.processes.share(np.arange(size))
+
+        def random(step: int, place: int) -> np.random.Generator:
+            return np.random.default_rng([self.recipe.seed, step, place])
 
         def part(step: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            places = share(np.arange(recipe.batch_size))
-            # each picture has a generator of its own, so that it is distorted alike whichever
-            # process gets it
-            moved = [
-                pictures.distort(
-                    self.images[index[place]][None],
-                    np.random.default_rng([recipe.seed, step, place]),
-                    shift=recipe.size // 8,
-                    flip=True,
-                    light=recipe.light,
-                )
-                for place in places
-            ]
+            # a generator of its own for each picture: distorted alike, whichever process gets it
+            moved = [self._distort(self.images[index[k]][None], random(step, k)) for k in places]
             return np.concatenate(moved), self.labels[index[places]]
 
-        order = orders(len(self.images), recipe.batch_size, recipe.seed, start)
-        for step, (images, labels) in enumerate(_ahead(part, enumerate(order, start)), start):
-            nobodys_place = recipe.batch_size + self.processes.rank
-            rng = np.random.default_rng([recipe.seed, step, nobodys_place])
-            torch.manual_seed(int(rng.integers(2**62)))  # of Dropout
+        for step, (images, labels) in enumerate(_ahead(part, self._order(start)), start):
+            nobodys = random(step, size + rank)
+            torch.manual_seed(int(nobodys.integers(2**62)))  # of Dropout
             yield self._tensor(images), torch.from_numpy(labels).to(self.device)
 
     def population(self) -> Iterator[Tensor]:
@@ -183,18 +147,17 @@ class Task(inception.Task):
                 mine = self.processes.share(np.arange(len(self.test)))
                 for chosen in np.array_split(mine, max(1, len(mine) // 100)):
                     outputs = self.model(self._tensor(self.test[chosen])).double()
-                    labels = self.test_labels[chosen].to(self.device)
+                    labels = self.test_labels[chosen]
                     right += (outputs.argmax(1) == labels).sum()
                     loss += cross_entropy(outputs, labels, reduction="sum")
             right, loss = self.processes.total(torch.stack([right, loss])).cpu() / len(self.test)
             return {"test_accuracy": round(right.item(), 6), "test_loss": records.round_to(loss, 5)}
 
-        return [Watch(frozenset({0, steps} | {step for step in grid if step < steps}), figure_2)]
+        return [Watch(until(steps, {0, *grid}), figure_2)]
 
 
 def _ahead(work, jobs) -> Iterator:
-    """Results of ``work(*job)`` in order, the next few made in a thread while the caller uses the
-    last one."""
+    """Results of ``work(*job)`` in order, the next few made in a thread while one is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(work, *job) for job in islice(jobs, AHEAD))
         while waiting:

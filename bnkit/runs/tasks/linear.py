@@ -3,8 +3,8 @@
 In NumPy, with derivatives by hand; a run is made whole.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,10 +12,9 @@ from bnkit.networks import landscape, many_numpy
 from bnkit.runs import records
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.tasks import OnStep
-from bnkit.runs.training import Progress
+from bnkit.runs.training import AnyRecipe, Progress
 
-# steps along the gradient, in units of the learning rate
-LENGTHS = tuple(np.geomspace(0.01, 30, 10).round(4).tolist())
+LENGTHS = tuple(np.geomspace(0.01, 30, 10).round(4).tolist())  # of steps, in learning rates
 MEANING = {
     "loss": "sum of squared errors",
     "layer_gradient": "norm of the gradient G of the weights of layers 2 to depth; step x layer",
@@ -30,11 +29,10 @@ MEANING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearRecipe:
-    """Everything that determines a run."""
+class LinearRecipe(AnyRecipe):
+    """A run of full-batch gradient descent."""
 
-    # BN behind each layer but the last, whose outputs have to take the scale of the targets
-    norm: bool
+    norm: bool  # BN behind each layer but the last, whose outputs have the scale of the targets
     depth: int = 25  # linear layers
     width: int = 10  # units in each, inputs and outputs
     examples: int = 1000  # Gaussian inputs, all of them in every step
@@ -43,24 +41,19 @@ class LinearRecipe:
     steps: int = 3_000  # of gradient descent; they take 10,000
     seed: int = 0  # of the data and the initial weights
 
-    def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return asdict(self)
-
 
 def task(recipe: LinearRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian inputs and their images under a random linear map, (examples, width) each."""
-    generator = np.random.default_rng([25, recipe.seed])
-    x = generator.standard_normal((recipe.examples, recipe.width))
-    return x, x @ generator.standard_normal((recipe.width, recipe.width))
+    generator, width = np.random.default_rng([25, recipe.seed]), recipe.width
+    x = generator.standard_normal((recipe.examples, width))
+    return x, x @ generator.standard_normal((width, width))
 
 
 def network(recipe: LinearRecipe) -> many_numpy.Stack:
     """The untrained network, a stack of one, with Glorot's initial weights."""
-    hidden = recipe.depth - 1
-    deviation = lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5  # noqa: E731
-    width, seeds = recipe.width, [recipe.seed]
-    return many_numpy.build(width, width, hidden, width, "linear", recipe.norm, deviation, seeds)
+    width, hidden, seeds = recipe.width, recipe.depth - 1, [recipe.seed]
+    glorot = lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5  # noqa: E731
+    return many_numpy.build(width, width, hidden, width, "linear", recipe.norm, glorot, seeds)
 
 
 def looks(steps: int) -> list[int]:

@@ -1,9 +1,8 @@
 """Normalisation with small mini-batches in a convolutional network, after Wu and He (2018)."""
 
 import copy
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,16 +11,16 @@ from torch import Tensor, nn
 from bnkit import datasets
 from bnkit.networks.convnet import convnet
 from bnkit.runs import probes
-from bnkit.runs.tasks import Descent, population_indices
-from bnkit.runs.training import Watch
+from bnkit.runs.tasks import LOSS, Descent
+from bnkit.runs.training import AnyRecipe, Watch
 
 POPULATION = 6_400  # training examples whose mini-batches Algorithm 2 averages, whatever their size
 IN_BATCHES = 2_000  # test examples that are tested in mini-batches, too
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallBatchRecipe:
-    """Everything that determines a run: one pass through the training images."""
+class SmallBatchRecipe(AnyRecipe):
+    """A run: one pass through the training images."""
 
     weight_decay: ClassVar[float] = 0.0
 
@@ -29,10 +28,8 @@ class SmallBatchRecipe:
     batch_size: int  # examples per mini-batch, over which batch normalization takes its statistics
     dataset: str = "fashion-mnist"
     channels: tuple[int, ...] = (16, 32, 32)  # maps of each convolution
-    # learning rate at the first step for batches of 32; for others in proportion to their size
-    rate_at_32: float = 0.1
-    # share of the learning rate that is left after the last step; it falls in a straight line
-    end: float = 0.0
+    rate_at_32: float = 0.1  # first learning rate for batches of 32; others in proportion
+    end: float = 0.0  # share of the rate that is left after the last step, in a straight line
     momentum: float = 0.9  # of the optimiser
     examples: int = 60_000  # training images, the first so many, each seen once
     seed: int = 0  # of the initial weights and of the order of the images
@@ -53,16 +50,12 @@ class SmallBatchRecipe:
         """The learning rate of the step after `step` steps."""
         return self.learning_rate * (1 - (1 - self.end) * step / self.steps)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {**asdict(self), "channels": list(self.channels)}
-
 
 MEANING = {
-    "loss": "mean training cross-entropy since the previous entry, in nats",
+    "loss": LOSS,
     "test_accuracy": "share of test images named correctly, population statistics of Algorithm 2",
-    "test_accuracy_batch": "the same for 2,000 test images, by statistics of mini-batches "
-    "as in training",
+    "test_accuracy_batch": "the same for 2,000 test images, by statistics of mini-batches as in "
+    "training",
 }
 
 
@@ -81,11 +74,6 @@ class Task(Descent):
     MEANING = MEANING
     WHOLE = True
 
-    @staticmethod
-    def load(recipe: SmallBatchRecipe) -> datasets.Dataset:
-        """The verified images of `recipe`."""
-        return datasets.load(recipe.dataset)
-
     def prepare(self, source: None) -> None:
         recipe, data = self.recipe, self.load(self.recipe)
         self.digest = data.digest
@@ -96,17 +84,6 @@ class Task(Descent):
         weights = torch.Generator().manual_seed(recipe.seed)
         net = convnet(recipe.norm, recipe.channels, len(data.classes), weights)
         self.model = net.to(self.device)
-
-    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x, labels) of every step from `start` on."""
-        recipe = self.recipe
-        for index in datasets.batches(len(self.x), recipe.batch_size, recipe.seed, start):
-            yield self.rows(self.x, index), self.rows(self.labels, index)
-
-    def population(self) -> Iterator[Tensor]:
-        """The mini-batches of Algorithm 2."""
-        for index in population_indices(self.recipe, len(self.x)):
-            yield self.rows(self.x, index)
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """Accuracy at the end: by the inference network, and by statistics of mini-batches."""

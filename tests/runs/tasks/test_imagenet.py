@@ -176,7 +176,8 @@ def test_the_side_tower_has_a_say_of_two_fifths(tree, place):
 
 def test_data_that_would_not_be_used_are_refused(capsys):
     assert main(["run", "inception/bn-x5", "--data", "somewhere"]) == 1
-    assert "inception/bn-x5 trains on imagenette" in capsys.readouterr().err
+    said = "inception/bn-x5 trains on imagenette; data of your own are for imagenet/... only"
+    assert said in capsys.readouterr().err
 
 
 def test_the_learning_rates_are_the_paper_s():
