@@ -14,6 +14,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "bench/networks": "bench/test_layer.py",
     "claims/ledger": "claims/test_chapter.py",
     "claims/page": "claims/test_chapter.py",
+    "datasets/files": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
     "layers/aten": "layers/test_batch_norm.py",
     "layers/plain": "layers/test_batch_norm.py",
