@@ -86,8 +86,8 @@ class Tree:
     def contents(self) -> Iterator[tuple[int, Reader]]:
         """Each picture's place in `pictures` and a function that reads it, in the best order.
 
-        The functions work in any thread. For pictures of more than MAX_BYTES they return nothing
-        of use.
+        The functions work in any thread. For pictures of more than MAX_BYTES they return nothing of
+        use.
         """
         return self.container.contents(self.pictures)
 

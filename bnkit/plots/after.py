@@ -121,7 +121,8 @@ def depths(layers: Sequence[int], accuracies: ByName) -> Drawing:
 def decay(course, names: Sequence[str], predicted: Sequence[float], measured: Array) -> Drawing:
     """Left: squared length of the weights in training. Right: angle per step, against predicted.
 
-    `course` is a ``decay.Course``. Shapes: names, predicted (settings,), measured (settings, seeds).
+    `course` is a ``decay.Course``. Shapes: names, predicted (settings,), measured (settings,
+    seeds).
     """
     drawing, (left, right) = figure(1, 2, width=9.4, height=4.2)
     steps = np.arange(len(course.norm)) + 1

@@ -1,6 +1,5 @@
 """One colour per meaning, through the whole book: Okabe and Ito's palette, told apart with every
-common colour blindness.
-"""
+common colour blindness."""
 
 WITH_BN = "#0072B2"  # blue: the treatment
 WITHOUT_BN = "#D55E00"  # vermilion: the control

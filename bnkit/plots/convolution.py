@@ -45,7 +45,8 @@ def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
 
 @styled
 def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
-    """A row for each way to normalise: an image treated; shifted, treated, shifted back; difference.
+    """A row for each way to normalise: an image treated; shifted, treated, shifted back;
+    difference.
 
     Shapes: (h, w). One grey scale for all images, one scale for all differences.
     """

@@ -86,8 +86,8 @@ def correction(
 ) -> Drawing:
     """Averaged batch variances: left of independent values, right of maps of correlated pixels.
 
-    Shapes: variances (2, sizes), biased and corrected; `maps` holds measured and expected
-    corrected ones, (rhos,), for each number of images.
+    Shapes: variances (2, sizes), biased and corrected; `maps` holds measured and expected corrected
+    ones, (rhos,), for each number of images.
     """
     drawing, (left, right) = figure(1, 2, width=9.2, height=3.6)
     sizes = np.asarray(sizes)

@@ -1,5 +1,4 @@
-"""Back-propagation through Batch Normalization (Section 3), one intermediate at a time, and a
-checker for the reader's.
+"""Back-propagation through Batch Normalization (Section 3), step by step, and a checker.
 
 Algorithm 1 is taken apart into nine operations with one name each (``steps``), and every operation
 hands a gradient back to each of its inputs (``rules``). The names of the results are those of the
@@ -25,8 +24,7 @@ TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
 
 
 def steps() -> dict[str, Callable]:
-    """Algorithm 1 in single operations, in their order: what each computes from the quantities
-    before it."""
+    """Algorithm 1 in single operations, in order: what each computes from those before."""
     return {
         "mean": lambda x: x.mean(axis=0),  #                              (d,)
         "centred": lambda x, mean: x - mean,  #                           (m, d)
@@ -41,8 +39,7 @@ def steps() -> dict[str, Callable]:
 
 
 def rules() -> dict[tuple[str, str], Callable]:
-    """For each arrow, (from, to) on the way back: the gradient handed over, from the gradient ``d``
-    that arrived."""
+    """For each arrow, (from, to) on the way back: what it hands over, from the gradient ``d``."""
     return {
         ("y", "beta"): lambda d: d.sum(axis=0),
         ("y", "scaled"): lambda d: d,
@@ -61,8 +58,7 @@ def rules() -> dict[tuple[str, str], Callable]:
 
 
 def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
-    """All quantities of the graph, from `inputs`, the four ``x, gamma, beta, eps``; NumPy arrays or
-    torch tensors.
+    """All quantities of the graph, from `inputs` ``x, gamma, beta, eps``; NumPy or torch.
 
     A quantity in `held` is taken as given instead of computed, and the steps after it use that
     value.
@@ -114,8 +110,7 @@ def example(batch: int, features: int, rng: np.random.Generator) -> dict[str, Ar
 
 
 def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """The gradient of ℓ = Σ dy·y with respect to the quantity `name`, by central differences;
-    shaped like it.
+    """The gradient of ℓ = Σ dy·y for the quantity `name`, shaped like it, by central differences.
 
     Each of its numbers is moved a little up and a little down, and everything after it is computed
     anew, except for quantities in `held`, which stay as they are.
@@ -143,22 +138,18 @@ def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
 
 
 WITNESSES = ("PyTorch", "complex numbers")
-"""Who may differentiate without a table of rules: an automatic differentiator, or a step into the
-imaginary.
-"""
+"""Who differentiates without a table of rules: a differentiator, a step into the imaginary."""
 
 
 def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """``nudge`` without its error: the quantity is moved into the imaginary, see
-    ``gradcheck.complex_step``."""
+    """``nudge`` without its error: the quantity goes imaginary, ``gradcheck.complex_step``."""
     stay = {other: values[other] for other in held}
     loss = lambda moved: np.sum(dy * forward(values, stay | {name: moved})["y"])  # noqa: E731 - of one quantity
     return gradcheck.complex_step(loss, values[name])
 
 
 def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
-    """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none
-    of our rules."""
+    """The gradient of every quantity, from one of ``WITNESSES``, which know none of our rules."""
     names = [name for name in values if name != "eps"]
     if by == "complex numbers":
         return {name: exact(values, dy, name) for name in names}
@@ -174,8 +165,7 @@ def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
 
 
 def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
-    """y and the gradients of x, gamma and beta, from a Batch Normalization that is one expression
-    and not ours.
+    """y and the gradients of x, gamma and beta, from BN as one expression that is not ours.
 
     PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line
     of complex numbers.
@@ -248,8 +238,7 @@ def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) ->
 
 
 class Parts(NamedTuple):
-    """An upstream gradient g, shape (m, d), as the sum of three parts at right angles, feature by
-    feature (ε = 0)."""
+    """An upstream gradient g (m, d) as three parts at right angles, by feature (ε = 0)."""
 
     mean: Array
     """Along 1 = (1, …, 1): what would move all examples alike."""
@@ -260,8 +249,7 @@ class Parts(NamedTuple):
 
 
 def parts(x: Array, dy: Array) -> Parts:
-    """Split `dy` into what the normalisation of the batch `x` removes, twice, and what it passes
-    on; both (m, d)."""
+    """Split `dy` into what normalising `x` removes, twice, and what it passes on; all (m, d)."""
     x_hat = (x - x.mean(axis=0)) / x.std(axis=0)
     mean = np.broadcast_to(dy.mean(axis=0), dy.shape)
     slope = x_hat * (dy * x_hat).mean(axis=0)
@@ -315,8 +303,7 @@ HINTS = {
 
 
 def mistakes() -> dict[str, dict[str, Callable]]:
-    """For each gradient, wrong values that are easily arrived at, and the hint for whoever got
-    there."""
+    """For each gradient, wrong values that one easily arrives at, and the hint for them."""
     return {
         "dx_hat": {"This is dy: gamma is missing.": lambda dy: dy},
         "dgamma": {
@@ -367,9 +354,7 @@ class Verdict(NamedTuple):
     message: str
     """A sentence or two: what is wrong, and where to look."""
     errors: dict[str, float]
-    """Largest relative error of each gradient that was returned, on the way back; inf for a wrong
-    shape.
-    """
+    """Largest relative error of each returned gradient, on the way back; inf: wrong shape."""
 
     def __bool__(self) -> bool:
         return self.wrong is None

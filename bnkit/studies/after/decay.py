@@ -1,5 +1,4 @@
-"""Chapter 10: weights in front of BN are turned, not stretched: weight decay and the effective
-learning rate.
+"""Chapter 10: weights before BN are turned, not stretched: decay and the effective learning rate.
 
 A gradient behind BN is orthogonal to each unit's weights w and goes like 1/||w||. So a step of
 gradient descent turns w by an angle of about rate/||w||² times the gradient at length one, and
@@ -16,6 +15,8 @@ import numpy as np
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 
+Array = np.ndarray
+
 
 class Setting(NamedTuple):
     """How the hidden weights of one network are trained."""
@@ -29,26 +30,22 @@ class Setting(NamedTuple):
 class Course(NamedTuple):
     """What happens to the weights of the last hidden layer; means over units."""
 
-    norm: np.ndarray
+    norm: Array
     """||w||² before each step, (steps, settings, seeds)."""
-    turn: np.ndarray
+    turn: Array
     """Square of the angle by which a step turns w, in radians, same shape."""
-    pull: np.ndarray
-    """||w||² times the squared norm of the gradient, that is the squared gradient at length one,
-    same shape.
-    """
-    loss: np.ndarray
+    pull: Array
+    """||w||² times the squared gradient: the squared gradient at length one, same shape."""
+    loss: Array
     """Training loss of each mini-batch, same shape."""
 
-    def angle(self, last: int) -> np.ndarray:
-        """Root mean square over the `last` steps of the angle by which one step turns w, (settings,
-        seeds)."""
+    def angle(self, last: int) -> Array:
+        """Angle by which a step turns w, root mean square over `last` steps, (settings, seeds)."""
         return np.sqrt(self.turn[-last:].mean(0))
 
 
 def predicted_angle(setting: Setting) -> float:
-    """The angle by which a step turns the weights when stretching and decay are in balance, in
-    radians."""
+    """Angle by which a step turns the weights, stretching and decay in balance, in radians."""
     return (2 * setting.rate * setting.decay) ** 0.5
 
 
@@ -72,8 +69,7 @@ def follow(
     width: int = 40,
     batch: int = 50,
 ) -> Course:
-    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, one for each setting and
-    seed."""
+    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, one for each setting and seed."""
     rates, decays, gains = (np.repeat(column, seeds) for column in zip(*settings, strict=True))
     networks = digits.build("relu", True, gains, list(range(seeds)) * len(settings), depth, width)
     order, seen = datasets.batches(len(digits.x), batch, 0), []
@@ -101,12 +97,11 @@ def follow(
 
 
 class Twins(NamedTuple):
-    """A network with weight decay and its twin without, whose learning rate is corrected in every
-    step."""
+    """A network with weight decay, and its twin without whose rate is corrected each step."""
 
-    loss: np.ndarray
+    loss: Array
     """Training loss of both, (steps, 2)."""
-    norm: np.ndarray
+    norm: Array
     """Mean ||w||² of all hidden units of both, (steps, 2)."""
     apart: float
     """Largest difference between the outputs of the two at the end, over the largest output."""
@@ -122,8 +117,7 @@ def twins(
     depth: int = 2,
     width: int = 40,
 ) -> Twins:
-    """Weight decay as a schedule of the learning rate (Hoffer et al. 2018), exact for plain
-    gradient descent.
+    """Weight decay as a schedule of the learning rate (Hoffer et al. 2018), exact for plain SGD.
 
     Decay turns w by the same angle as the rate' = rate ||v||² / ((1 − rate decay) ||w||²) turns
     weights v of the same direction that do not decay. In float64 and at epsilon = 0, where BN
@@ -161,12 +155,11 @@ def twins(
 def _step(
     networks: many_numpy.Stack,
     gradients: list[many_numpy.Layer],
-    rates: np.ndarray,
-    decays: np.ndarray,
+    rates: Array,
+    decays: Array,
     other_rate: float,
 ) -> None:
-    """One step in place: hidden weights with their own rates and decays, (R,), all else at
-    `other_rate`."""
+    """One step in place: hidden weights at their own rates, decays, (R,), the rest at one."""
     for layer, gradient in zip(networks.layers[: networks.depth], gradients, strict=False):
         rate, decay = (
             each.astype(layer["weight"].dtype)[:, None, None] for each in (rates, decays)
@@ -175,12 +168,12 @@ def _step(
     many_numpy.descend(networks, gradients, other_rate)
 
 
-def _squares(weight: np.ndarray) -> np.ndarray:
+def _squares(weight: Array) -> Array:
     """Squared length of each unit's weights: (R, inputs, units) -> (R, units)."""
     return (weight.astype(float) ** 2).sum(1)
 
 
-def _angle(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _angle(before: Array, after: Array) -> Array:
     """Angle between the weights of each unit before and after a step, (R, units).
 
     From the length of the chord, which keeps its digits where the cosine is 1 but for rounding.

@@ -1,5 +1,4 @@
-"""Chapter 10: frozen random weights, trained gamma and beta, and as many trained weights for
-comparison.
+"""Chapter 10: frozen random weights, trained gamma and beta; as many trained weights to compare.
 
 After Frankle, Schwab and Morcos (2021), with fully connected networks in place of residual ones.
 """
@@ -12,22 +11,21 @@ import numpy as np
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 
+Array = np.ndarray
+
 # what is trained; all else, the output too, is random
 KINDS = ("gamma and beta", "two weights a unit", "everything")
 
 
 class Trained(NamedTuple):
-    """Networks after training, at the learning rate that is best for each kind and width on
-    training images."""
+    """Networks trained at the rate that is best, for each kind and width, on training images."""
 
-    accuracy: np.ndarray
+    accuracy: Array
     """Test accuracy, (widths, seeds)."""
-    numbers: np.ndarray
+    numbers: Array
     """How many numbers were trained, (widths,)."""
-    off: np.ndarray
-    """Share of units whose gamma is less than 0.01 away from 0: they have switched themselves off,
-    (widths, seeds).
-    """
+    off: Array
+    """Share of units that switched themselves off, |gamma| < 0.01, (widths, seeds)."""
 
 
 def mask(

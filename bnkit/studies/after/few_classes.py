@@ -1,5 +1,4 @@
-"""Chapter 10: mini-batches that hold few classes, where BN learns to lean on the company, and Batch
-Renormalization.
+"""Chapter 10: mini-batches of few classes, where BN leans on the company; Batch Renormalization.
 
 After Ioffe (2017), Section 4.3: there batches of 16 classes with two images each, out of a thousand
 classes.
@@ -15,10 +14,11 @@ import torch
 from bnkit.layers.batch_renorm import BatchRenorm
 from bnkit.networks import many_torch
 
+Array = np.ndarray
 
-def batches(labels: np.ndarray, classes: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Endless batches of `size` examples from `classes` classes drawn anew for each: indices
-    (size,).
+
+def batches(labels: Array, classes: int, size: int, seed: int) -> Iterator[Array]:
+    """Endless batches of `size` examples from `classes` classes drawn anew: indices (size,).
 
     Raises ValueError where the classes do not share the batch evenly.
     """
@@ -39,8 +39,7 @@ def batches(labels: np.ndarray, classes: int, size: int, seed: int) -> Iterator[
 
 
 class Schedule(NamedTuple):
-    """Bounds of r and d: those of BN at first, then loosened in a straight line to `r_max` and
-    `d_max`."""
+    """Bounds of r and d: BN's at first, then loosened straight to `r_max` and `d_max`."""
 
     start: int  # step at which they begin to loosen
     end: int  # step at which they are loose
@@ -55,9 +54,9 @@ class Schedule(NamedTuple):
 class Tested(NamedTuple):
     """Test accuracy of the trained networks, (classes, seeds)."""
 
-    population: np.ndarray
+    population: Array
     """By moving averages, as at inference."""
-    batch: np.ndarray
+    batch: Array
     """By the statistics of test batches put together like the training batches."""
 
 
@@ -73,8 +72,7 @@ def train(
     hidden: Sequence[int] = (50, 50),
     new_weight: float = 0.02,
 ) -> Tested:
-    """Train networks on batches with so many classes each, with Batch Renormalization or, without a
-    schedule, with BN.
+    """Train on batches of so many classes, with Batch Renormalization or, schedule None, BN.
 
     BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``digits.Digits``.
     """
@@ -101,9 +99,8 @@ def _by_batch(
     classes: int,
     size: int,
     seeds: int,
-) -> np.ndarray:
-    """Accuracy with plain batch statistics; changes the network, which is done with. Shape:
-    (seeds,)."""
+) -> Array:
+    """Accuracy with batch statistics, (seeds,); changes the network, which is done with."""
     for layer in layers:
         layer.r_max, layer.d_max = 1.0, 0.0
     net.train()

@@ -1,5 +1,4 @@
-"""Chapter 10: how deep a network can be with BN, with skip connections, with both, and with neither
-but a good start.
+"""Chapter 10: how deep a network can be with BN, with skip connections, or with a good start.
 
 Explosion in chains with BN after Yang et al. (2019); residual networks without normalisation after
 Zhang et al. (2019, Fixup) and De and Smith (2020, SkipInit).
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 
 from bnkit import datasets
 from bnkit.networks import many_torch
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ KINDS = (
 
 
 class Block(nn.Module):
-    """Two layers, W2 relu(norm(W1 relu(norm(x)))), with or without a skip connection, in R networks
-    at once.
+    """Two layers, W2 relu(norm(W1 relu(norm(x)))), perhaps with a skip connection; R networks.
 
     Fixup starts W2 at 0 and W1 at He's weights over sqrt(`blocks`), which is L^(−1/(2m−2)) for m =
     2 layers, and gives the branch a factor that starts at 1. Its extra biases are those that the
@@ -80,8 +80,7 @@ class Block(nn.Module):
 def build(
     kind: Kind, inputs: int, units: int, blocks: int, classes: int, seeds: Sequence[int]
 ) -> nn.Sequential:
-    """A linear layer, `blocks` blocks, ReLU, a linear layer, for each of `seeds`: 2 blocks + 2
-    layers deep."""
+    """Linear, `blocks` blocks, ReLU, linear, for each of `seeds`: 2 blocks + 2 layers."""
     generators = [np.random.default_rng(seed) for seed in seeds]
     first = many_torch.Linear(inputs, units, generators, gain=1.0)
     body = [Block(units, generators, kind, blocks) for _ in range(blocks)]
@@ -99,9 +98,8 @@ def train(
     rates: Sequence[float] = (0.03, 0.1),
     units: int = 32,
     batch: int = 50,
-) -> np.ndarray:
-    """Test accuracy for each number of blocks, at the rate that is best on training images,
-    (depths, seeds).
+) -> Array:
+    """Test accuracy by number of blocks, at the rate best on training images, (depths, seeds).
 
     A network that has diverged counts as 0. `digits` is a ``digits.Digits``.
     """
@@ -134,15 +132,14 @@ def _of_networks(net: nn.Module, networks: int) -> list[Tensor]:
 class Branches(NamedTuple):
     """Variance in untrained residual networks, (blocks, R)."""
 
-    skip: np.ndarray
+    skip: Array
     """Of the input of each block, over examples, mean over units."""
-    branch: np.ndarray
+    branch: Array
     """Of what the block adds to it."""
 
 
-def branches(kind: Kind, x: np.ndarray, blocks: int, *, seeds: int, units: int = 100) -> Branches:
-    """How large the branches are beside the skip connection, before training. Shapes: x (m,
-    inputs)."""
+def branches(kind: Kind, x: Array, blocks: int, *, seeds: int, units: int = 100) -> Branches:
+    """Size of the branches beside the skip connection, untrained. Shapes: x (m, inputs)."""
     net = build(kind, x.shape[1], units, blocks, 10, range(seeds))
     skip, branch = [], []
     with torch.no_grad():

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+Array = np.ndarray
+
 Numbers = dict[str, float]
 SHORT = {"with BN": "bn", "without BN": "plain"}
 
 
-def noise(strengths: Sequence[float], **panels: Mapping[str, np.ndarray]) -> Numbers:
-    """Mean accuracy by kind, network and strength of the noise: "relu_bn_noise_4". Shapes:
-    (strengths, seeds)."""
+def noise(strengths: Sequence[float], **panels: Mapping[str, Array]) -> Numbers:
+    """Mean accuracy by kind, network and noise, "fast_bn_noise_4". Shapes: (strengths, seeds)."""
     return {
         f"{kind}_{SHORT[name]}_noise_{strength:g}": float(mean)
         for kind, networks in panels.items()
@@ -45,8 +46,7 @@ def interference(runs: Mapping, rate: float) -> Numbers:
 
 
 def landscape(rates: Sequence[float], followed: Mapping, early: int = 20) -> Numbers:
-    """How much rougher it is without BN: ratios of ``smoothness.Path``, geometric means,
-    "rougher_range_0.3_early".
+    """How much rougher it is without BN: ratios of ``smoothness.Path``, "rougher_range_0.3_early".
 
     Up to the step `early`, and "late" after it.
     """
@@ -63,10 +63,9 @@ def landscape(rates: Sequence[float], followed: Mapping, early: int = 20) -> Num
 
 
 def rates(
-    places: Sequence[float], reached: Mapping[str, np.ndarray], small: int, passing: float = 0.8
+    places: Sequence[float], reached: Mapping[str, Array], small: int, passing: float = 0.8
 ) -> Numbers:
-    """Gain of BN at the best for it of the `small` smallest rates, in points; largest rate that
-    passes; best accuracy.
+    """BN's best gain at the `small` smallest rates, in points; largest usable rate; best accuracy.
 
     Shapes: each of `reached` (rates, seeds).
     """
@@ -78,7 +77,7 @@ def rates(
     return _plain(found)
 
 
-def depth(fit: Mapping[str, np.ndarray]) -> Numbers:
+def depth(fit: Mapping[str, Array]) -> Numbers:
     """Mean accuracy at the largest depth, by kind: "deep_residual_bn". Shapes: (depths, seeds)."""
     return {
         f"deep_{name.replace(', ', '_').lower()}": float(each[-1].mean())
@@ -87,8 +86,7 @@ def depth(fit: Mapping[str, np.ndarray]) -> Numbers:
 
 
 def tuned(course, last: int) -> Numbers:
-    """Networks without decay whose weights have rates of their own: loss and turn per step over the
-    `last` steps.
+    """Weights without decay at rates of their own: loss, turn per step in the `last` steps.
 
     `course` is a ``decay.Course``, by ascending rate. "turn_ratio" is the largest turn over the
     smallest; "stretched" how much longer, squared, the weights of the highest rate have become.
@@ -108,10 +106,9 @@ def tuned(course, last: int) -> Numbers:
 
 
 def balance(
-    course, measured: np.ndarray, predicted_angle: Sequence[float], predicted_norm: Sequence[float]
+    course, measured: Array, predicted_angle: Sequence[float], predicted_norm: Sequence[float]
 ) -> Numbers:
-    """Measured over predicted angle and squared length of the weights, lowest and highest of the
-    settings with decay.
+    """Measured over predicted angle and squared length, lowest and highest, where there is decay.
 
     `course` is a ``decay.Course``. Shapes: measured (settings, seeds), predicted (settings with
     decay,).
@@ -125,9 +122,8 @@ def balance(
     )
 
 
-def batches(by_norm: Mapping[str, np.ndarray], by_batch: np.ndarray) -> Numbers:
-    """Change of accuracy from the largest batch to the smallest, in points, "small_batch_group";
-    and at the smallest.
+def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
+    """Accuracy at the largest batch minus at the smallest, in points, "small_batch_group".
 
     Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add to
     batch norm there.
@@ -142,9 +138,8 @@ def batches(by_norm: Mapping[str, np.ndarray], by_batch: np.ndarray) -> Numbers:
     )
 
 
-def lag(curves: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[float, float]]:
-    """Accuracy lost against the curve `best`, in points: the most at any step and rate, and at the
-    end.
+def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]]:
+    """Accuracy lost against the curve `best`, in points: most at any step and rate, and at the end.
 
     Shapes: (looks, rates, seeds).
     """
@@ -153,8 +148,7 @@ def lag(curves: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[float, f
 
 
 def company(classes: Sequence[int], tested: Mapping) -> Numbers:
-    """Mean accuracy by the number of classes in a batch: "bn_2", "renorm_2", and "bn_like_2" by
-    batch statistics."""
+    """Mean accuracy by classes in a batch: "bn_2", "renorm_2", by batch statistics "bn_like_2"."""
     bn, renorm = tested["BN"], tested["Batch Renormalization"]
     columns = {"bn": bn.population, "renorm": renorm.population, "bn_like": bn.batch}
     return {
@@ -165,8 +159,7 @@ def company(classes: Sequence[int], tested: Mapping) -> Numbers:
 
 
 def features(learned: Mapping) -> Numbers:
-    """Accuracy of gamma and beta alone in the widest network, of everything, lead over weights,
-    share switched off.
+    """Accuracy of gamma and beta alone and of everything, widest network; lead; share switched off.
 
     Leads are in points, "narrow_lead" that in the narrowest network.
     """
@@ -183,7 +176,7 @@ def features(learned: Mapping) -> Numbers:
     )
 
 
-def _geometric(values: np.ndarray) -> float:
+def _geometric(values: Array) -> float:
     return float(np.exp(np.log(values).mean()))
 
 

@@ -15,18 +15,18 @@ from torch import nn
 from bnkit import datasets
 from bnkit.networks import many_torch
 
+Array = np.ndarray
+
 
 class Inference(NamedTuple):
     """Test accuracy while networks train, by where their population statistics come from."""
 
-    steps: np.ndarray
+    steps: Array
     """Optimisation steps at which was looked, (looks,)."""
-    moving: np.ndarray
+    moving: Array
     """By moving averages, (looks, rates, seeds)."""
-    precise: np.ndarray
-    """By statistics of one batch of so many training images, network held still, (sizes, looks,
-    rates, seeds).
-    """
+    precise: Array
+    """By those of so many images, network held still, (sizes, looks, rates, seeds)."""
 
 
 def follow(
@@ -40,8 +40,7 @@ def follow(
     batch: int = 50,
     hidden: Sequence[int] = (50, 50, 50),
 ) -> Inference:
-    """Train networks with torch's BN and test them after each of the steps `at`, ascending, in
-    several ways.
+    """Train networks with torch's BN; test them after the steps `at`, ascending, in several ways.
 
     `new_weight` is the share of the new batch in the moving averages, PyTorch's ``momentum``.
     `digits` is a ``digits.Digits``.
