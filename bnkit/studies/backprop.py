@@ -18,6 +18,7 @@ import numpy as np
 from bnkit import gradcheck
 
 Array = np.ndarray
+PAPER_ORDER = ("dx_hat", "dvar", "dmean", "dx", "dgamma", "dbeta")  # Section 3
 TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
 
 # The graph
@@ -116,15 +117,9 @@ def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
     anew, except for quantities in `held`, which stay as they are.
     """
     value, stay = values[name], {other: values[other] for other in held}
-    # A step fits the spread of what it moves: over the batch, or that of x for the two that only
-    # shift.
-    size = (
-        value.std(axis=0)
-        if value.ndim == 2
-        else values["std"]
-        if name in ("mean", "beta")
-        else np.abs(value)
-    )
+    # a step fits the spread of what it moves: over the batch, or that of x for what only shifts
+    of_itself = value.std(axis=0) if value.ndim == 2 else np.abs(value)
+    size = values["std"] if name in ("mean", "beta") else of_itself
     step = 1e-5 * np.broadcast_to(size, value.shape)
     gradient = np.empty_like(value)
     for i in np.ndindex(value.shape):
@@ -155,13 +150,12 @@ def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
         return {name: exact(values, dy, name) for name in names}
     import torch  # here, as it takes longer than the rest of a chapter
 
-    leaves = {
-        name: torch.tensor(values[name], requires_grad=True) for name in ("x", "gamma", "beta")
-    }
+    learned = ("x", "gamma", "beta")
+    leaves = {name: torch.tensor(values[name], requires_grad=True) for name in learned}
     recorded = forward(leaves | {"eps": values["eps"]})
     loss = (recorded["y"] * torch.tensor(dy)).sum()
-    found = torch.autograd.grad(loss, [recorded[name] for name in names])
-    return dict(zip(names, map(np.asarray, found), strict=True))
+    gradients = torch.autograd.grad(loss, [recorded[name] for name in names])
+    return dict(zip(names, map(np.asarray, gradients), strict=True))
 
 
 def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
@@ -179,11 +173,10 @@ def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Arr
         return y(x, gamma, beta), of_x, of_gamma, of_beta
     import torch
 
-    inputs = [torch.tensor(each, requires_grad=True) for each in (x, gamma, beta)]
+    inputs = [torch.tensor(values, requires_grad=True) for values in (x, gamma, beta)]
     y = torch.nn.functional.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=eps)
-    return y.detach().numpy(), *map(
-        np.asarray, torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy))
-    )
+    gradients = torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy))
+    return y.detach().numpy(), *map(np.asarray, gradients)
 
 
 def _root(x: Array, eps: float, less: int = 0) -> Array:
@@ -197,13 +190,13 @@ def with_unbiased_variance(x: Array, dy: Array, eps: float) -> tuple[Array, Arra
     return (x - x.mean(0)) / _root(x, eps, less=1), _root(x, eps, less=1), of_x
 
 
-def relative_error(found: Array, expected: Array) -> float:
+def relative_error(ours: Array, theirs: Array) -> float:
     """Largest difference of two arrays of one shape, as a share of the largest number in either."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    if found.shape != expected.shape:
-        raise ValueError(f"shapes {found.shape} and {expected.shape} cannot be compared")
-    largest = np.abs(found - expected).max()
-    return float(largest and largest / max(np.abs(found).max(), np.abs(expected).max()))
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"shapes {ours.shape} and {theirs.shape} cannot be compared")
+    largest = np.abs(ours - theirs).max()
+    return float(largest and largest / max(np.abs(ours).max(), np.abs(theirs).max()))
 
 
 def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) -> dict[str, Array]:
@@ -224,14 +217,8 @@ def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) ->
     dx = dx_hat * (1 / np.sqrt(var + eps)) + dvar * 2 * (x - mean) / m + dmean / m
     dgamma = np.sum(dy * x_hat, axis=0)
     dbeta = np.sum(dy, axis=0)
-    return {
-        "dx_hat": dx_hat,
-        "dvar": dvar,
-        "dmean": dmean,
-        "dx": dx,
-        "dgamma": dgamma,
-        "dbeta": dbeta,
-    }
+    on_the_way = {"dx_hat": dx_hat, "dvar": dvar, "dmean": dmean}
+    return on_the_way | {"dx": dx, "dgamma": dgamma, "dbeta": dbeta}
 
 
 # What the gradient through the statistics does
@@ -256,14 +243,13 @@ def parts(x: Array, dy: Array) -> Parts:
     return Parts(mean, slope, dy - mean - slope)
 
 
+_NO_VARIANCE = {("squared", "centred"): lambda d, centred: 0 * centred}
+_NO_MEAN = {("mean", "x"): lambda d, x: 0 * x}
 # Each a wrong walk: the rules that are replaced. Names say what the mistake is.
 MUTANTS = {
-    "path through the variance missing": {("squared", "centred"): lambda d, centred: 0 * centred},
-    "path through the mean missing": {("mean", "x"): lambda d, x: 0 * x},
-    "statistics taken for constants": {
-        ("squared", "centred"): lambda d, centred: 0 * centred,
-        ("mean", "x"): lambda d, x: 0 * x,
-    },
+    "path through the variance missing": _NO_VARIANCE,
+    "path through the mean missing": _NO_MEAN,
+    "statistics taken for constants": _NO_VARIANCE | _NO_MEAN,
     "γ missing in dx̂": {("scaled", "x_hat"): lambda d: d},
     "σ² for σ in the direct path": {("x_hat", "centred"): lambda d, inv_std: d * inv_std**2},
     "ε missing in dσ²": {("std", "var"): lambda d, var: d / (2 * var**0.5)},
@@ -273,7 +259,6 @@ MUTANTS = {
 
 # The checker
 
-PAPER_ORDER = ("dx_hat", "dvar", "dmean", "dx", "dgamma", "dbeta")  # Section 3
 WALK_ORDER = (
     *("dscaled", "dbeta", "dx_hat", "dgamma", "dinv_std", "dstd"),
     *("dvar", "dsquared", "dcentred", "dmean", "dx"),
@@ -360,11 +345,8 @@ class Verdict(NamedTuple):
         return self.wrong is None
 
     def _repr_markdown_(self) -> str:
-        sizes = {
-            name: "right" if error < TOLERANCE else "**wrong**"
-            for name, error in self.errors.items()
-        }
-        rows = [f"| `{name}` | {size} |" for name, size in sizes.items()]
+        words = {True: "right", False: "**wrong**"}
+        rows = [f"| `{name}` | {words[size < TOLERANCE]} |" for name, size in self.errors.items()]
         return "\n".join([self.message, "", "| gradient | verdict |", "| --- | --- |", *rows])
 
 
@@ -382,18 +364,15 @@ def check(function: Callable) -> Verdict:
     given = {name: array.copy() for name, array in batch.items()}
     answer = _named(function(given["x"], given["gamma"], given["beta"], given["dy"], eps))
     if spoilt := [name for name in batch if not np.array_equal(batch[name], given[name])]:
-        raise ValueError(
-            f"the function changed its argument {', '.join(spoilt)}: work on a copy, or without += and the like"
-        )
+        remedy = "work on a copy, or without += and the like"
+        raise ValueError(f"the function changed its argument {', '.join(spoilt)}: {remedy}")
 
     values = forward(batch | {"eps": eps})
-    gradients = {
-        f"d{name}": gradient for name, gradient in backward(values, batch["dy"])[0].items()
-    }
-    answer = {
-        name: _squeezed(answer[name], gradients[name]) for name in WALK_ORDER if name in answer
-    }
-    errors = {name: _error(found, gradients[name]) for name, found in answer.items()}
+    right, _ = backward(values, batch["dy"])
+    gradients = {f"d{name}": gradient for name, gradient in right.items()}
+    given_back = [name for name in WALK_ORDER if name in answer]
+    answer = {name: _squeezed(answer[name], gradients[name]) for name in given_back}
+    errors = {name: _error(answer[name], gradients[name]) for name in answer}
     wrong = next((name for name, error in errors.items() if not error < TOLERANCE), None)
     if wrong is None:
         return Verdict(None, f"All {len(errors)} gradients are right.", errors)
@@ -405,11 +384,8 @@ def check(function: Callable) -> Verdict:
 
 def _named(answer: object) -> dict[str, Array]:
     """The reader's gradients under our names."""
-    names = ", ".join(PAPER_ORDER)
-    allowed = (
-        f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({names}), "
-        "or (dx, dgamma, dbeta)"
-    )
+    tuples = f"a tuple ({', '.join(PAPER_ORDER)}), or (dx, dgamma, dbeta)"
+    allowed = f"a dictionary with dx, dgamma, dbeta and others, or {tuples}"
     if isinstance(answer, (tuple, list)) and len(answer) in (3, 6):
         answer = dict(zip(PAPER_ORDER[-len(answer) :], answer, strict=True))
     if not isinstance(answer, Mapping):
@@ -426,42 +402,34 @@ def _named(answer: object) -> dict[str, Array]:
     return answer
 
 
-def _squeezed(found: object, expected: Array) -> Array:
+def _squeezed(answer: object, expected: Array) -> Array:
     """As an array; without the axis of length 1 that ``keepdims=True`` leaves."""
-    found = np.asarray(found, dtype=float)
-    return found[0] if found.shape == (1, *expected.shape) else found
+    answer = np.asarray(answer, dtype=float)
+    return answer[0] if answer.shape == (1, *expected.shape) else answer
 
 
-def _error(found: Array, expected: Array) -> float:
-    return (
-        relative_error(found, expected)
-        if found.shape == expected.shape and np.isfinite(found).all()
-        else np.inf
-    )
+def _error(answer: Array, expected: Array) -> float:
+    comparable = answer.shape == expected.shape and np.isfinite(answer).all()
+    return relative_error(answer, expected) if comparable else np.inf
 
 
-def _hint(name: str, found: Array, expected: Array, known: Mapping) -> str:
+def _hint(name: str, answer: Array, expected: Array, known: Mapping) -> str:
     """The most telling thing to say about a wrong gradient."""
-    if found.shape != expected.shape:
-        kind = (
-            "one number per feature: sum over the batch, axis 0"
-            if expected.ndim == 1
-            else "one number per example"
-        )
-        return f"It has shape {found.shape} and should have {expected.shape}, {kind}."
-    if not np.isfinite(found).all():
+    if answer.shape != expected.shape:
+        kind = "one number per example"
+        if expected.ndim == 1:
+            kind = "one number per feature: sum over the batch, axis 0"
+        return f"It has shape {answer.shape} and should have {expected.shape}, {kind}."
+    if not np.isfinite(answer).all():
         return "It holds NaN or infinity."
     for hint, wrong in mistakes().get(name, {}).items():
-        if _error(found, wrong(*_pick(wrong, known))) < TOLERANCE:
+        if _error(answer, wrong(*_pick(wrong, known))) < TOLERANCE:
             return hint
-    factor = np.sum(found * expected) / np.sum(expected**2)
-    if factor and _error(found, factor * expected) < TOLERANCE:
+    factor = np.sum(answer * expected) / np.sum(expected**2)
+    if factor and _error(answer, factor * expected) < TOLERANCE:
         m = known["m"]
-        sums = {
-            -1: "the sign",
-            m: "a sum where an average belongs",
-            1 / m: "an average where a sum belongs",
-        }
-        why = next((f": {each}" for ratio, each in sums.items() if np.isclose(factor, ratio)), "")
+        sums = {-1: "the sign", m: "a sum where an average belongs"}
+        sums[1 / m] = "an average where a sum belongs"
+        why = next((f": {what}" for ratio, what in sums.items() if np.isclose(factor, ratio)), "")
         return f"It is {factor:g} times what it should be{why}. {HINTS[name]}"
     return HINTS[name]

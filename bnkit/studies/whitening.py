@@ -14,6 +14,7 @@ from numpy.random import Generator
 from bnkit import datasets, whitening
 
 Array = np.ndarray
+Fit = Callable[[Array], whitening.Whitening]  # whitening of a batch
 
 # Data
 
@@ -82,7 +83,7 @@ class Pixels(NamedTuple):
         images[:, self.kept] = rows[chosen]
         return images.reshape(6, 8, 8)
 
-    def accuracy(self, descent: "Descent", fit: Callable[[Array], whitening.Whitening]) -> float:
+    def accuracy(self, descent: "Descent", fit: Fit) -> float:
         """Share of test digits named correctly by `descent`'s model, trained behind `fit`."""
         test = self.data.test_images.reshape(-1, 64)[:, self.kept].astype(float)
         scores = fit(self.pixels)(test) @ descent.weights[:-1] + descent.weights[-1]
@@ -112,11 +113,8 @@ class Descent(NamedTuple):
 
     def told(self, excess: float) -> tuple[str, str]:
         """The condition number and ``steps_to(excess)`` in words."""
-        step = self.steps_to(excess)
-        return (
-            f"{self.condition:,.0f}",
-            f"more than {len(self.excess) - 1:,}" if step is None else f"{step:,}",
-        )
+        step, never = self.steps_to(excess), f"more than {len(self.excess) - 1:,}"
+        return f"{self.condition:,.0f}", never if step is None else f"{step:,}"
 
 
 def descend(x: Array, targets: Array, steps: int) -> Descent:
@@ -145,12 +143,7 @@ def unchanged(x: Array) -> whitening.Whitening:
     return whitening.Whitening(np.zeros(x.shape[1]), np.eye(x.shape[1]))
 
 
-def descents(
-    x: Array,
-    targets: Array,
-    kinds: Mapping[str, Callable[[Array], whitening.Whitening]],
-    steps: int,
-) -> dict[str, Descent]:
+def descents(x: Array, targets: Array, kinds: Mapping[str, Fit], steps: int) -> dict[str, Descent]:
     """``descend`` on the inputs that each of several maps makes of `x`."""
     return {name: descend(fit(x)(x), targets, steps) for name, fit in kinds.items()}
 
@@ -183,9 +176,7 @@ def drifting_bias(u: Array, targets: Array, rate: float, steps: int, through_mea
     return Drift(np.array(biases), np.array(losses))
 
 
-def drifting_weight(
-    u: Array, targets: Array, rate: float, steps: int, through_statistics: bool
-) -> Drift:
+def drifting_weight(u: Array, targets: Array, rate: float, steps: int, through: bool) -> Drift:
     """The same with a scale: learn w in x = w u, standardised, from w = 1. Shapes (m,)."""
     w, weights, losses = 1.0, [], []
     for _ in range(steps + 1):
@@ -195,7 +186,7 @@ def drifting_weight(
         weights.append(w)
         losses.append(np.mean(error**2) / 2)
         gradient = error
-        if through_statistics:
+        if through:
             gradient = error - error.mean() - x_hat * np.mean(error * x_hat)
         w -= rate * np.mean(gradient * u) / x.std()
     return Drift(np.array(weights), np.array(losses))
@@ -218,7 +209,7 @@ def refused(x: Array) -> str:
     raise AssertionError(f"a batch of shape {x.shape} was whitened")
 
 
-def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
+def operations(d: int, m: int) -> dict[str, float]:
     """Additions and multiplications to normalise a batch of m examples, d features; leading terms.
 
     The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR,
@@ -227,7 +218,7 @@ def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
         "standardised": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
-        "Newton–Schulz": around + iterations * 3 * 2 * d**3,  # three products per iteration
+        "Newton–Schulz": around + 5 * 3 * 2 * d**3,  # 5 iterations of three products
         "ZCA": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
     }
 
@@ -270,9 +261,8 @@ def sensitivity(kind: str, eigenvalues: tuple[float, float], along: Array) -> fl
     gap between them.
     """
     step = 1e-3 * min(*eigenvalues, abs(eigenvalues[0] - eigenvalues[1]) or np.inf)
-    above, below = (
-        whitening_matrix(kind, np.diag(eigenvalues) + sign * step * along) for sign in (1, -1)
-    )
+    moved = (np.diag(eigenvalues) + sign * step * along for sign in (1, -1))
+    above, below = (whitening_matrix(kind, covariance) for covariance in moved)
     return float(np.linalg.norm(above - below) / (2 * step))
 
 
@@ -305,13 +295,12 @@ def zca_change_through_eigenvectors(covariance: Array, along: Array) -> Array:
         return half + half.T + (axes * power_change) @ axes.T
 
 
-def float32_errors(
-    gaps: list[float], rng: Generator, d: int = 8
-) -> dict[str, tuple[list[float], Array]]:
+def float32_errors(gaps: list[float], rng: Generator) -> dict[str, tuple[list[float], Array]]:
     """Relative errors of both ways to ZCA's derivative in float32, for eigenvalues `gaps` apart.
 
     Returns the name of the way -> (gaps, errors); an error is NaN where the way gave NaN.
     """
+    d = 8
     rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
     along = rng.normal(size=(d, d))
     along = along + along.T
@@ -325,8 +314,8 @@ def float32_errors(
         covariance = (covariance + covariance.T) / 2
         exact = zca_change(covariance, along)
         for name, way in ways.items():
-            found = way(covariance.astype(np.float32), along.astype(np.float32))
-            errors[name].append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+            rounded = way(covariance.astype(np.float32), along.astype(np.float32))
+            errors[name].append(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
     return {name: (list(gaps), np.array(error)) for name, error in errors.items()}
 
 
@@ -343,21 +332,15 @@ def whitened_axes(x: Array, counts: Iterable[int]) -> tuple[Array, dict[int, Arr
     return eigenvalues[::-1] / eigenvalues.sum(), variances
 
 
-def iterations_to_white(x: Array, far: float = 1e-8) -> int:
-    """Newton–Schulz iterations until the covariance of `x` is within `far` of the identity."""
-    return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < far)
+def iterations_to_white(x: Array) -> int:
+    """Newton–Schulz iterations until the covariance of `x` is within 1e-8 of the identity."""
+    return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < 1e-8)
 
 
 # What a mini-batch does to one example
 
 
-def disturbance(
-    fit: Callable[[Array], whitening.Whitening],
-    x: Array,
-    sizes: list[int],
-    batches: int,
-    rng: Generator,
-) -> Array:
+def disturbance(fit: Fit, x: Array, sizes: list[int], batches: int, rng: Generator) -> Array:
     """How much the output of a fixed example depends on the mini-batch it is normalised with.
 
     For each batch size: the root mean square, over `batches` random mini-batches and over ten
@@ -365,12 +348,12 @@ def disturbance(
     of the output, 1. Shapes: x (n, d) -> (sizes,). Huang et al. (2019) call it stochastic
     normalisation disturbance.
     """
-    found = []
+    spreads = []
     for m in sizes:
         # batches of (10, d)
         outputs = [fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)]
-        found.append(np.sqrt(np.var(outputs, axis=0).mean()))
-    return np.array(found)
+        spreads.append(np.sqrt(np.var(outputs, axis=0).mean()))
+    return np.array(spreads)
 
 
 # Failure gallery
@@ -408,12 +391,9 @@ MUTANTS = {
 
 
 def far_from_white(x: Array) -> float:
-    """The largest distance of any entry of the covariance from the identity, or of any mean from 0."""
-    return float(
-        max(
-            np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()
-        )
-    )
+    """The largest distance of any entry of the covariance from the identity, or of a mean from 0."""
+    away = np.abs(whitening.covariance(x) - np.eye(x.shape[1]))
+    return float(max(away.max(), np.abs(x.mean(axis=0)).max()))
 
 
 def newton_uncoupled(covariance: Array, iterations: int) -> Array:
@@ -426,9 +406,8 @@ def newton_uncoupled(covariance: Array, iterations: int) -> Array:
     inverse_root = np.eye(len(covariance))
     with np.errstate(over="ignore", invalid="ignore"):  # it is the point
         for _ in range(iterations):
-            inverse_root = (
-                3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total
-            ) / 2
+            cube = inverse_root @ inverse_root @ inverse_root
+            inverse_root = (3 * inverse_root - cube @ covariance / total) / 2
     return inverse_root / np.sqrt(total)
 
 
@@ -436,7 +415,8 @@ def both_newtons(x: Array, counts: Iterable[int]) -> tuple[dict[int, float], dic
     """Largest error in the covariance after so many iterations: coupled, and as printed."""
     covariance = whitening.covariance(x)
     coupled = {k: far_from_white(whitening.newton_schulz(x, k)(x)) for k in counts}
-    printed = {k: newton_uncoupled(covariance, k) for k in counts}
-    return coupled, {
-        k: float(np.abs(P @ covariance @ P - np.eye(len(P))).max()) for k, P in printed.items()
-    }
+    printed, identity = {}, np.eye(len(covariance))
+    for k in counts:
+        root = newton_uncoupled(covariance, k)
+        printed[k] = float(np.abs(root @ covariance @ root - identity).max())
+    return coupled, printed

@@ -5,16 +5,19 @@ classes.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from bnkit.layers.batch_renorm import BatchRenorm
 from bnkit.networks import many_torch
 
 Array = np.ndarray
+SIZE = 30  # of a training batch
 
 
 def batches(labels: Array, classes: int, size: int, seed: int) -> Iterator[Array]:
@@ -24,18 +27,13 @@ def batches(labels: Array, classes: int, size: int, seed: int) -> Iterator[Array
     """
     names = np.unique(labels)
     if not 1 <= classes <= len(names) or size % classes:
-        raise ValueError(
-            f"{classes} classes cannot share a batch of {size} of {len(names)} classes evenly"
-        )
-    generator, members = (
-        np.random.default_rng([seed, classes]),
-        [np.flatnonzero(labels == name) for name in names],
-    )
+        shared = f"a batch of {size} of {len(names)} classes"
+        raise ValueError(f"{classes} classes cannot share {shared} evenly")
+    generator, share = np.random.default_rng([seed, classes]), size // classes
+    members = [np.flatnonzero(labels == name) for name in names]
     while True:
         chosen = generator.choice(len(names), classes, replace=False)
-        yield np.concatenate(
-            [generator.choice(members[k], size // classes, replace=False) for k in chosen]
-        )
+        yield np.concatenate([generator.choice(members[k], share, replace=False) for k in chosen])
 
 
 class Schedule(NamedTuple):
@@ -67,7 +65,6 @@ def train(
     *,
     seeds: int,
     steps: int,
-    size: int = 30,
     rate: float = 0.1,
     hidden: Sequence[int] = (50, 50),
     new_weight: float = 0.02,
@@ -79,33 +76,26 @@ def train(
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     population, by_batch = [], []
     for count in classes:
-        norm = lambda features: BatchRenorm(features, new_weight=new_weight)  # noqa: E731
+        norm = partial(BatchRenorm, new_weight=new_weight)
         net = many_torch.mlp(x.shape[1], hidden, 10, range(seeds), norm)
         layers = [module for module in net.modules() if isinstance(module, BatchRenorm)]
-        order = map(torch.from_numpy, islice(batches(digits.labels, count, size, 0), steps))
+        order = map(torch.from_numpy, islice(batches(digits.labels, count, SIZE, 0), steps))
         for step in many_torch.train(net, ((x[k], labels[k]) for k in order), [rate] * seeds):
             for layer in layers if schedule else ():
                 layer.r_max, layer.d_max = schedule.at(step)
         population.append(many_torch.accuracy(net.eval(), x_test, labels_test, seeds))
-        by_batch.append(_by_batch(net, layers, x_test, labels_test, count, size, seeds))
+        by_batch.append(_by_batch(net, x_test, labels_test, count, seeds))
     return Tested(np.array(population), np.array(by_batch))
 
 
-def _by_batch(
-    net: torch.nn.Module,
-    layers: list[BatchRenorm],
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    classes: int,
-    size: int,
-    seeds: int,
-) -> Array:
+def _by_batch(net: nn.Module, x: Tensor, labels: Tensor, classes: int, seeds: int) -> Array:
     """Accuracy with batch statistics, (seeds,); changes the network, which is done with."""
-    for layer in layers:
-        layer.r_max, layer.d_max = 1.0, 0.0
+    for layer in net.modules():
+        if isinstance(layer, BatchRenorm):
+            layer.r_max, layer.d_max = 1.0, 0.0
     net.train()
     # the rarest test class has to fill its share
-    size = min(size, classes * (int(labels.bincount().min())))
+    size = min(SIZE, classes * (int(labels.bincount().min())))
     size -= size % classes
     order = map(torch.from_numpy, islice(batches(labels.numpy(), classes, size, 1), 20))
     return np.mean([many_torch.accuracy(net, x[k], labels[k], seeds) for k in order], axis=0)

@@ -36,11 +36,7 @@ def recorded(variant: str) -> Recorded:
     curves = {name: records.stack(runs, name) for name in runs[0].curves}
     steps, values = curves["loss"][0], {name: values for name, (_, values) in curves.items()}
     moved = np.array(LENGTHS) * runs[0].recipe["learning_rate"] * values["gradient"][..., None]
-    return Recorded(
-        steps,
-        values["loss"],
-        values["layer_cosine"],
-        values["layer_change"] / values["layer_gradient"],
-        values["losses_along"],
-        (values["change_along"] / moved).max(-1),
-    )
+    change = values["layer_change"] / values["layer_gradient"]
+    smoothness = (values["change_along"] / moved).max(-1)
+    of_layers = (values["layer_cosine"], change)
+    return Recorded(steps, values["loss"], *of_layers, values["losses_along"], smoothness)

@@ -5,7 +5,6 @@ Zhang et al. (2019, Fixup) and De and Smith (2020, SkipInit).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from bnkit.networks import many_torch
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of network."""
 
     name: str
@@ -48,28 +46,19 @@ class Block(nn.Module):
     units) -> the same.
     """
 
-    def __init__(
-        self, units: int, generators: Sequence[np.random.Generator], kind: Kind, blocks: int
-    ):
+    def __init__(self, units: int, generators: Sequence, kind: Kind, blocks: int):
         super().__init__()
         networks, he = len(generators), 2**0.5
         first, second = (he / blocks**0.5, 0.0) if kind.start == "Fixup" else (he, he)
-        norms = [
-            many_torch.Normalised(networks, units, nn.BatchNorm1d) if kind.norm else nn.Identity()
-            for _ in range(2)
-        ]
-        layers = [
-            many_torch.Linear(units, units, generators, gain, bias=not kind.norm)
-            for gain in (first, second)
-        ]
-        self.branch = nn.Sequential(norms[0], nn.ReLU(), layers[0], norms[1], nn.ReLU(), layers[1])
-        self.skip = kind.skip
-        scaled = kind.start in ("Fixup", "SkipInit")
-        self.factor = (
-            nn.Parameter(torch.full((networks, 1, 1), float(kind.start == "Fixup")))
-            if scaled
-            else None
-        )
+        parts = []
+        for gain in (first, second):
+            norm = (networks, units, nn.BatchNorm1d)
+            parts += [many_torch.Normalised(*norm) if kind.norm else nn.Identity(), nn.ReLU()]
+            parts.append(many_torch.Linear(units, units, generators, gain, bias=not kind.norm))
+        self.branch, self.skip, self.factor = nn.Sequential(*parts), kind.skip, None
+        if kind.start in ("Fixup", "SkipInit"):
+            start = float(kind.start == "Fixup")
+            self.factor = nn.Parameter(torch.full((networks, 1, 1), start))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
@@ -97,36 +86,27 @@ def train(
     steps: int,
     rates: Sequence[float] = (0.03, 0.1),
     units: int = 32,
-    batch: int = 50,
 ) -> Array:
     """Test accuracy by number of blocks, at the rate best on training images, (depths, seeds).
 
     A network that has diverged counts as 0. `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
-    networks, found = len(rates) * seeds, []
+    networks, accuracies = len(rates) * seeds, []
     for blocks in depths:
         net = build(kind, x.shape[1], units, blocks, 10, list(range(seeds)) * len(rates))
-        order = map(torch.from_numpy, islice(datasets.batches(len(x), batch, 0), steps))
+        order = map(torch.from_numpy, islice(datasets.batches(len(x), 50, 0), steps))
         for _ in many_torch.train(net, ((x[k], labels[k]) for k in order), np.repeat(rates, seeds)):
             pass
         many_torch.inference(net, x[:500], networks)
-        seen, tested = (
-            many_torch.accuracy(net, *part, networks).reshape(-1, seeds)
-            for part in ((x[:500], labels[:500]), (x_test, labels_test))
-        )
-        lost = ~torch.isfinite(
-            torch.stack([value.flatten(1).sum(1) for value in _of_networks(net, networks)])
-        ).all(0)
-        alive = ~lost.numpy().reshape(-1, seeds)
-        best = (seen * alive).mean(1).argmax()
-        found.append((tested * alive)[best])
-    return np.array(found)
-
-
-def _of_networks(net: nn.Module, networks: int) -> list[Tensor]:
-    """Parameters as (R, ...), those of normalisations, which are (R * units,), too."""
-    return [value.detach().view(networks, -1) for value in net.parameters()]
+        parts = ((x[:500], labels[:500]), (x_test, labels_test))
+        seen, tested = (many_torch.accuracy(net, *part, networks) for part in parts)
+        # parameters as (R, ...), those of normalisations, which are (R * units,), too
+        sums = [value.detach().view(networks, -1).sum(1) for value in net.parameters()]
+        alive = torch.isfinite(torch.stack(sums)).all(0).numpy()
+        seen, tested = ((share * alive).reshape(-1, seeds) for share in (seen, tested))
+        accuracies.append(tested[seen.mean(1).argmax()])
+    return np.array(accuracies)
 
 
 class Branches(NamedTuple):

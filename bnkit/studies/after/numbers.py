@@ -32,34 +32,34 @@ def interference(runs: Mapping, rate: float) -> Numbers:
     effective smoothness in units of one over the learning rate, "cliff" the highest loss on a walk
     over the highest in training.
     """
-    found = {}
+    numbers = {}
     for name, run in runs.items():
         early, late = (run.steps > 0) & (run.steps <= 16), run.steps > 500
-        found |= {
-            f"cosine_early_{SHORT[name]}": run.cosine[:, early].mean(),
-            f"cosine_late_{SHORT[name]}": run.cosine[:, late].mean(),
-            f"linear_loss_{SHORT[name]}": run.loss[:, -1].mean(),
-            f"edge_{SHORT[name]}": np.median(run.smoothness[:, late]) * rate,
-            f"cliff_{SHORT[name]}": run.losses_along.max() / run.loss.max(),
+        facts = {
+            "cosine_early": run.cosine[:, early].mean(),
+            "cosine_late": run.cosine[:, late].mean(),
+            "linear_loss": run.loss[:, -1].mean(),
+            "edge": np.median(run.smoothness[:, late]) * rate,
+            "cliff": run.losses_along.max() / run.loss.max(),
         }
-    return _plain(found)
+        numbers |= {f"{fact}_{SHORT[name]}": value for fact, value in facts.items()}
+    return _plain(numbers)
 
 
-def landscape(rates: Sequence[float], followed: Mapping, early: int = 20) -> Numbers:
+def landscape(rates: Sequence[float], followed: Mapping) -> Numbers:
     """How much rougher it is without BN: ratios of ``smoothness.Path``, "rougher_range_0.3_early".
 
-    Up to the step `early`, and "late" after it.
+    Geometric means up to step 20, and "late" after it.
     """
     plain, normed = followed["without BN"], followed["with BN"]
-    parts = {"early": plain.steps <= early, "late": plain.steps > early}
-    return {
-        f"rougher_{what}_{rate:g}_{when}": _geometric(
-            getattr(plain, what)[part, k] / getattr(normed, what)[part, k]
-        )
-        for k, rate in enumerate(rates)
-        for when, part in parts.items()
-        for what in ("range", "change", "smoothness")
-    }
+    parts = {"early": plain.steps <= 20, "late": plain.steps > 20}
+    numbers = {}
+    for what in ("range", "change", "smoothness"):
+        ratio = np.log(getattr(plain, what) / getattr(normed, what))  # (looks, rates, seeds)
+        for k, rate in enumerate(rates):
+            for when, part in parts.items():
+                numbers[f"rougher_{what}_{rate:g}_{when}"] = np.exp(ratio[part, k].mean())
+    return _plain(numbers)
 
 
 def rates(
@@ -70,19 +70,17 @@ def rates(
     Shapes: each of `reached` (rates, seeds).
     """
     mean = {SHORT[name]: accuracy.mean(1) for name, accuracy in reached.items()}
-    found = {"gain_at_small_rates": 100 * (mean["bn"] - mean["plain"])[:small].max()}
+    numbers = {"gain_at_small_rates": 100 * (mean["bn"] - mean["plain"])[:small].max()}
     for name, accuracy in mean.items():
-        usable = [rate for rate, each in zip(places, accuracy, strict=True) if each > passing]
-        found |= {f"usable_rate_{name}": max(usable, default=0.0), f"best_{name}": accuracy.max()}
-    return _plain(found)
+        usable = max(np.asarray(places)[accuracy > passing], default=0.0)
+        numbers |= {f"usable_rate_{name}": usable, f"best_{name}": accuracy.max()}
+    return _plain(numbers)
 
 
 def depth(fit: Mapping[str, Array]) -> Numbers:
     """Mean accuracy at the largest depth, by kind: "deep_residual_bn". Shapes: (depths, seeds)."""
-    return {
-        f"deep_{name.replace(', ', '_').lower()}": float(each[-1].mean())
-        for name, each in fit.items()
-    }
+    short = {name: name.replace(", ", "_").lower() for name in fit}
+    return _plain({f"deep_{short[name]}": shares[-1].mean() for name, shares in fit.items()})
 
 
 def tuned(course, last: int) -> Numbers:
@@ -93,16 +91,8 @@ def tuned(course, last: int) -> Numbers:
     """
     loss, turn = course.loss[-last:].mean((0, 2)), course.angle(last).mean(1)
     stretched = (course.norm[-1, -1] / course.norm[0, -1]).mean()
-    values = (loss.min(), loss.max(), turn.max() / turn.min(), stretched)
-    return _plain(
-        dict(
-            zip(
-                ("tuned_loss_low", "tuned_loss_high", "turn_ratio", "stretched"),
-                values,
-                strict=True,
-            )
-        )
-    )
+    losses = {"tuned_loss_low": loss.min(), "tuned_loss_high": loss.max()}
+    return _plain(losses | {"turn_ratio": turn.max() / turn.min(), "stretched": stretched})
 
 
 def balance(
@@ -116,10 +106,8 @@ def balance(
     n, last = len(predicted_angle), len(course.norm) // 2
     angle = measured[:n].mean(1) / predicted_angle
     length = course.norm[-last:, :n].mean((0, 2)) / predicted_norm
-    values = (angle.min(), angle.max(), length.min(), length.max())
-    return _plain(
-        dict(zip(("angle_low", "angle_high", "length_low", "length_high"), values, strict=True))
-    )
+    angles = {"angle_low": angle.min(), "angle_high": angle.max()}
+    return _plain(angles | {"length_low": length.min(), "length_high": length.max()})
 
 
 def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
@@ -128,14 +116,11 @@ def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
     Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add to
     batch norm there.
     """
-    found = {
-        f"small_batch_{norm}": 100 * (each[0] - each[-1]).mean() for norm, each in by_norm.items()
-    }
-    lead = by_norm["group"][0].mean() - by_norm["batch"][0].mean()
-    return _plain(
-        found
-        | {"group_lead": 100 * lead, "company": 100 * (by_batch[0] - by_norm["batch"][0]).mean()}
-    )
+    points = {norm: 100 * shares for norm, shares in by_norm.items()}
+    numbers = {f"small_batch_{norm}": (of[0] - of[-1]).mean() for norm, of in points.items()}
+    batch, group = points["batch"][0].mean(), points["group"][0].mean()
+    alone = {"group_lead": group - batch, "company": 100 * by_batch[0].mean() - batch}
+    return _plain(numbers | alone)
 
 
 def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]]:
@@ -143,8 +128,8 @@ def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]
 
     Shapes: (looks, rates, seeds).
     """
-    behind = {name: 100 * (curves[best] - each).mean(2) for name, each in curves.items()}
-    return {name: (float(each.max()), float(each[-1].mean())) for name, each in behind.items()}
+    behind = {name: 100 * (curves[best] - curve).mean(2) for name, curve in curves.items()}
+    return {name: (float(lost.max()), float(lost[-1].mean())) for name, lost in behind.items()}
 
 
 def company(classes: Sequence[int], tested: Mapping) -> Numbers:
@@ -165,19 +150,9 @@ def features(learned: Mapping) -> Numbers:
     """
     pair, weights, everything = learned.values()
     lead = 100 * (pair.accuracy - weights.accuracy).mean(1)
-    return _plain(
-        {
-            "pair": pair.accuracy[-1].mean(),
-            "everything": everything.accuracy[-1].mean(),
-            "pair_lead": lead[-1],
-            "narrow_lead": lead[0],
-            "switched_off": pair.off.mean(),
-        }
-    )
-
-
-def _geometric(values: Array) -> float:
-    return float(np.exp(np.log(values).mean()))
+    widest = {"pair": pair.accuracy[-1].mean(), "everything": everything.accuracy[-1].mean()}
+    leads = {"pair_lead": lead[-1], "narrow_lead": lead[0]}
+    return _plain(widest | leads | {"switched_off": pair.off.mean()})
 
 
 def _plain(numbers: Mapping[str, object]) -> Numbers:

@@ -10,16 +10,15 @@ import numpy as np
 
 from bnkit import reference
 from bnkit.networks import landscape, many_numpy
+from bnkit.networks.digits import GAINS
+from bnkit.networks.many_numpy import Disturbance, Stack
 
 Array = np.ndarray
 
-# deviation of the initial weights times sqrt(fan_in)
-GAINS = {"sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
+BATCH = 50  # examples in a mini-batch
 
 
-def build(
-    digits, activation: str, norm: bool, seeds: Sequence[int], depth: int, width: int
-) -> many_numpy.Stack:
+def build(digits, activation: str, norm: bool, seeds, depth: int, width: int = 50) -> Stack:
     """Untrained networks for `digits`, a ``digits.Digits``: Xavier's weights, or He's for ReLU."""
     return digits.build(activation, norm, GAINS[activation], seeds, depth, width)
 
@@ -27,7 +26,7 @@ def build(
 # Noise
 
 
-def amplified(noise: many_numpy.Disturbance, strengths: Array) -> many_numpy.Disturbance:
+def amplified(noise: Disturbance, strengths: Array) -> Disturbance:
     """`noise` with its distance from doing nothing multiplied by a strength for each network, (R,)."""
     k = np.asarray(strengths, np.float32)[:, None, None]
 
@@ -43,24 +42,21 @@ def with_noise(
     activation: str,
     norm: bool,
     strengths: Sequence[float],
-    noise: many_numpy.Disturbance,
+    noise: Disturbance,
     *,
     rate: float,
     depth: int,
     seeds: int,
     steps: int,
-    width: int = 50,
-    batch: int = 50,
 ) -> Array:
     """Test accuracy after training with `noise`, (strengths, seeds); 0 for a diverged network.
 
     The noise acts in training only, on the input of each hidden nonlinearity: behind BN where there
     is BN.
     """
-    networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth, width)
+    networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth)
     louder = amplified(noise, np.repeat(strengths, seeds))
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch, noise=louder):
-        pass
+    digits.train(networks, rate, steps, BATCH, noise=louder)
     return np.nan_to_num(digits.test(networks)).reshape(len(strengths), seeds)
 
 
@@ -99,18 +95,15 @@ def follow(
     steps: int,
     looks: int = 12,
     width: int = 50,
-    batch: int = 50,
 ) -> Path:
     """Train networks on digits; look along the gradient at `looks` steps, denser early."""
     networks = build(digits, activation, norm, list(range(seeds)) * len(rates), depth, width)
     every_rate = np.repeat(rates, seeds)
     at = {0, *np.geomspace(1, steps, looks - 1).round().astype(int).tolist()}
-    seen = []
-    for step, chosen in many_numpy.train(
-        networks, digits.x, digits.labels, every_rate, steps, batch
-    ):
+    seen, x, labels = [], digits.x, digits.labels
+    for step, chosen in many_numpy.train(networks, x, labels, every_rate, steps, BATCH):
         if step in at:
-            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
+            slope = landscape.cross_entropy(x[chosen], labels[chosen])
             way = landscape.along(networks, slope, every_rate, LENGTHS)
             seen.append((step, slope(networks)[0], way.range(), way.change.max(0), way.smoothness))
     found_at, *columns = (np.array(column) for column in zip(*seen, strict=True))
@@ -146,15 +139,14 @@ class Passage(NamedTuple):
     """Share of the squared norm that the projection keeps, over all units, (layers, R)."""
 
 
-def passage(networks: many_numpy.Stack, x: Array, labels: Array) -> Passage:
+def passage(networks: Stack, x: Array, labels: Array) -> Passage:
     """Take the gradient of one mini-batch apart at every BN. Shapes: x (m, inputs)."""
     outputs, tape = many_numpy.forward(networks, x)
     _, d_inputs = many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])
     slope = many_numpy.ACTIVATIONS[networks.activation].slope
     scales, kept = [], []
-    for index, (layer, passed) in enumerate(
-        zip(networks.layers[: networks.depth], tape, strict=False)
-    ):
+    hidden = zip(networks.layers[: networks.depth], tape, strict=False)
+    for index, (layer, passed) in enumerate(hidden):
         dy = d_inputs[index + 1] * slope(passed.y)  # (R, m, units)
         var = passed.x.var(1, keepdims=True) + networks.eps
         x_hat = (passed.x - passed.x.mean(1, keepdims=True)) / np.sqrt(var)
@@ -164,25 +156,18 @@ def passage(networks: many_numpy.Stack, x: Array, labels: Array) -> Passage:
     return Passage(np.array(scales), np.array(kept))
 
 
-def passages(
-    digits,
-    *,
-    depth: int,
-    seeds: int,
-    steps: int,
-    rate: float = 0.1,
-    width: int = 50,
-    batch: int = 50,
-) -> dict[str, Passage]:
-    """``passage`` of one mini-batch through ReLU networks at three moments: untrained, trained, and
-    untrained with weights a tenth as large."""
-    networks = build(digits, "relu", True, range(seeds), depth, width)
-    x, labels = digits.x[:batch], digits.labels[:batch]
+def passages(digits, *, depth: int, seeds: int, steps: int) -> dict[str, Passage]:
+    """``passage`` of one mini-batch through ReLU networks: untrained, trained, and untrained with
+    weights a tenth as large."""
+    networks = build(digits, "relu", True, range(seeds), depth)
+    x, labels = digits.x[:BATCH], digits.labels[:BATCH]
     small = many_numpy.copy(networks)
     for layer in small.layers[:depth]:
         layer["weight"] *= 0.1
-    found = {"untrained": passage(networks, x, labels), "trained": None}
-    found["untrained, weights a tenth as large"] = passage(small, x, labels)
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch):
-        pass
-    return found | {"trained": passage(networks, x, labels)}
+    untrained = passage(networks, x, labels)
+    digits.train(networks, 0.1, steps, BATCH)
+    return {
+        "untrained": untrained,
+        "trained": passage(networks, x, labels),
+        "untrained, weights a tenth as large": passage(small, x, labels),
+    }
