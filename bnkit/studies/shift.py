@@ -85,15 +85,17 @@ def trainable(
     *,
     seeds: int,
     steps: int,
+    depth: int = 3,
+    width: int = 30,
 ) -> Array:
     """Test accuracy on digits for each initial scale, learning rate and seed; NaN: diverged.
 
-    Networks have three hidden layers of 30 units. Shape: (gains, rates, seeds).
+    Shape: (gains, rates, seeds).
     """
     digits = Digits.load()
     grids = np.meshgrid(gains, rates, range(seeds), indexing="ij")
     gain, rate, seed = (grid.ravel() for grid in grids)
-    networks = digits.build(activation, norm, gain, seed, depth=3, width=30)
+    networks = digits.build(activation, norm, gain, seed, depth, width)
     digits.train(networks, rate, steps, batch=32)
     return digits.test(networks).reshape(grids[0].shape)
 
