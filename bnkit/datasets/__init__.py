@@ -12,14 +12,5 @@ from bnkit.datasets.arrays import (
 )
 from bnkit.datasets.files import DataError
 
-__all__ = [
-    "DataError",
-    "Dataset",
-    "available",
-    "batches",
-    "binarise",
-    "coloured",
-    "fixed_batches",
-    "load",
-    "names",
-]
+__all__ = ["DataError", "Dataset", "available", "batches", "binarise"]
+__all__ += ["coloured", "fixed_batches", "load", "names"]

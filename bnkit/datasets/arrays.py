@@ -115,19 +115,10 @@ def load(name: str) -> Dataset:
         return _load_digits()
     idx = _idx(name)
     contents = [_verified(name, file) for file in idx.files]
-    train_images, train_labels, test_images, test_labels = (
-        _read_idx(gzip.decompress(content)) for content in contents
-    )
-    return Dataset(
-        name=name,
-        train_images=train_images,
-        train_labels=train_labels.astype(np.int64),
-        test_images=test_images,
-        test_labels=test_labels.astype(np.int64),
-        classes=idx.classes,
-        white=255,
-        digest=_digest(*contents),
-    )
+    images_and_labels = [_read_idx(gzip.decompress(content)) for content in contents]
+    images_and_labels[1::2] = [labels.astype(np.int64) for labels in images_and_labels[1::2]]
+    digest = _digest(*contents)
+    return Dataset(name, *images_and_labels, idx.classes, white=255, digest=digest)
 
 
 def available(name: str) -> bool:
@@ -157,9 +148,8 @@ def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.n
     epoch too.
     """
     if not 1 <= batch_size <= n:
-        raise ValueError(
-            f"batch_size={batch_size} does not fit: it must be 1 to the number of examples, {n}"
-        )
+        allowed = f"it must be 1 to the number of examples, {n}"
+        raise ValueError(f"batch_size={batch_size} does not fit: {allowed}")
     if start < 0:
         raise ValueError(f"start={start}: the number of batches to skip cannot be negative")
     return _batches(n, batch_size, seed, start)
@@ -186,9 +176,8 @@ def coloured(data: Dataset, size: int) -> Dataset:
     """
     height, width = data.train_images.shape[1:]
     if size % height or size % width:
-        raise ValueError(
-            f"size={size}: {data.name} has {height} x {width} pixels; give a multiple of both"
-        )
+        pixels = f"{data.name} has {height} x {width} pixels"
+        raise ValueError(f"size={size}: {pixels}; give a multiple of both")
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         large = images.repeat(size // height, axis=1).repeat(size // width, axis=2)
@@ -313,13 +302,5 @@ def _load_digits() -> Dataset:
             f"  expected SHA-256 {_DIGITS_DIGEST}\n  found    SHA-256 {digest}\n"
             "Install the versions of requirements.lock (make setup)."
         )
-    return Dataset(
-        name="digits",
-        train_images=images[:1500],
-        train_labels=labels[:1500],
-        test_images=images[1500:],
-        test_labels=labels[1500:],
-        classes=_DIGITS,
-        white=16,
-        digest=digest,
-    )
+    parts = (images[:1500], labels[:1500], images[1500:], labels[1500:])
+    return Dataset("digits", *parts, _DIGITS, white=16, digest=digest)

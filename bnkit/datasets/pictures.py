@@ -390,19 +390,8 @@ def _open(folder: Path, name: str, digest: str) -> tuple[Pictures, dict[str, str
         whole = False
     if not whole:
         raise DataError(f"{folder} is damaged. Remove it: it is made again from the pictures.")
-    loaded = Pictures(
-        name=name,
-        train_images=images["train"],
-        train_labels=labels["train"],
-        test_images=images["val"],
-        test_labels=labels["val"],
-        classes=classes,
-        names=readable,
-        digest=digest,
-        skipped=len(broken),
-        size=size,
-    )
-    return loaded, broken
+    parts = (images["train"], labels["train"], images["val"], labels["val"])
+    return Pictures(name, *parts, classes, readable, digest, len(broken), size), broken
 
 
 def _told(place: Path, broken: dict[str, str], most: int = 5) -> str:

@@ -32,14 +32,7 @@ SUFFIXES = frozenset(
 # files that come with pictures
 _BESIDE = frozenset({".txt", ".csv", ".md", ".json", ".xml", ".html", ".db", ".ini"})
 _CLASSES, _ANNOTATIONS = "classes.csv", "val_annotations.txt"
-_DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-)
+_BAD = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
 _LAYOUT = "a tree holds train/<class>/<picture> and val/<class>/<picture>"
 
 Reader = Callable[[], bytes]
@@ -303,7 +296,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Errors of archives and of the file system in one voice."""
     try:
         yield
-    except _DAMAGED as error:
+    except _BAD as error:
         raise DataError(f"{path} is truncated or damaged ({error}). Get it again.") from error
     # encrypted, or packed in a way zipfile does not know
     except (RuntimeError, NotImplementedError) as error:

@@ -203,9 +203,8 @@ def speedup(shown: Family, net: str, shares: Array) -> Array:
     runs = zip(shown.runs["inception"], shown.runs[net], strict=True)
     curves = [[run.curve("test_accuracy") for run in pair] for pair in runs]
     levels = best(shown.runs["inception"])[:, None] * shares
-    return np.array(
-        [reach(*a, level) / reach(*b, level) for (a, b), level in zip(curves, levels, strict=True)]
-    )
+    steps = zip(curves, levels, strict=True)
+    return np.array([reach(*a, level) / reach(*b, level) for (a, b), level in steps])
 
 
 def noise(shown: Family, until: float = np.inf) -> float:
@@ -416,10 +415,10 @@ def differences(recipes: Mapping[str, dict]) -> str:
 
 def changes(before: dict, after: dict) -> str:
     """The seven changes of Section 4.2.1 as the two recipes have them."""
-    rows = [
-        (name, what, FIELDS[field], setting(field, before[field]), setting(field, after[field]))
-        for name, (field, what) in CHANGES.items()
-    ]
+    rows = []
+    for name, (field, what) in CHANGES.items():
+        values = (setting(field, recipe[field]) for recipe in (before, after))
+        rows.append((name, what, FIELDS[field], *values))
     return _table(("name", "change", "setting", "before", "after"), rows, words=3)
 
 
@@ -469,9 +468,8 @@ def scales(families: Mapping[str, Family]) -> str:
         highest = [show(best(shown.runs[net]), 1, 100) for shown in families.values()]
         printed_best = f"{printed()['figure3'][net][2]:.1f}"
         rows.append((NETWORKS[net], theirs, *ours, printed_best, *highest))
-    head = (
-        f"{what}, {where}" for what in ("times fewer", "best, %") for where in ("paper", *families)
-    )
+    places = ("paper", *families)
+    head = (f"{what}, {where}" for what in ("times fewer", "best, %") for where in places)
     return _table(("network", *head), rows)
 
 

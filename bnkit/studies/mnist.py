@@ -156,9 +156,9 @@ def wandering(runs: list[Record], first: int, last: int) -> Array:
     return np.ptp(medians[:, (first <= steps) & (steps <= last)], axis=1)
 
 
-def gamma(runs: list[Record], step: int | None = None) -> Array:
-    """Gamma of each unit of the last hidden layer. Shapes: (seeds, units)."""
-    return _at(runs, "gamma", step)
+def gamma(runs: list[Record]) -> Array:
+    """Gamma of each unit of the last hidden layer, at the end. Shapes: (seeds, units)."""
+    return _at(runs, "gamma", None)
 
 
 def first_reaching(runs: list[Record], level: float) -> Array:

@@ -79,19 +79,15 @@ def look_up(
     """
     if source != "recorded":
         return {}, 'They were asked for, with `source` set to "live".'
-    stored = {
-        net: _stored(experiment, recipe, net if by_variant else None)
-        for net, recipe in recipes.items()
-    }
+    variants = {net: net if by_variant else None for net in recipes}
+    stored = {net: _stored(experiment, recipes[net], variants[net]) for net in recipes}
     runs = shared(stored, seeds)
     there = len(next(iter(runs.values())))
     if there == seeds:
         return runs, ""
     which = "these recipes" if by_variant else "this recipe"
-    return {}, (
-        f"Recorded runs were asked for, {seeds} of each network, but of {which} there are "
-        f"{f'only {there}' if there else 'none'}."
-    )
+    lacking = f"but of {which} there are {f'only {there}' if there else 'none'}"
+    return {}, f"Recorded runs were asked for, {seeds} of each network, {lacking}."
 
 
 def shared(runs: Mapping[str, list[Record]], most: int | None = None) -> dict[str, list[Record]]:
@@ -154,9 +150,9 @@ def show_reached(values: Sequence[float] | Array, digits: int = 1) -> str:
     return show(there, digits) + some
 
 
-def signed(points: float, digits: int = 1) -> str:
+def signed(points: float) -> str:
     """A difference with its sign."""
-    return f"{points:+.{digits}f}".replace("-", "−")
+    return f"{points:+.1f}".replace("-", "−")
 
 
 def count(number: int, thing: str) -> str:

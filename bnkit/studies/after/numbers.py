@@ -54,11 +54,11 @@ def landscape(rates: Sequence[float], followed: Mapping) -> Numbers:
     plain, normed = followed["without BN"], followed["with BN"]
     parts = {"early": plain.steps <= 20, "late": plain.steps > 20}
     numbers = {}
-    for what in ("range", "change", "smoothness"):
-        ratio = np.log(getattr(plain, what) / getattr(normed, what))  # (looks, rates, seeds)
-        for k, rate in enumerate(rates):
-            for when, part in parts.items():
-                numbers[f"rougher_{what}_{rate:g}_{when}"] = np.exp(ratio[part, k].mean())
+    for k, rate in enumerate(rates):
+        for when, part in parts.items():
+            for what in ("range", "change", "smoothness"):
+                ratio = getattr(plain, what)[part, k] / getattr(normed, what)[part, k]
+                numbers[f"rougher_{what}_{rate:g}_{when}"] = np.exp(np.log(ratio).mean())
     return _plain(numbers)
 
 
@@ -116,11 +116,11 @@ def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
     Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add to
     batch norm there.
     """
-    points = {norm: 100 * shares for norm, shares in by_norm.items()}
-    numbers = {f"small_batch_{norm}": (of[0] - of[-1]).mean() for norm, of in points.items()}
-    batch, group = points["batch"][0].mean(), points["group"][0].mean()
-    alone = {"group_lead": group - batch, "company": 100 * by_batch[0].mean() - batch}
-    return _plain(numbers | alone)
+    pairs = by_norm.items()
+    numbers = {f"small_batch_{norm}": 100 * (of[0] - of[-1]).mean() for norm, of in pairs}
+    batch, group = by_norm["batch"][0], by_norm["group"][0]
+    company = 100 * (by_batch[0] - batch).mean()
+    return _plain(numbers | {"group_lead": 100 * (group.mean() - batch.mean()), "company": company})
 
 
 def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]]:
