@@ -27,7 +27,7 @@ DOTS = {"marker": "o", "markersize": 4}  # on a line: where something was measur
 
 
 class Drawing(Figure):
-    """A Figure in the house style that a notebook shows as a cell's value: always the same bytes."""
+    """A Figure in the house style that a notebook shows as a cell's value, always alike."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         width, height = self.get_size_inches()
@@ -60,7 +60,7 @@ def figure(
 
 
 def styled(draw: Callable) -> Callable:
-    """Decorator of a drawing function: what it adds after ``figure`` returned gets the style too."""
+    """Decorator of a drawing function: what it adds after ``figure`` gets the style too."""
 
     @wraps(draw)
     def inside(*arguments, **options):

@@ -71,7 +71,7 @@ def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
 
 @styled
 def accuracies(plain: ByName, shifted: ByName) -> Drawing:
-    """Test accuracy on the images as they are and shifted, a dot for each seed: (seeds,) per kind."""
+    """Test accuracy on the images as they are and shifted, a dot for each seed, (seeds,)."""
     drawing, axes = figure(width=5.6, height=3.4)
     for offset, (name, colour) in zip((-0.08, 0.08), COLOURS.items(), strict=True):
         for place, values in enumerate((plain[name], shifted[name])):
@@ -88,10 +88,7 @@ def accuracies(plain: ByName, shifted: ByName) -> Drawing:
 
 @styled
 def effective_sizes(
-    rhos: Sequence[float],
-    measured: Mapping[int, Array],
-    fine: Array,
-    expected: Mapping[int, Array],
+    rhos: Sequence[float], measured: Mapping[int, Array], fine: Array, expected: Mapping[int, Array]
 ) -> Drawing:
     """Effective size of a batch of correlated maps against the correlation, by number of images.
 

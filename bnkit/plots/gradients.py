@@ -191,7 +191,7 @@ def depths(depths: Sequence[int], without: ByName, with_bn: ByName) -> Drawing:
 
 @styled
 def settling(steps: Sequence[int], sizes: Array) -> Drawing:
-    """Gradient norm at each layer in training. Shapes: steps (n,), squared norms (n, seeds, depth)."""
+    """Gradient norm at each layer in training, after each of `steps`: (n, seeds, depth)."""
     drawing, axes = figure(height=3.6)
     layers = _layers(sizes[0])
     for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):

@@ -117,7 +117,7 @@ def following(followed: Mapping, rate: int) -> Drawing:
 
 @styled
 def over_rates(rates: Sequence[float], followed: Mapping) -> Drawing:
-    """The same against the learning rate: shifts averaged over the training, accuracy at its end."""
+    """The same against the learning rate: shifts averaged over training, final accuracy."""
     drawing, panels = _three_panels()
     for name, shift in followed.items():
         shifts = (shift.distribution.mean(0), shift.gradient.mean(0))

@@ -1,4 +1,4 @@
-"""What several theory chapters use: data with known statistics, their averages, a step of descent."""
+"""What several theory chapters use: data with known statistics, averages, a step of descent."""
 
 import numpy as np
 from numpy.random import Generator
@@ -22,7 +22,7 @@ def correlated_maps(m: int, side: int, rho: float, maps: int, rng: Generator) ->
 
 
 def averaged(x: Array, batch_size: int) -> reference.Population:
-    """Algorithm 2's averages over mini-batches of x (n, d), taken in the order in which it stands."""
+    """Algorithm 2's averages over mini-batches of x (n, d), taken as it stands."""
     d = x.shape[1]
     batches = x[: len(x) // batch_size * batch_size].reshape(-1, batch_size, d)
     columns = batches.transpose(1, 0, 2).reshape(batch_size, -1)  # a feature for each batch

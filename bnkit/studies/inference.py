@@ -32,7 +32,7 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is one, too."""
+    """Hidden layers with Batch Normalization and a linear output layer; or the gradient of one."""
 
     hidden: tuple[Layer, ...]
     weight: Array  # (classes, units)
@@ -80,7 +80,7 @@ def by_group(m: int) -> Normalise:
 
 
 def by_population(populations: Populations) -> Normalise:
-    """Normalise by what training has averaged: Algorithm 2, line 11. One population for each layer."""
+    """Normalise by what training has averaged: Algorithm 2, line 11."""
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
 
 

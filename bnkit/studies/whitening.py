@@ -107,7 +107,7 @@ class Descent(NamedTuple):
     weights: Array  # (d + 1, k), where the descent ended; the last row is the bias
 
     def steps_to(self, excess: float) -> int | None:
-        """The first step at which the excess loss is at most `excess`; None if that never happened."""
+        """The first step at which the excess loss is at most `excess`; None: never."""
         reached = np.flatnonzero(self.excess <= excess)
         return int(reached[0]) if len(reached) else None
 
@@ -196,7 +196,7 @@ def drifting_weight(u: Array, targets: Array, rate: float, steps: int, through: 
 
 
 def ranks(sizes: list[int], d: int, rng: Generator) -> list[int]:
-    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each batch size."""
+    """The rank of the covariance of a Gaussian mini-batch with `d` features, by its size."""
     return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
 
 
@@ -391,7 +391,7 @@ MUTANTS = {
 
 
 def far_from_white(x: Array) -> float:
-    """The largest distance of any entry of the covariance from the identity, or of a mean from 0."""
+    """The largest distance of the covariance from the identity, or of a mean from 0."""
     away = np.abs(whitening.covariance(x) - np.eye(x.shape[1]))
     return float(max(away.max(), np.abs(x.mean(axis=0)).max()))
 

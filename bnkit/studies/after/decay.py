@@ -63,14 +63,9 @@ def predicted_norm(setting: Setting, pull: float) -> float:
 
 
 def follow(
-    digits,
-    settings: Sequence[Setting],
-    *,
-    seeds: int,
-    steps: int,
-    width: int = 40,
+    digits, settings: Sequence[Setting], *, seeds: int, steps: int, width: int = 40
 ) -> Course:
-    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, one for each setting and seed."""
+    """Train ReLU networks with BN on `digits`, a ``digits.Digits``, by setting and seed."""
     rates, decays, gains = (np.repeat(column, seeds) for column in zip(*settings, strict=True))
     networks = digits.build("relu", True, gains, list(range(seeds)) * len(settings), DEPTH, width)
     order, seen = datasets.batches(len(digits.x), BATCH, 0), []
@@ -107,7 +102,7 @@ def twins(digits, setting: Setting, *, steps: int, width: int = 40) -> Twins:
     """
     form = (digits.x.shape[1], width, DEPTH, 10, "relu", True, deviation(setting.gain))
     decaying = many_numpy.build(*form, [0], eps=0.0)
-    twin, rate, decay = many_numpy.copy(decaying), *map(np.array, ([setting.rate], [setting.decay]))
+    twin, own = many_numpy.copy(decaying), (np.array([setting.rate]), np.array([setting.decay]))
     x, order, seen = digits.x.astype(float), datasets.batches(len(digits.x), BATCH, 0), []
     for _ in range(steps):
         chosen = next(order)
@@ -121,7 +116,7 @@ def twins(digits, setting: Setting, *, steps: int, width: int = 40) -> Twins:
             layer["weight"] -= corrected[:, None, :] * gradient["weight"]
             gradient["weight"] = np.zeros_like(gradient["weight"])
         many_numpy.descend(twin, gradients[1], OTHER_RATE)
-        _step(decaying, gradients[0], rate, decay)
+        _step(decaying, gradients[0], *own)
         seen.append((np.ravel(losses), [np.mean(of_layers) for of_layers in sizes]))
     loss, norm = (np.array(column) for column in zip(*seen, strict=True))
     first, second = (many_numpy.forward(network, x)[0] for network in (decaying, twin))

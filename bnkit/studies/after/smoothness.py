@@ -27,7 +27,7 @@ def build(digits, activation: str, norm: bool, seeds, depth: int, width: int = 5
 
 
 def amplified(noise: Disturbance, strengths: Array) -> Disturbance:
-    """`noise` with its distance from doing nothing multiplied by a strength for each network, (R,)."""
+    """`noise` with its distance from doing nothing times a strength for each network, (R,)."""
     k = np.asarray(strengths, np.float32)[:, None, None]
 
     def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[Array, Array]:
