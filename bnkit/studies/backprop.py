@@ -287,46 +287,38 @@ HINTS = {
 }
 
 
-def mistakes() -> dict[str, dict[str, Callable]]:
-    """For each gradient, wrong values that one easily arrives at, and the hint for them."""
+def mistakes(
+    dy, x, y, centred, var, std, dx_hat, dvar, dcentred, dmean, m, **_
+) -> dict[str, dict[str, Array]]:
+    """For each gradient, wrong values that one easily arrives at, by the hint for them.
+
+    Takes all quantities of the graph and all gradients by their names.
+    """
+    direct, of_centred = dx_hat / std, (dy * centred).sum(axis=0)
+    constants = "the paths through var and through mean are missing"
     return {
-        "dx_hat": {"This is dy: gamma is missing.": lambda dy: dy},
+        "dx_hat": {"This is dy: gamma is missing.": dy},
         "dgamma": {
-            "This sums dy * (x - mean): gamma multiplies x_hat, so divide by the standard deviation.": (
-                lambda dy, centred: (dy * centred).sum(axis=0)
-            ),
-            "This sums dy * x: gamma multiplies x_hat, not x.": lambda dy, x: (dy * x).sum(axis=0),
-            "This sums dy * y: gamma multiplies x_hat, not y.": lambda dy, y: (dy * y).sum(axis=0),
+            "This sums dy * (x - mean): gamma multiplies x_hat, so divide by the standard "
+            "deviation.": of_centred,
+            "This sums dy * x: gamma multiplies x_hat, not x.": (dy * x).sum(axis=0),
+            "This sums dy * y: gamma multiplies x_hat, not y.": (dy * y).sum(axis=0),
         },
         "dvar": {
-            "The power of var + eps is -3/2, not -1/2.": lambda dvar, std: dvar * std**2,
-            "eps is missing: the power is of var + eps.": lambda dvar, var, std: (
-                dvar * std**3 / var**1.5
-            ),
-            "This has x where x - mean should be.": lambda dx_hat, x, std: (
-                (dx_hat * x).sum(axis=0) / (-2 * std**3)
-            ),
+            "The power of var + eps is -3/2, not -1/2.": dvar * std**2,
+            "eps is missing: the power is of var + eps.": dvar * std**3 / var**1.5,
+            "This has x where x - mean should be.": (dx_hat * x).sum(axis=0) / (-2 * std**3),
         },
         "dcentred": {
-            "The arrow from the squares is missing, the path through the variance.": lambda dx_hat, std: (
-                dx_hat / std
-            ),
-            "The arrow from x_hat is missing, the direct path.": lambda dx_hat, dcentred, std: (
-                dcentred - dx_hat / std
-            ),
+            "The arrow from the squares is missing, the path through the variance.": direct,
+            "The arrow from x_hat is missing, the direct path.": dcentred - direct,
         },
-        "dmean": {"The mean is no constant: it moves when x moves.": lambda dmean: 0 * dmean},
+        "dmean": {"The mean is no constant: it moves when x moves.": 0 * dmean},
         "dx": {
-            "This takes the statistics for constants: the paths through var and through mean are missing.": (
-                lambda dx_hat, std: dx_hat / std
-            ),
-            "The path through the variance is missing.": lambda dx_hat, std, dmean, m: (
-                dx_hat / std + dmean / m
-            ),
-            "The path through the mean is missing.": lambda dcentred: dcentred,
-            "The mean is an average: each example gets the m-th part of dmean.": lambda dcentred, dmean: (
-                dcentred + dmean
-            ),
+            f"This takes the statistics for constants: {constants}.": direct,
+            "The path through the variance is missing.": direct + dmean / m,
+            "The path through the mean is missing.": dcentred,
+            "The mean is an average: each example gets the m-th part of dmean.": dcentred + dmean,
         },
     }
 
@@ -422,8 +414,8 @@ def _hint(name: str, answer: Array, expected: Array, known: Mapping) -> str:
         return f"It has shape {answer.shape} and should have {expected.shape}, {kind}."
     if not np.isfinite(answer).all():
         return "It holds NaN or infinity."
-    for hint, wrong in mistakes().get(name, {}).items():
-        if _error(answer, wrong(*_pick(wrong, known))) < TOLERANCE:
+    for hint, wrong in mistakes(**known).get(name, {}).items():
+        if _error(answer, wrong) < TOLERANCE:
             return hint
     factor = np.sum(answer * expected) / np.sum(expected**2)
     if factor and _error(answer, factor * expected) < TOLERANCE:
