@@ -296,9 +296,9 @@ def _load_digits() -> Dataset:
     images, labels = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1].astype(np.int64)
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:
+        what = "the digits of this scikit-learn, or NumPy's shuffle of them"
         raise DataError(
-            "the digits of this scikit-learn, or NumPy's shuffle of them, are not those of "
-            "the book.\n"
+            f"{what}, are not those of the book.\n"
             f"  expected SHA-256 {_DIGITS_DIGEST}\n  found    SHA-256 {digest}\n"
             "Install the versions of requirements.lock (make setup)."
         )

@@ -69,14 +69,14 @@ _IMAGENETTE = {
     "val.zip": (26_331_178, "0e6280193c2c70140ba757bd06a53493d82839d510e4f7f4bd2d2083f355b653"),
     "classes.csv": (351, "43a702a033271a4b5ea317ef907d9a7370d5342fbbd5ca629ea370ec6231a7d6"),
 }
+_ELSEWHERE = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz"
 _CARDS = {
     "imagenette": _Card(
         files=_IMAGENETTE,
         counts=(9_469, 3_925),
-        advice="get https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz and give its "
-        "path, not the name:\n"
-        "     the same photographs encoded differently, another data set with accuracies of its "
-        "own",
+        advice=f"get {_ELSEWHERE} and give its path, not the name:\n"
+        "     the same photographs encoded differently, "
+        "another data set with accuracies of its own",
     )
 }
 

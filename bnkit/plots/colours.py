@@ -1,5 +1,4 @@
-"""One colour per meaning, through the whole book: Okabe and Ito's palette, told apart with every
-common colour blindness."""
+"""One colour per meaning: Okabe and Ito's palette, fit for every common colour blindness."""
 
 WITH_BN = "#0072B2"  # blue: the treatment
 WITHOUT_BN = "#D55E00"  # vermilion: the control

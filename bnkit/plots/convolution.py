@@ -45,8 +45,7 @@ def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
 
 @styled
 def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
-    """A row for each way to normalise: an image treated; shifted, treated, shifted back;
-    difference.
+    """A row for each way to normalise: an image treated; shifted, treated, back; the difference.
 
     Shapes: (h, w). One grey scale for all images, one scale for all differences.
     """

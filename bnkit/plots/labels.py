@@ -21,8 +21,10 @@ def label_end(axes: Axes, x, y, text: str, colour: str, *, dx: float = 5, dy: fl
 
 
 def apart(ends: Mapping, factor: float) -> dict:
-    """Places of labels for the ends of curves on a logarithmic axis, from low to high: where the
-    curve ends, or by `factor` above the label below it."""
+    """Places of labels for ends of curves, from low to high: there, or by `factor` above the last.
+
+    The axis is logarithmic; `ends` and what comes back are heights by name.
+    """
     places, last = {}, 0.0
     for name in sorted(ends, key=ends.get):
         places[name] = last = max(ends[name], last * factor)

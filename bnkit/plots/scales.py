@@ -12,8 +12,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Powers(ticker.Formatter):
-    """Tick labels in plain text: 0.01 or 100 where the axis spans no more than 0.001 to 10,000,
-    else 10⁻² or 10²."""
+    """Plain tick labels: 0.01 or 100 on an axis from 0.001 to 10,000 or less, else 10⁻² or 10²."""
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         low, high = sorted(self.axis.get_view_interval())
