@@ -1,7 +1,8 @@
 """Experiments on BN in convolutions (Section 3.2): one pair per feature map, or one per place.
 
-NumPy on top of ``bnkit.reference``, the small convolutional network on the digits included. Its
-images have no edge: what leaves on one side comes in on the other, so that a shift loses nothing.
+NumPy on top of ``bnkit.reference``. The small convolutional network on the digits is written out by
+hand, as those of ``bnkit.networks.many_numpy`` have no convolutions. Its images have no edge: what
+leaves on one side comes in on the other, so that a shift loses nothing.
 """
 
 from collections.abc import Callable

@@ -93,7 +93,7 @@ def squares(of_layers: Sequence[Array]) -> Array:
 
 
 def growth(sizes: Array) -> Array:
-    """Growth per layer, downwards, of squared norms, `sizes` (seeds, depth), (seeds,)."""
+    """Factor by which squared norms grow per layer, downwards: (seeds, depth) -> (seeds,)."""
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
 

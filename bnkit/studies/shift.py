@@ -58,7 +58,7 @@ def respond(
 
 
 def growth(changes: Array) -> Array:
-    """Growth per layer of squared `changes` (seeds, depth), from layer 2 on, (seeds,).
+    """Factor by which squared `changes` grow per layer, from layer 2: (seeds, depth) -> (seeds,).
 
     Layers count while the change is small enough to be proportional (below 0.03) and larger than
     rounding errors.
