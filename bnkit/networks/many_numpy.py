@@ -19,7 +19,6 @@ import numpy as np
 from bnkit import datasets, reference
 
 Array = np.ndarray
-
 # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
 Layer = dict[str, Array]
 Disturbance = Callable[[int, tuple[int, int, int]], tuple[Array | float, Array | float]]

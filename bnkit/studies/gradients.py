@@ -15,7 +15,6 @@ from bnkit.networks import digits, many_numpy
 from bnkit.networks.digits import Digits
 
 Array = np.ndarray
-
 # Standard deviation of the initial weights, from the number of inputs and of outputs of a layer.
 INITS = {
     "small": lambda fan_in, fan_out: 0.01,

@@ -23,7 +23,6 @@ from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, diverged, printed, show, show_reached, signed
 
 Array = np.ndarray
-
 NETWORKS = {  # variant -> its name in Section 4.2.2
     "inception": "Inception",
     "bn-baseline": "BN-Baseline",

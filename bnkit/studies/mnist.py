@@ -11,7 +11,6 @@ from bnkit.runs.records import Record
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
 Array = np.ndarray
-
 RATES = (0.1, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps
 SIGMAS = (0.01, 0.1, 1.0)  # standard deviations of the initial weights recorded for 10,000 steps
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks

@@ -11,7 +11,6 @@ from bnkit.runs import records
 from bnkit.runs.records import Record
 
 Array = np.ndarray
-
 DATA_SETS = {"mnist": "MNIST", "imagenette": "Imagenette"}  # as they are written
 READING = 40  # steps: how well the ends of a curve could be read off (data/paper/curves.json)
 

@@ -13,7 +13,6 @@ from bnkit.networks import landscape, many_numpy
 from bnkit.networks.many_numpy import Layer
 
 Array = np.ndarray
-
 # what is trained; all else, the output too, is random
 KINDS = ("gamma and beta", "two weights a unit", "everything")
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 Array = np.ndarray
-
 Numbers = dict[str, float]
 SHORT = {"with BN": "bn", "without BN": "plain"}
 

@@ -14,7 +14,6 @@ from bnkit.networks.digits import GAINS
 from bnkit.networks.many_numpy import Disturbance, Stack
 
 Array = np.ndarray
-
 BATCH = 50  # examples in a mini-batch
 
 
