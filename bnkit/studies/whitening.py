@@ -159,10 +159,10 @@ class Drift(NamedTuple):
 
 
 def drifting_bias(u: Array, targets: Array, rate: float, steps: int, through_mean: bool) -> Drift:
-    """Section 2's example: learn b in x_hat = u + b - mean(u + b); loss mean((x_hat - target)²)/2.
+    """Section 2's example: learn b in x = u + b, behind the centring x_hat = x - mean(x).
 
-    If `through_mean` is False, the step takes the mean for a constant, as if somebody else centred
-    x. Shapes (m,).
+    The loss is mean((x_hat - target)²) / 2. If `through_mean` is False, the step takes the mean for
+    a constant, as if somebody else centred x. Shapes (m,).
     """
     b, biases, losses = 0.0, [], []
     for _ in range(steps + 1):
