@@ -1,9 +1,6 @@
-"""Data sets, verified byte by byte: digits as arrays, trees of pictures, and how either comes in
-mini-batches.
-"""
+"""Data sets, verified byte by byte: digits as arrays, trees of pictures, and mini-batches."""
 
 from bnkit.datasets.arrays import (
-    DataError,
     Dataset,
     available,
     batches,
@@ -13,15 +10,7 @@ from bnkit.datasets.arrays import (
     load,
     names,
 )
+from bnkit.datasets.files import DataError
 
-__all__ = [
-    "DataError",
-    "Dataset",
-    "available",
-    "batches",
-    "binarise",
-    "coloured",
-    "fixed_batches",
-    "load",
-    "names",
-]
+__all__ = ["DataError", "Dataset", "available", "batches", "binarise"]
+__all__ += ["coloured", "fixed_batches", "load", "names"]

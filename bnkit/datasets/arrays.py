@@ -18,18 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from bnkit import paths
+from bnkit.datasets.files import DataError, altered, digest_of, not_here, size_of
 
 TIMEOUT = (5, 20)  # seconds to connect, and of silence: without a network the error comes soon
 
 
-class DataError(Exception):
-    """A data set cannot be had, or a file is not what it should be; the message says what to do."""
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory: n training images and t test images of h x w pixels, labels counting
-    from 0.
+    """A data set in memory: n training and t test images of h x w pixels, labels from 0.
 
     Shapes: train_images (n, h, w) uint8, train_labels (n,) int64, test_images (t, h, w) uint8,
     test_labels (t,) int64.
@@ -58,6 +54,15 @@ class _Idx:
 _DIGITS = tuple("0123456789")
 # Of the arrays after our split; other arrays would be another data set.
 _DIGITS_DIGEST = "3adeaf1d064fbac63b98e5c98a3c09d7eea14925235c6a2b8cb1eb16b80b350a"
+
+
+def _four(*facts: tuple[int, str]) -> dict[str, tuple[int, str]]:
+    """The files that MNIST and its like come in, with the bytes and the SHA-256 of each."""
+    kinds = ("images-idx3", "labels-idx1")
+    names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in kinds]
+    return dict(zip(names, facts, strict=True))
+
+
 _IDX = {
     "mnist": _Idx(
         classes=_DIGITS,
@@ -65,24 +70,12 @@ _IDX = {
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
-        files={
-            "train-images-idx3-ubyte.gz": (
-                9_912_422,
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            ),
-            "train-labels-idx1-ubyte.gz": (
-                28_881,
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            ),
-            "t10k-images-idx3-ubyte.gz": (
-                1_648_877,
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            ),
-            "t10k-labels-idx1-ubyte.gz": (
-                4_542,
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            ),
-        },
+        files=_four(
+            (9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            (28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            (1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            (4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
     ),
     "fashion-mnist": _Idx(
         classes=(
@@ -94,24 +87,12 @@ _IDX = {
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
-        files={
-            "train-images-idx3-ubyte.gz": (
-                26_421_880,
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            ),
-            "train-labels-idx1-ubyte.gz": (
-                29_515,
-                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            ),
-            "t10k-images-idx3-ubyte.gz": (
-                4_422_102,
-                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            ),
-            "t10k-labels-idx1-ubyte.gz": (
-                5_148,
-                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            ),
-        },
+        files=_four(
+            (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+            (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+            (4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+            (5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        ),
     ),
 }
 
@@ -134,37 +115,25 @@ def load(name: str) -> Dataset:
         return _load_digits()
     idx = _idx(name)
     contents = [_verified(name, file) for file in idx.files]
-    train_images, train_labels, test_images, test_labels = (
-        _read_idx(gzip.decompress(each)) for each in contents
-    )
-    return Dataset(
-        name=name,
-        train_images=train_images,
-        train_labels=train_labels.astype(np.int64),
-        test_images=test_images,
-        test_labels=test_labels.astype(np.int64),
-        classes=idx.classes,
-        white=255,
-        digest=_digest(*contents),
-    )
+    images_and_labels = [_read_idx(gzip.decompress(content)) for content in contents]
+    images_and_labels[1::2] = [labels.astype(np.int64) for labels in images_and_labels[1::2]]
+    digest = _digest(*contents)
+    return Dataset(name, *images_and_labels, idx.classes, white=255, digest=digest)
 
 
 def available(name: str) -> bool:
-    """Whether ``load`` needs no network: every file of `name` is there with the right size. Opens
-    nothing."""
+    """Whether ``load`` needs no network: all files of `name` are there and have their size."""
     if name == "digits":
         return importlib.util.find_spec("sklearn") is not None
-    sizes = {file: size for file, (size, _) in _idx(name).files.items()}
-    found = {file: _find(name, file) for file in sizes}
-    return all(path and path.stat().st_size == sizes[file] for file, path in found.items())
+    sizes = {_find(name, file): size for file, (size, _) in _idx(name).files.items()}
+    return all(path and size_of(path) == size for path, size in sizes.items())
 
 
 # What training does with it
 
 
 def binarise(images: np.ndarray, white: int) -> np.ndarray:
-    """Images as rows of zeros and ones, as in Section 4.1: a pixel above half of `white` is 1
-    (above 127 for 255).
+    """Images as rows of zeros and ones, as in Section 4.1: a pixel above half of `white` is 1.
 
     Shapes: images (n, h, w) -> (n, h * w) uint8.
     """
@@ -172,25 +141,22 @@ def binarise(images: np.ndarray, white: int) -> np.ndarray:
 
 
 def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Endless batches of indices into `n` examples, int64 of shape (batch_size,), the same for the
-    same seed.
+    """Endless batches of indices into `n` examples, int64 of shape (batch_size,), by `seed`.
 
     Each epoch is a fresh permutation; its tail that does not fill a batch is left out. `start`
     skips that many batches at no cost, so that a resumed run continues exactly, in the middle of an
     epoch too.
     """
     if not 1 <= batch_size <= n:
-        raise ValueError(
-            f"batch_size={batch_size} does not fit: it must be 1 to the number of examples, {n}"
-        )
+        allowed = f"it must be 1 to the number of examples, {n}"
+        raise ValueError(f"batch_size={batch_size} does not fit: {allowed}")
     if start < 0:
         raise ValueError(f"start={start}: the number of batches to skip cannot be negative")
     return _batches(n, batch_size, seed, start)
 
 
 def fixed_batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Like ``batches``, but the examples of a mini-batch always meet: an epoch shuffles
-    mini-batches, not examples.
+    """Like ``batches``, but the examples of a mini-batch always meet: an epoch shuffles batches.
 
     This is what Section 4.2.1 abolishes by "shuffling more thoroughly". The mini-batches are
     composed once, from the seed; the n % batch_size examples that fill none are never seen.
@@ -201,8 +167,7 @@ def fixed_batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterato
 
 
 def coloured(data: Dataset, size: int) -> Dataset:
-    """Grey images enlarged to `size` x `size` pixels, each pixel repeated, in three equal colours;
-    for Inception.
+    """Grey images for Inception: `size` x `size` pixels, each repeated, in three equal colours.
 
     White becomes 255, as in photographs: ``pictures.distort`` counts light on that scale.
 
@@ -211,9 +176,8 @@ def coloured(data: Dataset, size: int) -> Dataset:
     """
     height, width = data.train_images.shape[1:]
     if size % height or size % width:
-        raise ValueError(
-            f"size={size}: {data.name} has {height} x {width} pixels; give a multiple of both"
-        )
+        pixels = f"{data.name} has {height} x {width} pixels"
+        raise ValueError(f"size={size}: {pixels}; give a multiple of both")
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         large = images.repeat(size // height, axis=1).repeat(size // width, axis=2)
@@ -243,35 +207,25 @@ def _idx(name: str) -> _Idx:
 
 
 def _find(name: str, file: str) -> Path | None:
-    return next(
-        (folder / file for folder in paths.data_folders(name) if (folder / file).is_file()), None
-    )
+    places = (folder / file for folder in paths.data_folders(name))
+    return next((place for place in places if place.is_file()), None)
 
 
 def _verified(name: str, file: str) -> bytes:
-    """The content of one file, found or downloaded; the bytes that were hashed are the bytes that
-    are used."""
-    path = _find(name, file) or _download(name, file)
-    size, expected = _idx(name).files[file]
+    """The content of one file, found or downloaded: the very bytes that were hashed."""
+    path, expected = _find(name, file) or _download(name, file), _idx(name).files[file]
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise DataError(
-            f"{path} is truncated or altered; it is left as it is and not used.\n"
-            f"  expected SHA-256 {expected} ({size:,} bytes)\n"
-            f"  found    SHA-256 {found} ({len(content):,} bytes)\n"
-            "Move it away: then a good copy in another folder is used, or a fresh one is "
-            "downloaded."
-        )
+    if (digest := hashlib.sha256(content).hexdigest()) != expected[1]:
+        remedy = "Move it away: a good copy in another folder is used, or a fresh one downloaded."
+        raise altered(path, expected, digest, remedy)
     return content
 
 
 def _download(name: str, file: str) -> Path:
-    """Fetch one file into the cache, from the first mirror that serves the published bytes; whole
-    or not at all."""
+    """Fetch a file into the cache, from the first mirror with the published bytes, whole or not."""
     import filelock
     import pooch
     import requests
@@ -279,44 +233,26 @@ def _download(name: str, file: str) -> Path:
     # the errors below say it all, and a chapter must not write to stderr
     pooch.get_logger().setLevel("ERROR")
     # else a server may "helpfully" unpack a .gz on the way
-    download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
-    )
+    asked = {"headers": {"Accept-Encoding": "identity"}, "timeout": TIMEOUT}
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), **asked)
     idx, folder = _idx(name), paths.cache() / name
-    problems = []
+    known, problems = f"sha256:{idx.files[file][1]}", []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
             for mirror in idx.mirrors:
                 # asks nobody if another process fetched the file while this one waited for the lock
                 try:
-                    pooch.retrieve(
-                        mirror + file,
-                        f"sha256:{idx.files[file][1]}",
-                        file,
-                        folder,
-                        downloader=download,
-                    )
+                    pooch.retrieve(mirror + file, known, file, folder, downloader=download)
                     return folder / file
-                except (
-                    requests.RequestException,
-                    ValueError,
-                ) as error:  # pooch: ValueError for other bytes
-                    problems.append(f"  {mirror + file}: {_cause(error)}")
+                # pooch: ValueError for other bytes
+                except (requests.RequestException, ValueError) as error:
+                    problems.append(f"  {mirror + file}: {_cause(error)}\n")
     except OSError as error:
-        raise DataError(
-            f"{name} cannot be downloaded into {folder}: {error.strerror or error}"
-        ) from error
-    looked = "\n".join(f"  {place}" for place in paths.data_folders(name))
-    raise DataError(
-        f"{name} is not here, and {file} could not be downloaded. Looked in\n{looked}\nand tried\n"
-        + "\n".join(problems)
-        + "\nThree remedies:\n"
-        "  1. connect to the internet and try again;\n"
-        f"  2. put {', '.join(idx.files)} into {folder}, or into <folder>/{name}/ and set "
-        "BNKIT_DATA=<folder>;\n"
-        "  3. choose the data set 'digits', which needs no file."
-    )
+        why = error.strerror or error
+        raise DataError(f"{name} cannot be downloaded into {folder}: {why}") from error
+    tried = f"{file} could not be downloaded; tried\n{''.join(problems)}"
+    raise not_here(name, idx.files, "connect to the internet and try again", tried)
 
 
 def _cause(error: Exception) -> str:
@@ -326,8 +262,7 @@ def _cause(error: Exception) -> str:
 
 
 def _read_idx(content: bytes) -> np.ndarray:
-    """The array in an IDX file: two zero bytes, the type (8: uint8), the number of axes, big-endian
-    lengths, data."""
+    """The array in an IDX file: 0, 0, type (8: uint8), number of axes; big-endian lengths; data."""
     axes = content[3]
     shape = np.frombuffer(content, ">i4", count=axes, offset=4)
     # writable, as torch wants it
@@ -335,9 +270,7 @@ def _read_idx(content: bytes) -> np.ndarray:
 
 
 def _digest(*contents: bytes) -> str:
-    """One SHA-256 over several contents, each by its own, so that bytes cannot move from one to the
-    next unseen."""
-    return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in contents)).hexdigest()
+    return digest_of(hashlib.sha256(content).hexdigest() for content in contents)
 
 
 def _digits_of_scikit_learn() -> np.ndarray:
@@ -356,27 +289,18 @@ def _digits_of_scikit_learn() -> np.ndarray:
 
 
 def _load_digits() -> Dataset:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16, shuffled once for all: 1,500 to train,
-    297 to test."""
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, shuffled once for all; 1,500 are to train."""
     rows = _digits_of_scikit_learn()
     # neighbours in the file have one writer
     rows = rows[np.random.default_rng(0).permutation(len(rows))]
     images, labels = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1].astype(np.int64)
     digest = _digest(images.tobytes(), labels.astype("<i8").tobytes())
     if digest != _DIGITS_DIGEST:
+        what = "the digits of this scikit-learn, or NumPy's shuffle of them"
         raise DataError(
-            "the digits of this scikit-learn, or NumPy's shuffle of them, are not those of the "
-            "book.\n"
+            f"{what}, are not those of the book.\n"
             f"  expected SHA-256 {_DIGITS_DIGEST}\n  found    SHA-256 {digest}\n"
             "Install the versions of requirements.lock (make setup)."
         )
-    return Dataset(
-        name="digits",
-        train_images=images[:1500],
-        train_labels=labels[:1500],
-        test_images=images[1500:],
-        test_labels=labels[1500:],
-        classes=_DIGITS,
-        white=16,
-        digest=digest,
-    )
+    parts = (images[:1500], labels[:1500], images[1500:], labels[1500:])
+    return Dataset("digits", *parts, _DIGITS, white=16, digest=digest)

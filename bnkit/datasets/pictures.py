@@ -1,5 +1,4 @@
-"""Colour pictures of any size as arrays of one size, decoded once into files that are mapped into
-memory.
+"""Colour pictures of any size as arrays of one size, decoded once and then mapped into memory.
 
 ``load`` takes a data set by name, or any tree ``train/<class>/*``, ``val/<class>/*`` as a folder, a
 .zip or a .tgz (``bnkit.datasets.trees``). Each picture is converted to RGB, its central square is
@@ -24,17 +23,19 @@ import numpy as np
 from PIL import Image
 
 from bnkit import paths
-from bnkit.datasets import DataError, trees
+from bnkit.datasets import trees
+from bnkit.datasets.files import DataError, altered, digest_of, file_digest, not_here, size_of
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it speaks of a decompression bomb
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _INDEX = "index.json"
 
+Container = trees.Folder | trees.Archives
+
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A data set of n training and t test pictures of size x size pixels in RGB, labels counting
-    from 0.
+    """A data set of n training and t test pictures of size x size pixels in RGB, labels from 0.
 
     Shapes: train_images (n, size, size, 3) uint8, train_labels (n,) int64, test_images (t, size,
     size, 3) uint8, test_labels (t,) int64. The images are read-only memory maps: index them with
@@ -63,27 +64,19 @@ class _Card:
     advice: str  # how to get it
 
 
+_IMAGENETTE = {
+    "train.zip": (63_309_116, "29a169a5353fd4097fad456ffdd41288c7c02c77642b8daa11ac3bcd7df57e36"),
+    "val.zip": (26_331_178, "0e6280193c2c70140ba757bd06a53493d82839d510e4f7f4bd2d2083f355b653"),
+    "classes.csv": (351, "43a702a033271a4b5ea317ef907d9a7370d5342fbbd5ca629ea370ec6231a7d6"),
+}
+_ELSEWHERE = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz"
 _CARDS = {
     "imagenette": _Card(
-        files={
-            "train.zip": (
-                63_309_116,
-                "29a169a5353fd4097fad456ffdd41288c7c02c77642b8daa11ac3bcd7df57e36",
-            ),
-            "val.zip": (
-                26_331_178,
-                "0e6280193c2c70140ba757bd06a53493d82839d510e4f7f4bd2d2083f355b653",
-            ),
-            "classes.csv": (
-                351,
-                "43a702a033271a4b5ea317ef907d9a7370d5342fbbd5ca629ea370ec6231a7d6",
-            ),
-        },
+        files=_IMAGENETTE,
         counts=(9_469, 3_925),
-        advice="get https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz and give its "
-        "path, not the name:\n"
-        "     the same photographs encoded differently, another data set with accuracies of its "
-        "own",
+        advice=f"get {_ELSEWHERE} and give its path, not the name:\n"
+        "     the same photographs encoded differently, "
+        "another data set with accuracies of its own",
     )
 }
 
@@ -123,25 +116,23 @@ def load(source: str | Path, size: int, *, on_broken: str = "refuse") -> Picture
         stamp = container.stamp()
         note = _cache() / "digests" / stamp
         digest = note.read_text() if note.is_file() else ""
-        if not (
-            _folder(digest, size) / _INDEX
-        ).is_file():  # so nothing is decoded under a digest from an old note
+        # nothing is decoded under a digest from an old note
+        if not (_folder(digest, size) / _INDEX).is_file():
             digest = _digest(container)
             paths.write_atomically(note, digest)
-        if card and digest != trees.digest_of(expected for _, expected in card.files.values()):
-            raise DataError(_altered(card, place))
+        if card and digest != digest_of(expected for _, expected in card.files.values()):
+            raise _altered(card, place)
         folder = _folder(digest, size)
         if not (folder / _INDEX).is_file():
             _fill(folder, container, stamp, digest, size)
-    found, broken = _open(folder, source if card else _title(container.root), digest)
+    loaded, broken = _open(folder, source if card else _title(container.root), digest)
     if broken and on_broken == "refuse":
         raise DataError(_told(place, broken))
-    counts = (len(found.train_labels), len(found.test_labels))
+    counts = (len(loaded.train_labels), len(loaded.test_labels))
     if card and counts != card.counts:
-        raise DataError(
-            f"{folder} holds {counts} pictures of {card.counts}. Remove it: it is made again"
-        )
-    return found
+        held = f"{folder} holds {counts} pictures of {card.counts}"
+        raise DataError(f"{held}. Remove it: it is made again")
+    return loaded
 
 
 # What training does with them
@@ -155,8 +146,7 @@ def distort(
     scale: float = 1.0,
     light: float = 0.0,
 ) -> np.ndarray:
-    """A batch with each picture moved, mirrored, enlarged and relit at random; a new array,
-    repeatable by `rng`.
+    """A new batch, each picture moved, mirrored, enlarged and relit at random, repeatable by `rng`.
 
     `shift`: up to so many pixels in each direction, the rim filled by reflection. `flip`: mirrored
     left to right, every second one. `scale`: a square cut out whose side is `scale` to 1 of the
@@ -167,20 +157,16 @@ def distort(
     """
     m, s = images.shape[:2]
     if not 0 <= shift < s:
-        raise ValueError(
-            f"shift={shift}: it must be 0 to {s - 1} pixels, less than the picture has"
-        )
+        raise ValueError(f"shift={shift}: it must be 0 to {s - 1} pixels, less than a picture has")
     if not 0 < scale <= 1 or not 0 <= light < 1:
-        raise ValueError(
-            f"scale={scale}, light={light}: scale must be above 0 to 1, light from 0 to below 1"
-        )
+        allowed = "scale must be above 0 to 1, light from 0 to below 1"
+        raise ValueError(f"scale={scale}, light={light}: {allowed}")
     side = s * rng.uniform(scale, 1, m)
     # (m, 2), top and left
     room = (s - side)[:, None] * rng.random((m, 2)) + rng.integers(-shift, shift + 1, (m, 2))
     steps = (np.arange(s) + 0.5) * side[:, None] / s  # (m, s)
-    rows, columns = (
-        _reflected(np.floor(room[:, [axis]] + steps).astype(np.int64), s) for axis in (0, 1)
-    )  # (m, s)
+    exact = (np.floor(room[:, [axis]] + steps) for axis in (0, 1))
+    rows, columns = (_reflected(places.astype(np.int64), s) for places in exact)  # (m, s)
     if flip:
         mirrored = rng.random(m) < 0.5
         columns[mirrored] = columns[mirrored, ::-1]
@@ -216,17 +202,15 @@ class _Unusable(Exception):
 
 def _decoded(content: bytes, size: int) -> np.ndarray:
     """One picture of any kind as (size, size, 3) uint8."""
-    if len(content) > trees.MAX_BYTES:
-        raise _Unusable(f"{len(content):,} bytes; at most {trees.MAX_BYTES:,} are read")
+    _refuse_large(len(content))
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.UnidentifiedImageError:
         raise _Unusable("not a picture" if content else "empty") from None
     with image:
         if image.width * image.height > MAX_PIXELS:
-            raise _Unusable(
-                f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded"
-            )
+            much = f"{image.width} x {image.height} pixels"
+            raise _Unusable(f"{much}; at most {MAX_PIXELS:,} are decoded")
         # a JPEG may be decoded at 1/2, 1/4 or 1/8, but not below twice `size`
         image.draft(None, (2 * size, 2 * size))
         rgb = _rgb(image)
@@ -236,10 +220,14 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
     return np.asarray(rgb.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3))
 
 
+def _refuse_large(size: int) -> None:
+    if size > trees.MAX_BYTES:
+        raise _Unusable(f"{size:,} bytes; at most {trees.MAX_BYTES:,} are read")
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if (
-        image.mode.startswith("I") or image.mode == "F"
-    ):  # grey of 16 bits, which convert would clip at 255
+    # grey of 16 bits, which convert would clip at 255
+    if image.mode.startswith("I") or image.mode == "F":
         levels = np.asarray(image)
         if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
             raise _Unusable("grey of 32 bits, whose white nobody knows")
@@ -254,11 +242,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 # All pictures of a tree, once
 
 
-def _fill(
-    folder: Path, container: trees.Folder | trees.Archives, stamp: str, digest: str, size: int
-) -> None:
-    """Decode the tree into `folder`: beside it first and renamed at the end, so it is there whole
-    or not at all."""
+def _fill(folder: Path, container: Container, stamp: str, digest: str, size: int) -> None:
+    """Decode the tree beside `folder` and rename it at the end: it is there whole or not at all."""
     from filelock import FileLock
 
     part = folder.with_name(f".{folder.name}.part")
@@ -270,16 +255,14 @@ def _fill(
         tree = trees.arrange(container)
         need, free = len(tree.pictures) * size * size * 3, shutil.disk_usage(folder.parent).free
         if need > free:
-            raise DataError(
-                f"{folder.parent} has {free / 1e9:.1f} GB free and {need / 1e9:.1f} GB are needed"
-            )
+            room = f"{free / 1e9:.1f} GB free and {need / 1e9:.1f} GB are needed"
+            raise DataError(f"{folder.parent} has {room}")
         part.mkdir()
         try:
             _write(part, tree, digest, size)
             if trees.open_tree(container.root).stamp() != stamp:
-                raise DataError(
-                    f"{container.root} changed while it was read; nothing is kept. Try again."
-                )
+                changed = "changed while it was read; nothing is kept. Try again."
+                raise DataError(f"{container.root} {changed}")
             part.replace(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -287,9 +270,9 @@ def _fill(
 
 def _write(folder: Path, tree: trees.Tree, digest: str, size: int) -> None:
     broken: dict[str, str] = {}
-    labels = {
-        part: [each.label for each in tree.pictures if each.part == part] for part in trees.PARTS
-    }
+    labels = {part: [] for part in trees.PARTS}
+    for picture in tree.pictures:
+        labels[picture.part].append(picture.label)
     first = {"train": 0, "val": len(labels["train"])}  # of each part, among all pictures
     rows = {part: _Rows(folder / f"{part}.npy", len(labels[part]), size) for part in trees.PARTS}
     with rows["train"], rows["val"]:
@@ -304,23 +287,16 @@ def _write(folder: Path, tree: trees.Tree, digest: str, size: int) -> None:
         kept = np.array(labels[part], np.int64)[rows[part].written]
         if missing := sorted(set(range(len(tree.classes))) - set(kept.tolist())):
             nothing = f"no picture of class {tree.classes[missing[0]]!r} is left in {part}"
-            raise DataError(
-                f"{_told(tree.container.root, broken)}\nHere, though, {nothing} without them."
-            )
+            told = _told(tree.container.root, broken)
+            raise DataError(f"{told}\nHere, though, {nothing} without them.")
         np.save(folder / f"{part}-labels.npy", kept)
-    index = {
-        "digest": digest,
-        "size": size,
-        "classes": tree.classes,
-        "names": tree.names,
-        "broken": broken,
-    }
+    index = {"digest": digest, "size": size, "classes": tree.classes, "names": tree.names}
+    index["broken"] = broken
     paths.write_atomically(folder / _INDEX, json.dumps(index, indent=1))
 
 
 class _Rows:
-    """An .npy file of pictures, written row by row in any order; rows never written are closed up
-    at the end."""
+    """An .npy file of pictures, written by row in any order; gaps are closed up at the end."""
 
     def __init__(self, path: Path, count: int, size: int) -> None:
         self.shape, self.written = (count, size, size, 3), np.zeros(count, bool)
@@ -360,35 +336,26 @@ class _Rows:
 
 
 def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Each picture's place and its pixels, or the reason why there are none; decoded by threads, in
-    a fixed order."""
+    """Each picture's place and its pixels, or why there are none; by threads, in a fixed order."""
     from tqdm import tqdm
 
     def one(job: tuple[int, trees.Reader]) -> tuple[int, np.ndarray | str]:
         index, read = job
-        if tree.pictures[index].size > trees.MAX_BYTES:
-            return (
-                index,
-                f"{tree.pictures[index].size:,} bytes; at most {trees.MAX_BYTES:,} are read",
-            )
         try:
+            _refuse_large(tree.pictures[index].size)
             return index, _decoded(read(), size)
         except _Unusable as error:
             return index, str(error)
-        except (
-            Exception
-        ) as error:  # a broken file can make a decoder raise nearly anything; the message keeps it
-            if isinstance(error, MemoryError) or getattr(
-                error, "errno", None
-            ):  # the machine's trouble; it may pass
-                raise
+        # a broken file can make a decoder raise nearly anything; the message keeps it
+        except Exception as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):
+                raise  # the machine's trouble; it may pass
             return index, f"{type(error).__name__}: {error}".splitlines()[0]
 
     threads = os.cpu_count() or 1
+    # warnings are of odd metadata; what counts is whether pixels come out
     with (
-        warnings.catch_warnings(
-            action="ignore"
-        ),  # of odd metadata; what counts is whether pixels come out
+        warnings.catch_warnings(action="ignore"),
         ThreadPoolExecutor(threads) as pool,  # Pillow lets go of the interpreter while it decodes
         tqdm(total=len(tree.pictures), desc="decoding", unit="picture", disable=None) as bar,
     ):
@@ -398,8 +365,7 @@ def _decode_all(tree: trees.Tree, size: int) -> Iterator[tuple[int, np.ndarray |
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: int) -> Iterator:
-    """``pool.map`` that reads only `ahead` jobs ahead, so that a set of any size passes through
-    little memory."""
+    """``pool.map`` that reads only `ahead` jobs ahead, whatever the size of the set."""
     pending = deque()
     for job in jobs:
         pending.append(pool.submit(work, job))
@@ -410,34 +376,22 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: i
 
 
 def _open(folder: Path, name: str, digest: str) -> tuple[Pictures, dict[str, str]]:
-    """The pictures in `folder`, and the broken ones that are not in it, by name and with the
-    reason."""
+    """The pictures in `folder`, and why others are not in it, by name."""
     try:
         index = json.loads((folder / _INDEX).read_text())
         size, broken = index["size"], dict(index["broken"])
         images = {part: np.load(folder / f"{part}.npy", mmap_mode="r") for part in trees.PARTS}
         labels = {part: np.load(folder / f"{part}-labels.npy") for part in trees.PARTS}
-        whole = index["digest"] == digest and all(
-            images[part].shape == (len(labels[part]), size, size, 3) for part in trees.PARTS
-        )
+        shapes = {part: (len(labels[part]), size, size, 3) for part in trees.PARTS}
+        fit = all(images[part].shape == shape for part, shape in shapes.items())
+        whole = index["digest"] == digest and fit
         classes, readable = tuple(index["classes"]), tuple(index["names"])
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise DataError(f"{folder} is damaged. Remove it: it is made again from the pictures.")
-    found = Pictures(
-        name=name,
-        train_images=images["train"],
-        train_labels=labels["train"],
-        test_images=images["val"],
-        test_labels=labels["val"],
-        classes=classes,
-        names=readable,
-        digest=digest,
-        skipped=len(broken),
-        size=size,
-    )
-    return found, broken
+    parts = (images["train"], labels["train"], images["val"], labels["val"])
+    return Pictures(name, *parts, classes, readable, digest, len(broken), size), broken
 
 
 def _told(place: Path, broken: dict[str, str], most: int = 5) -> str:
@@ -463,13 +417,9 @@ def _folder(digest: str, size: int) -> Path:
 def _home(name: str) -> Path | None:
     """The first folder that holds every file of the set `name` with the right size."""
     for folder in paths.data_folders(name):
-        if all(_size(folder / file) == size for file, (size, _) in _CARDS[name].files.items()):
+        if all(size_of(folder / file) == size for file, (size, _) in _CARDS[name].files.items()):
             return folder
     return None
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
 
 
 def _found(name: str) -> Path:
@@ -477,34 +427,18 @@ def _found(name: str) -> Path:
     begun = [folder for folder in folders if any((folder / file).exists() for file in files)]
     if best := _home(name) or next(iter(begun), None):
         return best
-    looked = "\n".join(f"  {folder}" for folder in folders)
-    raise DataError(
-        f"{name} is not here. Looked in\n{looked}\nThree remedies:\n"
-        f"  1. put {', '.join(files)} into {folders[-1]}, or into <folder>/{name}/ and set "
-        "BNKIT_DATA=<folder>;\n"
-        f"  2. {_CARDS[name].advice};\n"
-        "  3. choose the data set 'digits', which needs no file."
-    )
+    raise not_here(name, files, _CARDS[name].advice)
 
 
-def _altered(card: _Card, place: Path) -> str:
+def _altered(card: _Card, place: Path) -> DataError:
     """Which file of a published set is not what it should be."""
-    for file, (size, expected) in card.files.items():
+    other = "another set of pictures is given by its path, not by this name."
+    for file, expected in card.files.items():
         path = place / file
-        found = trees.file_digest(path) if path.is_file() else "none: there is no such file"
-        if found != expected:
-            return (
-                f"{path} is missing, truncated or altered; what is there is left as it is and "
-                "not used.\n"
-                f"  expected SHA-256 {expected} ({size:,} bytes)\n"
-                f"  found    SHA-256 {found} ({_size(path) or 0:,} bytes)\n"
-                "Put the right file there; another set of pictures is given by its path, not by "
-                "this name."
-            )
-    return (
-        f"{place} holds more than {', '.join(card.files)}. "
-        "Give another set by its path, not by this name."
-    )
+        digest = file_digest(path) if path.is_file() else "none: there is no such file"
+        if digest != expected[1]:
+            return altered(path, expected, digest, f"Put the right file there; {other}")
+    return DataError(f"{place} holds more than {', '.join(card.files)}; {other}")
 
 
 def _given(source: str | Path) -> Path:
@@ -526,12 +460,11 @@ def _kept() -> Iterator[None]:
         raise DataError(f"{place} cannot be read or written: {error.strerror or error}") from error
 
 
-def _digest(container: trees.Folder | trees.Archives) -> str:
+def _digest(container: Container) -> str:
     from tqdm import tqdm
 
-    with tqdm(
-        total=container.bytes, desc="reading", unit="B", unit_scale=True, disable=None
-    ) as bar:
+    shown = {"desc": "reading", "unit": "B", "unit_scale": True, "disable": None}
+    with tqdm(total=container.bytes, **shown) as bar:
         return container.digest(bar.update)
 
 

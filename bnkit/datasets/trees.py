@@ -1,5 +1,4 @@
-"""Trees of pictures, ``train/<class>/*`` and ``val/<class>/*``, read where they lie: folder, .zip
-or .tgz.
+"""Trees of pictures, ``train/<class>/*`` and ``val/<class>/*``, in a folder, a .zip or a .tgz.
 
 Nothing is ever extracted, and a name inside an archive is never used as a path. What a tree holds
 is checked before the first picture is opened: the same classes in both parts, a picture in each, no
@@ -22,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from bnkit.datasets import DataError
+from bnkit.datasets.files import DataError, digest_of, file_digest
 
 PARTS = ("train", "val")
 # of one picture's file: ImageNet's largest has 16 MB; more is a mistake or an attack
@@ -33,6 +32,7 @@ SUFFIXES = frozenset(
 # files that come with pictures
 _BESIDE = frozenset({".txt", ".csv", ".md", ".json", ".xml", ".html", ".db", ".ini"})
 _CLASSES, _ANNOTATIONS = "classes.csv", "val_annotations.txt"
+_BAD = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
 _LAYOUT = "a tree holds train/<class>/<picture> and val/<class>/<picture>"
 
 Reader = Callable[[], bytes]
@@ -77,33 +77,28 @@ class Tree:
     names: tuple[str, ...]  # what people call them, out of classes.csv where there is one
 
     def contents(self) -> Iterator[tuple[int, Reader]]:
-        """Each picture's place in `pictures` and a function that reads it, in the order the
-        container reads best.
+        """Each picture's place in `pictures` and a function that reads it, in the best order.
 
-        The functions work in any thread. Only for pictures of more than MAX_BYTES they return
-        nothing of use.
+        The functions work in any thread. For pictures of more than MAX_BYTES they return nothing of
+        use.
         """
         return self.container.contents(self.pictures)
 
 
 def open_tree(place: Path) -> "Folder | Archives":
-    """The container at `place`: a folder, a folder that holds train.zip and val.zip, a .zip, a .tgz
-    or .tar.gz.
+    """The container at `place`: a folder, one with train.zip and val.zip, a .zip, .tgz or .tar.gz.
 
     Raises DataError where there is none of these.
     """
     with _reading(place):
         if place.is_dir():
             zips = [place / f"{part}.zip" for part in PARTS]
-            if not any(path.exists() for path in zips) or any(
-                (place / part).is_dir() for part in PARTS
-            ):
+            unpacked = any((place / part).is_dir() for part in PARTS)
+            if unpacked or not any(path.exists() for path in zips):
                 return Folder(place)
             if missing := [path for path in zips if not path.is_file()]:
-                raise DataError(
-                    f"{missing[0]} is missing: a folder holds both train.zip and val.zip, or "
-                    "neither"
-                )
+                both = "a folder holds both train.zip and val.zip, or neither"
+                raise DataError(f"{missing[0]} is missing: {both}")
             table = place / _CLASSES
             return Archives(place, (*zips, table) if table.is_file() else tuple(zips))
         if not place.is_file() or not place.name.lower().endswith((".zip", ".tgz", ".tar.gz")):
@@ -145,7 +140,7 @@ class Folder:
     def _file(name: str, entry: os.DirEntry) -> Member:
         facts = entry.stat()
         explains = name == _CLASSES or name.endswith(f"/{_ANNOTATIONS}")
-        content = Path(entry).read_bytes() if explains and facts.st_size <= MAX_BYTES else b""
+        content = _bounded(Path(entry).read_bytes, facts.st_size) if explains else b""
         return Member(name, facts.st_size, facts.st_mtime_ns, content=content)
 
     @property
@@ -161,8 +156,7 @@ class Folder:
         return state.hexdigest()
 
     def digest(self, on_bytes: Callable[[int], object]) -> str:
-        """SHA-256 over name and content of classes.csv and of all below train and val, hidden files
-        left out."""
+        """SHA-256 over names and contents of classes.csv and of what is not hidden in the parts."""
         total = hashlib.sha256()
         for member in self._members:
             content = "folder" if member.folder else file_digest(self.root / member.name, on_bytes)
@@ -210,8 +204,7 @@ class Archives:
                 yield from (member for member, _ in _tar_members(path))
 
     def contents(self, pictures: tuple[Picture, ...]) -> Iterator[tuple[int, Reader]]:
-        """Read here, not in the threads: neither kind of archive promises to be read by several at
-        once."""
+        """Read here, not in the threads: neither kind of archive promises to be read by several."""
         places = {picture.name: index for index, picture in enumerate(pictures)}
         for path in self._files:
             if path.suffix.lower() == ".zip":
@@ -219,10 +212,13 @@ class Archives:
             elif path.name != _CLASSES:
                 for member, read in _tar_members(path):
                     if member.name in places:
-                        yield (
-                            places[member.name],
-                            partial(bytes, read() if member.size <= MAX_BYTES else b""),
-                        )
+                        content = _bounded(read, member.size)
+                        yield places[member.name], partial(bytes, content)
+
+
+def _bounded(read: Reader, size: int) -> bytes:
+    """The content of a file of this size; of one larger than any picture, nothing."""
+    return read() if size <= MAX_BYTES else b""
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -236,7 +232,8 @@ def _zip_members(path: Path) -> Iterator[Member]:
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _unsafe(path, info.filename, "is a link or a device")
             name = _safe(path, info.filename)
-            content = archive.read(info) if _explains(name) and info.file_size <= MAX_BYTES else b""
+            read = partial(archive.read, info)
+            content = _bounded(read, info.file_size) if _explains(name) else b""
             yield Member(name, info.file_size, folder=info.is_dir(), content=content)
 
 
@@ -249,17 +246,14 @@ def _zip_contents(path: Path, places: dict[str, int]) -> Iterator[tuple[int, Rea
 
 
 def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Reader:
-    """The content read now, or the error kept for whoever asks: one bad picture does not make the
-    archive bad."""
+    """The content read now, or the error kept for whoever asks: a bad picture is no bad archive."""
     try:
-        return partial(bytes, archive.read(info) if info.file_size <= MAX_BYTES else b"")
+        return partial(bytes, _bounded(partial(archive.read, info), info.file_size))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return partial(_raise, zipfile.BadZipFile("the archive gives a place outside of itself"))
-    except (
-        Exception
-    ) as error:  # zipfile raises a good dozen of kinds over damaged, encrypted and odd members
+    except Exception as error:  # a good dozen of kinds, for damaged, encrypted and odd members
         return partial(_raise, error)
 
 
@@ -268,8 +262,7 @@ def _raise(error: Exception) -> bytes:
 
 
 def _tar_members(path: Path) -> Iterator[tuple[Member, Reader]]:
-    """Each member in turn, and how to read it before the next one is asked for: a .tgz is one
-    stream."""
+    """Each member in turn, and how to read it before the next comes: a .tgz is one stream."""
     with (
         _reading(path),
         gzip.open(path) as stream,
@@ -278,15 +271,12 @@ def _tar_members(path: Path) -> Iterator[tuple[Member, Reader]]:
         for info in archive:
             if not (info.isreg() or info.isdir()):
                 raise _unsafe(path, info.name, "is a link or a device")
-            if (
-                info.size > 1032 * path.stat().st_size
-            ):  # gzip packs no more, and tarfile would look for ever
-                raise DataError(
-                    f"{path} is damaged: {info.name!r} cannot have {info.size:,} bytes. Get it "
-                    "again."
-                )
+            # gzip packs no more, and tarfile would look for ever
+            if info.size > 1032 * path.stat().st_size:
+                why = f"{info.name!r} cannot have {info.size:,} bytes"
+                raise DataError(f"{path} is damaged: {why}. Get it again.")
             name, read = _safe(path, info.name), partial(_read_tar, archive, info)
-            content = read() if _explains(name) and info.isreg() and info.size <= MAX_BYTES else b""
+            content = _bounded(read, info.size) if _explains(name) and info.isreg() else b""
             yield Member(name, info.size, folder=info.isdir(), content=content), read
         while rest := archive.fileobj.read(1 << 20):  # to the end, where gzip's checksum is
             if any(rest):  # tarfile takes a damaged header for the end
@@ -306,24 +296,14 @@ def _reading(path: Path) -> Iterator[None]:
     """Errors of archives and of the file system in one voice."""
     try:
         yield
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-    ) as error:
+    except _BAD as error:
         raise DataError(f"{path} is truncated or damaged ({error}). Get it again.") from error
-    except (
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # encrypted, or packed in a way zipfile does not know
+    # encrypted, or packed in a way zipfile does not know
+    except (RuntimeError, NotImplementedError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     except OSError as error:
-        raise DataError(
-            f"{error.filename or path} cannot be read: {error.strerror or error}"
-        ) from error
+        place, why = error.filename or path, error.strerror or error
+        raise DataError(f"{place} cannot be read: {why}") from error
 
 
 def _safe(path: Path, name: str) -> str:
@@ -331,9 +311,8 @@ def _safe(path: Path, name: str) -> str:
     clean = name.removeprefix("./").removesuffix("/")
     # \ and C: mean something to Windows
     odd = "\\" in clean or "\0" in clean or ":" in clean.partition("/")[0]
-    if odd or (
-        clean not in ("", ".") and any(piece in ("", ".", "..") for piece in clean.split("/"))
-    ):
+    top, dots = clean in ("", "."), {"", ".", ".."}
+    if odd or (not top and not dots.isdisjoint(clean.split("/"))):
         raise _unsafe(path, name, "is not a plain name inside the archive")
     return clean
 
@@ -369,10 +348,9 @@ def arrange(container: Folder | Archives) -> Tree:
             folders[part].add(rest[0])
             if rest[1:] not in ([], ["images"]):
                 strange.append(f"{member.name}/")
-        elif _suffix(rest[-1]) not in SUFFIXES:
-            if _suffix(rest[-1]) not in _BESIDE and not rest[-1].upper().startswith(
-                ("README", "LICENSE")
-            ):
+        elif (suffix := _suffix(rest[-1])) not in SUFFIXES:
+            about = rest[-1].upper().startswith(("README", "LICENSE"))
+            if suffix not in _BESIDE and not about:
                 strange.append(member.name)
         elif len(rest) == 1:
             loose.append(member.name)
@@ -382,15 +360,11 @@ def arrange(container: Folder | Archives) -> Tree:
             folders[part].add(rest[0])
             files[part, *rest] = member
     if loose:
-        raise DataError(
-            f"{where}: {_some(loose)} in no class folder. Sort them into folders, one for each "
-            "class"
-        )
+        sort = "Sort them into folders, one for each class"
+        raise DataError(f"{where}: {_some(loose)} in no class folder. {sort}")
     if strange:
-        raise DataError(
-            f"{where}: {_some(strange)} is neither a picture nor a class folder. Move it away; "
-            f"{_LAYOUT}"
-        )
+        what = "is neither a picture nor a class folder. Move it away"
+        raise DataError(f"{where}: {_some(strange)} {what}; {_LAYOUT}")
     if folders["val"] == {"images"} and _ANNOTATIONS in tables:
         files, folders["val"] = _annotated(files, tables[_ANNOTATIONS], where)
     classes = _checked(files, folders, where)
@@ -403,8 +377,7 @@ def arrange(container: Folder | Archives) -> Tree:
 
 
 def _inside(members: Iterable[Member]) -> Iterator[tuple[list[str], Member]]:
-    """Members by the pieces of their names, without the one folder that archives are often packed
-    in."""
+    """Members by the pieces of their names, without the one folder around what was packed."""
     members = tuple(members)
     tops, packed = set(), set()
     for member in members:
@@ -427,35 +400,31 @@ def _annotated(
     moved = {}
     for (part, folder, file), member in files.items():
         if part == "val" and file not in table:
-            raise DataError(
-                f"{where}: val/{_ANNOTATIONS} does not say which class {member.name!r} is"
-            )
+            silent = f"val/{_ANNOTATIONS} does not say which class {member.name!r} is"
+            raise DataError(f"{where}: {silent}")
         moved[part, table[file] if part == "val" else folder, file] = member
     return moved, set(table.values())
 
 
 def _checked(files: Iterable[_Key], folders: dict[str, set[str]], where: Path) -> tuple[str, ...]:
     """The classes, sorted: the same in both parts, two or more, with a picture in each."""
-    filled = {part: {folder for found, folder, _ in files if found == part} for part in PARTS}
+    filled = {part: {folder for owner, folder, _ in files if owner == part} for part in PARTS}
+    empty = []
     for part in PARTS:
         if not filled[part]:
             raise DataError(f"{where} holds no pictures in {part}/; {_LAYOUT}")
-    if empty := sorted(
-        f"{part}/{folder}" for part in PARTS for folder in folders[part] - filled[part]
-    ):
+        empty += [f"{part}/{folder}" for folder in sorted(folders[part] - filled[part])]
+    if empty:
         raise DataError(f"{where}: no picture in {_some(empty)}. Fill or remove it")
-    if folders["train"] != folders["val"]:
-        only = {
-            part: sorted(folders[part] - folders[other])
-            for part, other in zip(PARTS, PARTS[::-1], strict=True)
-        }
+    train, val = (folders[part] for part in PARTS)
+    if train != val:
+        only = {"train": sorted(train - val), "val": sorted(val - train)}
         told = "; ".join(f"only in {part}: {_some(names)}" for part, names in only.items() if names)
         raise DataError(f"{where}: train and val must hold the same classes; {told}")
-    if len(folders["train"]) == 1:
-        raise DataError(
-            f"{where} holds only one class, {folders['train'].pop()!r}; there must be two or more"
-        )
-    return tuple(sorted(folders["train"]))
+    if len(train) == 1:
+        one = f"only one class, {train.pop()!r}; there must be two or more"
+        raise DataError(f"{where} holds {one}")
+    return tuple(sorted(train))
 
 
 def _names(classes: tuple[str, ...], table: bytes | None, where: Path) -> tuple[str, ...]:
@@ -463,11 +432,10 @@ def _names(classes: tuple[str, ...], table: bytes | None, where: Path) -> tuple[
         return classes
     rows = list(csv.DictReader(table.decode("utf-8-sig", errors="replace").splitlines()))
     if not rows or not {"wnid", "name"} <= rows[0].keys():
-        raise DataError(
-            f"{where}: {_CLASSES} must have the columns wnid, the class folder, and name"
-        )
+        columns = "the columns wnid, the class folder, and name"
+        raise DataError(f"{where}: {_CLASSES} must have {columns}")
     names = {row["wnid"]: row["name"] for row in rows}
-    return tuple(names.get(each) or each for each in classes)
+    return tuple(names.get(folder) or folder for folder in classes)
 
 
 def _suffix(file: str) -> str:
@@ -477,22 +445,5 @@ def _suffix(file: str) -> str:
 
 def _some(names: list[str], most: int = 5) -> str:
     """The first few of `names`, quoted as they may hold anything, and how many more there are."""
-    return ", ".join(map(repr, names[:most])) + (
-        f" and {len(names) - most:,} more" if len(names) > most else ""
-    )
-
-
-def digest_of(digests: Iterable[str]) -> str:
-    """One SHA-256 over the SHA-256 of several files."""
-    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
-
-
-def file_digest(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
-    """SHA-256 of one file; `on_bytes` hears how many more bytes were read."""
-    state = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            state.update(piece)
-            if on_bytes:
-                on_bytes(len(piece))
-    return state.hexdigest()
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,5 +1,4 @@
-"""BN-Inception as the paper's table prints it, and a small network of the same blocks for small
-pictures.
+"""BN-Inception as the paper's table prints it, and a small network of the same blocks.
 
 ``Block`` is one module of the table, ``bn_inception`` the network of Section 4.2,
 ``small_inception`` the one that this book trains. Normalisation, nonlinearity, Local Response
@@ -16,9 +15,8 @@ from torch import Tensor, nn
 from bnkit.layers.local_response_norm import LocalResponseNorm
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": lambda: nn.ReLU(
-        inplace=True
-    ),  # what it overwrites, BN's or a convolution's output, nobody needs again
+    # what it overwrites, BN's or a convolution's output, nobody needs again
+    "relu": lambda: nn.ReLU(inplace=True),
     "sigmoid": nn.Sigmoid,
 }
 Norm = Callable[[int], nn.Module]  # makes the normalisation of that many feature maps
@@ -34,8 +32,7 @@ class Style(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """One row of the table: the number of filters in each branch of a module, and what its pooling
-    does."""
+    """One row of the table: filters in each branch of a module, and what its pooling does."""
 
     one: int  # 1x1; 0 in the modules with stride 2
     reduce: int  # 1x1 before the 3x3
@@ -77,8 +74,7 @@ class Unit(nn.Module):
 
 
 class Block(nn.Module):
-    """One Inception module: 1x1, 1x1 -> 3x3, 1x1 -> 3x3 -> 3x3 and pooling, side by side,
-    concatenated.
+    """One Inception module: 1x1, 1x1 -> 3x3, 1x1 -> 3x3 -> 3x3 and pooling, concatenated.
 
     The 1x1 convolutions that read the module's input are carried out as one: their filters, their
     normalisation and their nonlinearity know nothing of each other, so this is the same function
@@ -93,14 +89,11 @@ class Block(nn.Module):
         self.parts = [w.one, w.reduce, w.double_reduce]
         self.reduce = Unit(inputs, sum(self.parts), 1, style)
         self.three = Unit(w.reduce, w.three, 3, style, w.stride)
-        self.pair = nn.Sequential(
-            Unit(w.double_reduce, w.double, 3, style), Unit(w.double, w.double, 3, style, w.stride)
-        )
-        pool = (
-            nn.MaxPool2d(3, w.stride, padding=1)
-            if w.pool == "max"
-            else nn.AvgPool2d(3, w.stride, padding=1, count_include_pad=False)
-        )
+        first = Unit(w.double_reduce, w.double, 3, style)
+        self.pair = nn.Sequential(first, Unit(w.double, w.double, 3, style, w.stride))
+        pool = nn.MaxPool2d(3, w.stride, padding=1)
+        if w.pool == "avg":
+            pool = nn.AvgPool2d(3, w.stride, padding=1, count_include_pad=False)
         self.pool = nn.Sequential(pool, Unit(inputs, w.proj, 1, style)) if w.proj else pool
         self.maps = w.maps(inputs)
 
@@ -111,8 +104,7 @@ class Block(nn.Module):
 
 
 class SideTower(nn.Module):
-    """The second classifier of the supplement, used in training only: 5x5 average pooling, 128
-    maps, 768 units.
+    """The supplement's second classifier, for training only: 5x5 pooling, 128 maps, 768 units.
 
     Shapes: (N, inputs, 14, 14) -> (N, classes).
     """
@@ -181,8 +173,7 @@ def bn_inception(
     side_tower: bool = False,
     generator: torch.Generator | None = None,
 ) -> Inception:
-    """The network of Section 4.2 for pictures of 224 x 224 pixels: the table of the Appendix, row
-    by row.
+    """The network of Section 4.2 for pictures of 224 x 224 pixels: the table of the Appendix.
 
     The sources disagree on four points, which are arguments. `projection`: filters after the
     pooling of 4c and 4d, (128, 128) in arXiv v3, (96, 128) in the conference's supplement, and (96,
@@ -222,10 +213,8 @@ def bn_inception(
         ("5a", Widths(352, 192, 320, 160, 224, "avg", 128)),  # 7 x 7 x 1024
         ("5b", Widths(352, 192, 320, 192, 224, "max", 128)),  # 7 x 7 x 1024
     ]
-    network = Inception(
-        stem, 192, rows, classes, style, dropout, tower_after="4c" if side_tower else None
-    )
-    return initialise(network, generator)
+    tower = "4c" if side_tower else None
+    return initialise(Inception(stem, 192, rows, classes, style, dropout, tower), generator)
 
 
 def small_inception(
@@ -237,8 +226,7 @@ def small_inception(
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Inception:
-    """The same modules for pictures of 32 to 64 pixels: six of them on two scales, about 250,000
-    parameters.
+    """The same modules for 32 to 64 pixels: six of them on two scales, about 250,000 parameters.
 
     The arguments are those of ``bn_inception``.
     """
@@ -263,8 +251,7 @@ def small_inception(
 
 
 def initialise(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
-    """Draw the weights of `network` from N(0, 2 / fan_in), those of linear layers from N(0, 1 /
-    fan_in); returns it.
+    """Draw weights from N(0, 2 / fan_in), of linear layers N(0, 1 / fan_in); returns `network`.
 
     The paper does not say how. This keeps the size of signals from layer to layer where ReLUs
     follow (He et al. 2015), so that the network without batch normalization, too, can start. Biases

@@ -11,25 +11,27 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit.networks import many_numpy
+from bnkit.networks.many_numpy import Layer, Stack
 
+Array = np.ndarray
 # networks -> losses (R,) and their gradients
-Slope = Callable[[many_numpy.Stack], tuple[np.ndarray, list[many_numpy.Layer]]]
+Slope = Callable[[Stack], tuple[Array, list[Layer]]]
 
 
-def cross_entropy(x: np.ndarray, labels: np.ndarray) -> Slope:
+def cross_entropy(x: Array, labels: Array) -> Slope:
     """Mean cross-entropy of one mini-batch and its gradient. Shapes: (m, inputs), (m,)."""
     return _behind(x, lambda outputs: many_numpy.cross_entropy(outputs, labels))
 
 
-def squares(x: np.ndarray, targets: np.ndarray) -> Slope:
+def squares(x: Array, targets: Array) -> Slope:
     """Sum of all squared errors, and its gradient. Shapes: (m, inputs), (m, outputs)."""
     return _behind(x, lambda y: (((y - targets) ** 2).sum((1, 2)), 2 * (y - targets)))
 
 
-def _behind(x: np.ndarray, loss: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Slope:
+def _behind(x: Array, loss: Callable[[Array], tuple[Array, Array]]) -> Slope:
     """The slope of a loss of the networks' outputs for x; it comes with its gradient for them."""
 
-    def slope(networks: many_numpy.Stack) -> tuple[np.ndarray, list[many_numpy.Layer]]:
+    def slope(networks: Stack) -> tuple[Array, list[Layer]]:
         outputs, tape = many_numpy.forward(networks, x)
         losses, d_outputs = loss(outputs)
         return losses, many_numpy.backward(networks, tape, d_outputs)[0]
@@ -43,24 +45,21 @@ class Interference(NamedTuple):
     Shapes: (layers − 1, R) each.
     """
 
-    size: np.ndarray
+    size: Array
     """||G||."""
-    change: np.ndarray
+    change: Array
     """||G − G'||."""
-    cosine: np.ndarray
+    cosine: Array
     """Cosine of the angle between G and G'."""
 
     @property
-    def relative(self) -> np.ndarray:
+    def relative(self) -> Array:
         """||G − G'|| / ||G||."""
         return self.change / self.size
 
 
-def interference(
-    networks: many_numpy.Stack, slope: Slope, rates: float | np.ndarray
-) -> Interference:
-    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, for the weights of each
-    layer but the first.
+def interference(networks: Stack, slope: Slope, rates: float | Array) -> Interference:
+    """Internal covariate shift of Santurkar et al. (2018), Definition 2.1, from layer 2 on.
 
     The networks stay as they are.
     """
@@ -79,23 +78,21 @@ def interference(
 class Along(NamedTuple):
     """A loss along its own gradient, for steps of several lengths."""
 
-    losses: np.ndarray
+    losses: Array
     """Loss after the step, (lengths, R)."""
-    change: np.ndarray
+    change: Array
     """Norm of the difference between the gradients after and before the step, (lengths, R)."""
-    size: np.ndarray
+    size: Array
     """Norm of the gradient before the step, (R,)."""
-    smoothness: np.ndarray
+    smoothness: Array
     """``change`` over the distance moved, its largest over all lengths, (R,): beta-smoothness."""
 
-    def range(self) -> np.ndarray:
+    def range(self) -> Array:
         """How far apart the losses are, (R,)."""
         return self.losses.max(0) - self.losses.min(0)
 
 
-def along(
-    networks: many_numpy.Stack, slope: Slope, rates: float | np.ndarray, lengths: Sequence[float]
-) -> Along:
+def along(networks: Stack, slope: Slope, rates: float | Array, lengths: Sequence[float]) -> Along:
     """Steps of `lengths` times the learning rates along the gradient of all parameters.
 
     The networks stay as they are. Where a step leads out of what numbers can hold, the result is
@@ -119,12 +116,8 @@ def along(
         return Along(np.array(losses), np.array(change), size, (np.array(change) / moved).max(0))
 
 
-def _flat(gradients: list[many_numpy.Layer], *names: str) -> np.ndarray:
+def _flat(gradients: list[Layer], *names: str) -> Array:
     """All named gradients of each network, or all there are, as one vector: (R, numbers)."""
-    parts = [
-        value
-        for layer in gradients
-        for name, value in sorted(layer.items())
-        if not names or name in names
-    ]
+    named = (pair for layer in gradients for pair in sorted(layer.items()))
+    parts = (value for name, value in named if not names or name in names)
     return np.concatenate([value.reshape(len(value), -1) for value in parts], axis=1)

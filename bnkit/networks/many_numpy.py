@@ -1,5 +1,4 @@
-"""Many small fully connected networks at once: one architecture, R sets of weights, in NumPy, with
-gradients written out.
+"""Many small fully connected networks at once, in NumPy, with gradients written out.
 
 The theory chapters compare dozens of small networks: seeds, initial weights, learning rates.
 Networks that see the same mini-batches cost far less as one product of (R, m, d) arrays than one
@@ -19,23 +18,24 @@ import numpy as np
 
 from bnkit import datasets, reference
 
+Array = np.ndarray
 # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
-Layer = dict[str, np.ndarray]
-Disturbance = Callable[[int, tuple[int, int, int]], tuple[np.ndarray | float, np.ndarray | float]]
+Layer = dict[str, Array]
+Disturbance = Callable[[int, tuple[int, int, int]], tuple[Array | float, Array | float]]
 
 
 class Activation(NamedTuple):
     """A nonlinearity g and its derivative, as a function of its value: g'(y) = derivative(g(y))."""
 
-    value: Callable[[np.ndarray], np.ndarray]
-    derivative: Callable[[np.ndarray], np.ndarray]
+    value: Callable[[Array], Array]
+    derivative: Callable[[Array], Array]
 
-    def slope(self, y: np.ndarray) -> np.ndarray:
+    def slope(self, y: Array) -> Array:
         """g'(y)."""
         return self.derivative(self.value(y))
 
 
-def _sigmoid(y: np.ndarray) -> np.ndarray:
+def _sigmoid(y: Array) -> Array:
     return 0.5 + 0.5 * np.tanh(0.5 * y)  # 1 / (1 + exp(-y)) would overflow for large negative y
 
 
@@ -60,7 +60,7 @@ class Stack:
     layers: list[Layer]  # hidden layers, then the linear output layer if the networks have classes
     activation: str  # a name in ACTIVATIONS
     depth: int  # number of hidden layers
-    diverged: np.ndarray  # (R,) bool: taken out of training, its parameters set to 0
+    diverged: Array  # (R,) bool: taken out of training, its parameters set to 0
     eps: float = 1e-5  # of the normalisation
     place: str = "before"  # one of PLACES
 
@@ -68,13 +68,13 @@ class Stack:
 class Pass(NamedTuple):
     """What one layer keeps of a forward pass. Shapes: u (R, m, inputs), x and y (R, m, units)."""
 
-    u: np.ndarray  # its input
-    x: np.ndarray  # Wu, or Wu + b
-    y: np.ndarray  # BN(x), or x: the input of the nonlinearity
-    g: np.ndarray  # g(y); y itself in the output layer
+    u: Array  # its input
+    x: Array  # Wu, or Wu + b
+    y: Array  # BN(x), or x: the input of the nonlinearity
+    g: Array  # g(y); y itself in the output layer
     cache: object  # of the normalisation; None without it
-    scale_y: np.ndarray | None  # by which a disturbance multiplied y, if any
-    scale_g: np.ndarray | None  # by which dropout multiplied g(y), if any
+    scale_y: Array | None  # by which a disturbance multiplied y, if any
+    scale_g: Array | None  # by which dropout multiplied g(y), if any
 
 
 def build(
@@ -84,15 +84,14 @@ def build(
     classes: int | None,
     activation: str,
     norm: bool,
-    deviation: Callable[[int, int], float | np.ndarray],
+    deviation: Callable[[int, int], float | Array],
     seeds: Sequence[int],
     *,
     eps: float = 1e-5,
     place: str = "before",
     dtype: type = np.float64,
 ) -> Stack:
-    """Untrained networks, one for each of `seeds`: `depth` hidden layers of `width` units,
-    `classes` outputs or none.
+    """Untrained networks, one for each of `seeds`; without `classes` they end in a hidden layer.
 
     Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the
     deviation is one number or one for each network. Networks with equal seeds start from equal
@@ -126,12 +125,12 @@ def build(
 
 def forward(
     stack: Stack,
-    u: np.ndarray,
+    u: Array,
     *,
     populations: list | None = None,
     noise: Disturbance | None = None,
     dropout: Disturbance | None = None,
-) -> tuple[np.ndarray, list[Pass]]:
+) -> tuple[Array, list[Pass]]:
     """Outputs of all networks for one mini-batch, and what ``backward`` needs.
 
     With `populations` (of ``observe``) the normalisation is that of inference, Algorithm 2;
@@ -167,9 +166,7 @@ def forward(
     return u, tape
 
 
-def backward(
-    stack: Stack, tape: list[Pass], d_outputs: np.ndarray
-) -> tuple[list[Layer], list[np.ndarray]]:
+def backward(stack: Stack, tape: list[Pass], d_outputs: Array) -> tuple[list[Layer], list[Array]]:
     """Gradients of every parameter, in the order of ``stack.layers``, and of every layer's input.
 
     Shapes: d_outputs as the outputs of ``forward``; the second list has (R, m, inputs of the layer)
@@ -195,7 +192,7 @@ def backward(
     return gradients[::-1], d_inputs[::-1]
 
 
-def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> list:
+def observe(stack: Stack, u: Array, populations: list | None = None) -> list:
     """Population statistics of each layer, as Algorithm 2 takes them; None for a plain layer.
 
     From one large batch, or, given the `populations` of the batches before, from all of them.
@@ -209,11 +206,11 @@ def observe(stack: Stack, u: np.ndarray, populations: list | None = None) -> lis
     ]
 
 
-def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cross_entropy(outputs: Array, labels: Array) -> tuple[Array, Array]:
     """Mean cross-entropy in nats, of each network or of one, and its gradient for the outputs.
 
-    Shapes: outputs (R, m, c), labels (m,), or (R, m) where each network has its own -> (R,),
-    (R, m, c); of one network (m, c), (m,) -> (), (m, c).
+    Shapes: outputs (R, m, c), labels (m,), or (R, m) where each network has its own -> (R,), (R, m,
+    c); of one network (m, c), (m,) -> (), (m, c).
     """
     shifted = outputs - outputs.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -223,9 +220,7 @@ def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     return -np.take_along_axis(log_p, right, -1)[..., 0].mean(-1), d / outputs.shape[-2]
 
 
-def accuracy(
-    stack: Stack, u: np.ndarray, labels: np.ndarray, populations: list | None = None
-) -> np.ndarray:
+def accuracy(stack: Stack, u: Array, labels: Array, populations: list | None = None) -> Array:
     """Share of the examples that each network names correctly, (R,); NaN for a diverged one."""
     # a network about to diverge is wrong, and no reason to warn
     with np.errstate(over="ignore", invalid="ignore"):
@@ -235,19 +230,18 @@ def accuracy(
 
 def train(
     stack: Stack,
-    u: np.ndarray,
-    labels: np.ndarray,
-    rates: float | np.ndarray,
+    u: Array,
+    labels: Array,
+    rates: float | Array,
     steps: int,
     batch_size: int,
     *,
     seed: int = 0,
-    decay: float | np.ndarray = 0.0,
+    decay: float | Array = 0.0,
     noise: Disturbance | None = None,
     dropout: Disturbance | None = None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Train in place by plain gradient descent on mini-batches; yield (step, batch) *before* each
-    step and once after.
+) -> Iterator[tuple[int, Array]]:
+    """Train in place by plain gradient descent; yield (step, batch) before a step and at the end.
 
     `rates` is the learning rate, one or one for each network, and so is `decay`, which times the
     weight is added to the weight's gradient; all networks see the same mini-batches. What is
@@ -269,13 +263,12 @@ def train(
 def descend(
     stack: Stack,
     gradients: list[Layer],
-    rates: float | np.ndarray,
+    rates: float | Array,
     *,
-    decay: float | np.ndarray = 0.0,
+    decay: float | Array = 0.0,
     layers: slice = slice(None),
 ) -> None:
-    """One step of gradient descent, in place, of the chosen `layers`; diverged networks are taken
-    out."""
+    """One step of gradient descent, in place, of `layers`; diverged networks are taken out."""
     rates, decay = (np.broadcast_to(v, len(stack.diverged)) for v in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:
         for name, value in layer.items():
@@ -292,7 +285,7 @@ def descend(
                 value[stack.diverged] = 0
 
 
-def inputs(images: np.ndarray, data: datasets.Dataset) -> np.ndarray:
+def inputs(images: Array, data: datasets.Dataset) -> Array:
     """Images less the mean of `data`'s training images, over the one standard deviation of these.
 
     Shapes: (n, h, w) -> (n, h * w) float32.
@@ -307,9 +300,7 @@ def copy(stack: Stack) -> Stack:
     return replace(stack, layers=layers, diverged=stack.diverged.copy())
 
 
-def _normalise(
-    x: np.ndarray, layer: Layer, eps: float, population: object | None
-) -> tuple[np.ndarray, object]:
+def _normalise(x: Array, layer: Layer, eps: float, population) -> tuple[Array, object]:
     """BN of every unit of every network: R networks of d units are R * d features."""
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
@@ -319,14 +310,14 @@ def _normalise(
     return _networks(y, len(x)), cache
 
 
-def _back(d: np.ndarray, cache: object) -> tuple[np.ndarray, Layer]:
+def _back(d: Array, cache: object) -> tuple[Array, Layer]:
     """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
     flat, *of_pair = reference.backward(columns(d), cache)
     gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
     return _networks(flat, len(d)), gradient
 
 
-def _scaled(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+def _scaled(values: Array, scale: Array | None) -> Array:
     return values if scale is None else values * scale
 
 
@@ -334,16 +325,16 @@ def _after(stack: Stack, layer: Layer) -> bool:
     return stack.place == "after" and "gamma" in layer
 
 
-def per_network(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
+def per_network(numbers: Array, like: Array) -> Array:
     """(R,) -> (R, 1, ...), with the dtype and the axes of `like`."""
     return numbers.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def columns(values: np.ndarray) -> np.ndarray:
+def columns(values: Array) -> Array:
     """(R, m, d) -> (m, R * d)."""
     return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
 
 
-def _networks(values: np.ndarray, networks: int) -> np.ndarray:
+def _networks(values: Array, networks: int) -> Array:
     """(m, R * d) -> (R, m, d)."""
     return values.reshape(len(values), networks, -1).transpose(1, 0, 2)

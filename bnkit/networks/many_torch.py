@@ -1,5 +1,4 @@
-"""Many small networks at once, in torch: ``bnkit.networks.many_numpy`` where autograd and torch's
-own normalisations are wanted.
+"""Many small networks at once, in torch, for autograd and torch's own normalisations.
 
 R networks of d units are R * d features to a normalisation, so that any module of torch for (m,
 features) serves them all: ``BatchNorm1d(R * d)`` is R networks with batch normalization,
@@ -21,8 +20,7 @@ Norm = Callable[[int], nn.Module]  # makes a normalisation of that many features
 
 
 class Linear(nn.Module):
-    """R linear maps, each for its own network. Weights are drawn from N(0, gain² / inputs), biases
-    are 0.
+    """R linear maps, each for its own network, weights from N(0, gain² / inputs), biases 0.
 
     Shapes: (R, m, inputs) -> (R, m, units). `generators` has one NumPy generator for each network;
     `gain` is one number or one for each.
@@ -43,16 +41,13 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(generators), 1, units)) if bias else None
 
     def forward(self, u: Tensor) -> Tensor:
-        return (
-            torch.bmm(u, self.weight)
-            if self.bias is None
-            else torch.baddbmm(self.bias, u, self.weight)
-        )
+        if self.bias is None:
+            return torch.bmm(u, self.weight)
+        return torch.baddbmm(self.bias, u, self.weight)
 
 
 class Normalised(nn.Module):
-    """One module of torch for (m, features) as the normalisation of R networks of `units` units
-    each.
+    """A module of torch for (m, features) as the normalisation of R networks of `units` units.
 
     Shapes: (R, m, units) -> the same.
     """
@@ -70,8 +65,7 @@ class Normalised(nn.Module):
 def mlp(
     inputs: int, hidden: Sequence[int], classes: int, seeds: Sequence[int], norm: Norm | None
 ) -> nn.Sequential:
-    """One ReLU network for each of `seeds`: z = relu(norm(Wu)) in the hidden layers, then a linear
-    layer.
+    """A ReLU network for each of `seeds`: hidden layers z = relu(norm(Wu)), then a linear one.
 
     Shapes: (R, m, inputs) -> (R, m, classes). Networks of equal seeds start from equal weights,
     whatever the norm.
@@ -87,17 +81,15 @@ def mlp(
 
 def tensors(digits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images and labels, test images and labels of a ``digits.Digits``."""
-    return tuple(
-        map(torch.from_numpy, (digits.x, digits.labels, digits.x_test, digits.test_labels))
-    )
+    arrays = (digits.x, digits.labels, digits.x_test, digits.test_labels)
+    return tuple(map(torch.from_numpy, arrays))
 
 
 def losses(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> Tensor:
-    """Mean cross-entropy of each network, all given the same mini-batch. Shapes: (m, inputs), (m,)
-    -> (R,)."""
+    """Mean cross-entropy of each network for one mini-batch: (m, inputs), (m,) -> (R,)."""
     outputs = network(x.expand(networks, *x.shape))
-    each = cross_entropy(outputs.flatten(0, 1), labels.repeat(networks), reduction="none")
-    return each.view(networks, -1).mean(1)
+    single = cross_entropy(outputs.flatten(0, 1), labels.repeat(networks), reduction="none")
+    return single.view(networks, -1).mean(1)
 
 
 def accuracy(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> np.ndarray:
@@ -108,8 +100,7 @@ def accuracy(network: nn.Module, x: Tensor, labels: Tensor, networks: int) -> np
 
 
 def inference(network: nn.Module, x: Tensor, networks: int) -> nn.Module:
-    """Put `network` into inference mode, the population of each batch normalization taken from `x`;
-    return it.
+    """Put `network` into inference mode, its populations taken from `x`; return it.
 
     One large mini-batch, as in Algorithm 2 with a single one. Shapes: x (m, inputs).
     """
@@ -128,8 +119,7 @@ def train(
     rates: Sequence[float],
     parameters: Iterable[nn.Parameter] | None = None,
 ) -> Iterator[int]:
-    """Train in place by plain gradient descent, one step for each of `batches`; yield the number of
-    steps done.
+    """Train in place by plain gradient descent on `batches`; yield the number of steps done.
 
     `rates` has the learning rate of each network, (R,). What is watched or changed is up to the
     caller, between two steps; `parameters` are those that learn, all of them if left out.

@@ -1,12 +1,11 @@
-"""The fully connected network of Section 4.1. Its normalisation is an argument: treatment and
-control are one class.
-"""
+"""The fully connected network of Section 4.1; treatment and control differ in one argument."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+Norm = Callable[[int], nn.Module]  # makes the normalisation of that many units
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
@@ -16,9 +15,7 @@ class Layer(nn.Module):
     Shapes: (m, inputs) -> (m, units).
     """
 
-    def __init__(
-        self, inputs: int, units: int, norm: Callable[[int], nn.Module] | None, activation: str
-    ):
+    def __init__(self, inputs: int, units: int, norm: Norm | None, activation: str):
         super().__init__()
         # "the bias b can be ignored": the normalisation subtracts it again and beta takes its place
         # (Section 3.2)
@@ -31,8 +28,7 @@ class Layer(nn.Module):
 
 
 class MLP(nn.Module):
-    """Fully connected hidden layers and a linear output: 784-100-100-100-10 with sigmoids in the
-    paper.
+    """Fully connected hidden layers and a linear output; in the paper 784-100-100-100-10, sigmoids.
 
     Shapes: (m, inputs) -> (m, classes), unnormalised log-probabilities.
 
@@ -48,7 +44,7 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (100, 100, 100),
         classes: int = 10,
         *,
-        norm: Callable[[int], nn.Module] | None = None,
+        norm: Norm | None = None,
         activation: str = "sigmoid",
         init_sigma: float = 0.1,
         generator: torch.Generator | None = None,
@@ -57,12 +53,8 @@ class MLP(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
         widths = [inputs, *hidden]
-        self.hidden = nn.Sequential(
-            *(
-                Layer(below, units, norm, activation)
-                for below, units in zip(widths, hidden, strict=False)
-            )
-        )
+        sizes = zip(widths, hidden, strict=False)
+        self.hidden = nn.Sequential(*(Layer(*size, norm, activation) for size in sizes))
         self.output = nn.Linear(widths[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -1,6 +1,4 @@
-"""The figures of the chapter on back-propagation. In all of them orange is a gradient on its way
-back.
-"""
+"""The figures of the chapter on back-propagation. Orange is a gradient on its way back."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,13 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from bnkit.plots import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, Drawing, figure, powers, styled
+from bnkit.plots import Array, ByName, Drawing, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN
+from bnkit.plots.labels import write
+from bnkit.plots.scales import logarithmic
 
 GRADIENT_TEXT = "#8A5A00"  # HIGHLIGHT, dark enough to be read as text
 FLOOR = 1e-17  # zeros are drawn here, for a logarithmic axis has no place for them
 
-# Per quantity: column and row, what it is, and its gradient; d means the derivative of the loss by
-# what follows.
+# Per quantity: column and row, what it is, and its gradient, d for the derivative of the loss by it
 BOXES = {
     "x": (0, 0.0, r"$x_i$", r"$dx_i = dc_i + \frac{1}{m}\,d\mu$"),
     "mean": (1, 0.65, r"$\mu = \frac{1}{m}\Sigma\,x_i$", r"$d\mu = -\Sigma\,dc_i$"),
@@ -34,10 +34,9 @@ COLUMN, WIDTH, HEIGHT = 2.75, 2.1, 0.8  # distance of the columns, size of a box
 
 @styled
 def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
-    """The computational graph, top to bottom: a box per quantity of ``BOXES``, a pair of arrows per
-    pair in `arrows`.
+    """The computational graph, top to bottom: a box per quantity of ``BOXES``, arrows both ways.
 
-    An arrow (from, to) is one of the way back; its twin, the way forward, is drawn beside it.
+    An arrow (from, to) of `arrows` is the way back; its twin, the way forward, is drawn beside it.
     """
     drawing, axes = figure(width=5.0, height=8.4)
     low, high = -WIDTH / 2 - 0.08, COLUMN + WIDTH / 2 + 0.08
@@ -48,28 +47,15 @@ def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
         _pair(axes, earlier, later)
     for name, (column, row, forward, back) in BOXES.items():
         corner = (column * COLUMN - WIDTH / 2, row - HEIGHT / 2)
-        axes.add_patch(
-            FancyBboxPatch(
-                corner,
-                WIDTH,
-                HEIGHT,
-                "round,pad=0,rounding_size=0.08",
-                fc="white",
-                ec=NEUTRAL,
-                zorder=3,
-            )
-        )
+        look = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "white", "ec": NEUTRAL}
+        axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, zorder=3, **look))
         where = {"x": column * COLUMN, "ha": "center", "va": "center", "zorder": 4}
         axes.text(y=row - 0.27, s=name, family="monospace", fontsize=9.5, color=THEORY, **where)
         axes.text(y=row - 0.02, s=forward, fontsize=11.5, color=WITH_BN, **where)
         axes.text(y=row + 0.26, s=back, fontsize=11.5, color=GRADIENT_TEXT, **where)
-    middle = (low + high) / 2
-    axes.text(
-        middle - 0.1, -0.65, "▼ forward: the quantity", color=WITH_BN, ha="right", fontsize=10
-    )
-    axes.text(
-        middle + 0.1, -0.65, "▲ back: its gradient", color=GRADIENT_TEXT, ha="left", fontsize=10
-    )
+    left, right = (low + high) / 2 - 0.1, (low + high) / 2 + 0.1
+    axes.text(left, -0.65, "▼ forward: the quantity", color=WITH_BN, ha="right", fontsize=10)
+    axes.text(right, -0.65, "▲ back: its gradient", color=GRADIENT_TEXT, fontsize=10)
     return drawing
 
 
@@ -77,34 +63,21 @@ def _pair(axes: Axes, earlier: str, later: str) -> None:
     """Both arrows between two boxes: vertical within a column, else from side to side."""
     (column, row, *_), (other, below, *_) = BOXES[earlier], BOXES[later]
     if column == other:
-        start, end = (
-            np.array([column * COLUMN, row + HEIGHT / 2]),
-            np.array([column * COLUMN, below - HEIGHT / 2]),
-        )
+        start, end = (column * COLUMN, row + HEIGHT / 2), (column * COLUMN, below - HEIGHT / 2)
         aside = np.array([0.07, 0])
     else:
         side, tilt = np.sign(other - column) * WIDTH / 2, np.sign(below - row) * HEIGHT / 4
-        start, end = (
-            np.array([column * COLUMN + side, row + tilt]),
-            np.array([other * COLUMN - side, below - tilt]),
-        )
+        start, end = (column * COLUMN + side, row + tilt), (other * COLUMN - side, below - tilt)
         aside = np.array([0, -0.07])
-    style = {
-        "arrowstyle": "-|>",
-        "mutation_scale": 10,
-        "linewidth": 1.4,
-        "shrinkA": 0,
-        "shrinkB": 1,
-        "zorder": 5,
-    }
+    style = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.4, "zorder": 5}
+    style |= {"shrinkA": 0, "shrinkB": 1}
     axes.add_patch(FancyArrowPatch(start - aside, end - aside, color=WITH_BN, **style))
     axes.add_patch(FancyArrowPatch(end + aside, start + aside, color=HIGHLIGHT, **style))
 
 
 @styled
-def removed(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Drawing:
-    """One panel per loss: upstream gradient over x̂, the straight line that is removed, and the
-    residuals that are left.
+def removed(panels: Mapping[str, tuple[Array, Array, Array]]) -> Drawing:
+    """One panel per loss: upstream gradient over x̂, the line that is removed, and what is left.
 
     Each panel is (x_hat, g, line), all of shape (m,).
     """
@@ -125,37 +98,22 @@ def removed(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> 
 
 
 @styled
-def sizes(eps: np.ndarray, curves: Mapping[str, np.ndarray]) -> Drawing:
-    """Largest input gradient over ε, both axes logarithmic, for three losses: a sound one, one that
-    rises, a zero one.
+def sizes(eps: Array, curves: ByName) -> Drawing:
+    """Largest input gradient over ε for three losses: a sound one, one that rises, a zero one.
 
     Shapes: `eps` (k,), each curve (k,). Zeros are drawn at ``FLOOR``.
     """
     drawing, axes = figure(width=5.2, height=3.8)
-    looks = (
-        (WITH_BN, WITH_BN, (0, 8)),
-        (HIGHLIGHT, GRADIENT_TEXT, (14, -4)),
-        (NEUTRAL, THEORY, (0, 10)),
-    )
+    looks = [(WITH_BN, WITH_BN, (0, 8))]
+    looks += [(HIGHLIGHT, GRADIENT_TEXT, (14, -4)), (NEUTRAL, THEORY, (0, 10))]
     for (name, values), (colour, of_text, offset) in zip(curves.items(), looks, strict=True):
         drawn = np.maximum(values, FLOOR)
         axes.plot(eps, drawn, color=colour)
         # beside the slope, above the level curves
         height = drawn[1] if colour == HIGHLIGHT else drawn.max()
-        axes.annotate(
-            name, (eps[1], height), xytext=offset, textcoords="offset points", color=of_text
-        )
+        write(axes, name, (eps[1], height), of_text, offset)
     axes.axvline(1e-5, color=NEUTRAL, linewidth=0.8, linestyle="--")
-    axes.annotate(
-        "ε = 1e-5,\nthe usual value",
-        (1e-5, 1e-10),
-        xytext=(5, 0),
-        textcoords="offset points",
-        color=THEORY,
-    )
-    axes.set(
-        xscale="log", yscale="log", xlabel="ε", ylabel="largest |∂ℓ/∂x|", ylim=(FLOOR / 3, 300)
-    )
-    powers(axes.xaxis)
-    powers(axes.yaxis)
+    write(axes, "ε = 1e-5,\nthe usual value", (1e-5, 1e-10), THEORY, (5, 0))
+    logarithmic(axes)
+    axes.set(xlabel="ε", ylabel="largest |∂ℓ/∂x|", ylim=(FLOOR / 3, 300))
     return drawing

@@ -1,33 +1,21 @@
-"""The figures of the chapter on convolution. In all of them blue is one pair per map, vermilion one
-per activation.
-"""
+"""The figures of the chapter on convolution: blue is one pair per map, vermilion per activation."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import PercentFormatter
 
-from bnkit.plots import (
-    HIGHLIGHT,
-    SERIES,
-    THEORY,
-    WITH_BN,
-    WITHOUT_BN,
-    Drawing,
-    figure,
-    label_end,
-    powers,
-    styled,
-)
+from bnkit.plots import Array, ByName, Drawing, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.labels import guessing, label_end
+from bnkit.plots.scales import powers, shares
 
 COLOURS = {"per map": WITH_BN, "per activation": WITHOUT_BN}
 
 
 @styled
-def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing:
-    """One panel for each way to normalise: a batch as a table of maps, images down and channels
-    across.
+def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
+    """A panel for each way to normalise: a batch as a table of maps, images down, channels across.
 
     Blue are the outputs that change, (N, C, H, W) of bool, when the one orange `value` moves.
     """
@@ -45,13 +33,10 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
         picture = table.reshape(n * (height + 1), channels * (width + 1), 3)[:-1, :-1]
         axes.imshow(picture)
         axes.set_title(name)
-        axes.set_xticks(
-            np.arange(channels) * (width + 1) + (width - 1) / 2,
-            [f"map {k + 1}" for k in range(channels)],
-        )
-        axes.set_yticks(
-            np.arange(n) * (height + 1) + (height - 1) / 2, [f"image {k + 1}" for k in range(n)]
-        )
+        across = np.arange(channels) * (width + 1) + (width - 1) / 2
+        down = np.arange(n) * (height + 1) + (height - 1) / 2
+        axes.set_xticks(across, [f"map {k + 1}" for k in range(channels)])
+        axes.set_yticks(down, [f"image {k + 1}" for k in range(n)])
         axes.tick_params(length=0, labelleft=axes is row[0])
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -59,11 +44,10 @@ def touched(panels: Mapping[str, np.ndarray], value: tuple[int, ...]) -> Drawing
 
 
 @styled
-def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
-    """One row for each way to normalise: an image treated; shifted, treated, shifted back; and the
-    difference, (h, w).
+def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
+    """A row for each way to normalise: an image treated; shifted, treated, back; the difference.
 
-    One grey scale for all images, one scale for all differences.
+    Shapes: (h, w). One grey scale for all images, one scale for all differences.
     """
     drawing, panels = figure(len(rows), 3, width=7.2, height=4.6)
     reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
@@ -74,9 +58,8 @@ def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
         line[1].imshow(back, **scale)
         picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
         line[0].set_ylabel(name)
-    for axes, title in zip(
-        panels[0], ("normalised", "moved, normalised,\nmoved back", "difference"), strict=True
-    ):
+    titles = ("normalised", "moved, normalised,\nmoved back", "difference")
+    for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
@@ -86,38 +69,27 @@ def equivariance(rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
 
 
 @styled
-def accuracies(plain: Mapping[str, np.ndarray], shifted: Mapping[str, np.ndarray]) -> Drawing:
-    """Test accuracy on the images as they are and shifted, a dot for each seed. Shapes: (seeds,)
-    per kind."""
+def accuracies(plain: ByName, shifted: ByName) -> Drawing:
+    """Test accuracy on the images as they are and shifted, a dot for each seed, (seeds,)."""
     drawing, axes = figure(width=5.6, height=3.4)
     for offset, (name, colour) in zip((-0.08, 0.08), COLOURS.items(), strict=True):
         for place, values in enumerate((plain[name], shifted[name])):
-            axes.plot(
-                np.full(len(values), place + offset),
-                values,
-                "o",
-                color=colour,
-                label=None if place else name,
-            )
+            places, label = np.full(len(values), place + offset), None if place else name
+            axes.plot(places, values, "o", color=colour, label=label)
         axes.plot((offset, 1 + offset), (plain[name].mean(), shifted[name].mean()), color=colour)
     axes.set_xticks((0, 1), ("as they are", "shifted around the edge"))
-    axes.set(xlabel="test images", ylabel="accuracy", xlim=(-0.4, 1.4), ylim=(0, 1.02))
-    axes.axhline(0.1, color=THEORY, linestyle=":")
-    axes.text(-0.38, 0.12, "guessing", color=THEORY)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(xlabel="test images", xlim=(-0.4, 1.4))
+    shares(axes, "accuracy")
+    guessing(axes, -0.38)
     axes.legend(loc="center left", title="one γ, β")
     return drawing
 
 
 @styled
 def effective_sizes(
-    rhos: Sequence[float],
-    measured: Mapping[int, np.ndarray],
-    fine: np.ndarray,
-    expected: Mapping[int, np.ndarray],
+    rhos: Sequence[float], measured: Mapping[int, Array], fine: Array, expected: Mapping[int, Array]
 ) -> Drawing:
-    """Effective size of a batch of correlated maps against the correlation, for several numbers of
-    images.
+    """Effective size of a batch of correlated maps against the correlation, by number of images.
 
     Shapes: measured (rhos,) and expected (fine,) for each number m of images.
     """
@@ -126,8 +98,7 @@ def effective_sizes(
         axes.plot(fine, expected[m], color=THEORY, linestyle=":")
         axes.plot(rhos, values, "o", color=colour)
         label_end(axes, fine, expected[m], f"{m} images", colour)
-    axes.set(
-        xlabel="correlation of two pixels of one image", ylabel="independent values", yscale="log"
-    )
+    axes.set(xlabel="correlation of two pixels of one image", ylabel="independent values")
+    axes.set_yscale("log")
     powers(axes.yaxis)
     return drawing

@@ -5,31 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from bnkit.plots import (
-    HIGHLIGHT,
-    NEUTRAL,
-    SERIES,
-    THEORY,
-    WITH_BN,
-    WITHOUT_BN,
-    Drawing,
-    band,
-    figure,
-    label_end,
-    powers,
-    styled,
-    ticks,
-)
+from bnkit.plots import DOTS, NAMES, Array, ByName, Drawing, band, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.labels import apart, label_end, legend_below, write
+from bnkit.plots.scales import logarithmic, powers, ticks
 
-NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 ACTIVATION = {"linear": NEUTRAL, "sigmoid": SERIES[3], "tanh": SERIES[5], "relu": SERIES[2]}
 LINES = ("solid", "dashed", "dashdot")
+GROWTH = "growth per layer of the\nsquared gradient norm"
+LAYER = "layer (loss: on the right)"
 
 
 @styled
-def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Drawing:
-    """Slope of each nonlinearity; thin where it is below `share` of its maximum. Shapes: x (n,),
-    each curve (n,)."""
+def slopes(x: Array, curves: ByName, share: float) -> Drawing:
+    """Slope of each nonlinearity, thin below `share` of its maximum. Shapes: x and curves (n,)."""
     drawing, axes = figure(height=3.2)
     # beside the curve, in data units
     places = {"sigmoid": (2.0, 0.15), "tanh": (0.95, 0.62), "relu": (3.2, 0.93)}
@@ -43,17 +32,16 @@ def slopes(x: np.ndarray, curves: Mapping[str, np.ndarray], share: float) -> Dra
 
 
 @styled
-def profiles(kinds: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
-    """Gradient norm at each layer over that at the last; a panel for each activation, a line for
-    each initialisation.
+def profiles(kinds: Mapping[str, ByName]) -> Drawing:
+    """Gradient norm at each layer over that at the last; a panel for each activation.
 
-    Shapes: squared norms, (seeds, depth).
+    Shapes: squared norms, (seeds, depth), a line for each initialisation.
     """
     drawing, panels = figure(1, len(kinds), width=9, height=3.6, sharey=True)
     for axes, (activation, inits) in zip(panels, kinds.items(), strict=True):
         for line, (init, sizes) in zip(LINES, inits.items(), strict=True):
             band(axes, _layers(sizes), _relative(sizes), WITHOUT_BN, linestyle=line, label=init)
-        axes.set(title=NAMES[activation], xlabel="layer (loss: on the right)", yscale="log")
+        axes.set(title=NAMES[activation], xlabel=LAYER, yscale="log")
     powers(panels[0].yaxis)
     panels[0].set_ylabel("gradient norm,\nlast layer = 1")
     panels[-1].legend(loc="lower right", title="initialisation", title_fontsize=10, handlelength=3)
@@ -62,12 +50,9 @@ def profiles(kinds: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing:
 
 @styled
 def cure_and_cost(
-    without: Mapping[str, Mapping[str, np.ndarray]],
-    with_bn: Mapping[str, Mapping[str, np.ndarray]],
-    steady: np.ndarray,
+    without: Mapping[str, ByName], with_bn: Mapping[str, ByName], steady: Array
 ) -> Drawing:
-    """Gradient norms at each layer, over that at the last, of all networks (left) and of those with
-    BN, larger (right).
+    """Gradient norms at each layer, over that at the last: of all networks; with BN only, larger.
 
     Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the
     network without BN that the right panel shows for comparison, ReLU with He's initialisation.
@@ -75,52 +60,36 @@ def cure_and_cost(
     drawing, (left, right) = figure(1, 2, width=9, height=4)
     for inits in without.values():
         for line, sizes in zip(LINES, inits.values(), strict=True):
-            left.plot(
-                _layers(sizes),
-                _relative(sizes).mean(0),
-                color=WITHOUT_BN,
-                linestyle=line,
-                linewidth=1,
-            )
-    ends = {}
+            look = {"color": WITHOUT_BN, "linestyle": line, "linewidth": 1}
+            left.plot(_layers(sizes), _relative(sizes).mean(0), **look)
+    ends, colours = {}, {"ReLU, no BN": WITHOUT_BN}
     for activation, inits in with_bn.items():
+        name, colour = f"{NAMES[activation]}, BN", ACTIVATION[activation]
         for sizes in inits.values():
             left.plot(_layers(sizes), _relative(sizes).mean(0), color=WITH_BN)
-            band(right, _layers(sizes), _relative(sizes), ACTIVATION[activation])
-        ends[f"{NAMES[activation]}, BN"] = (_relative(sizes)[:, 0].mean(), ACTIVATION[activation])
+            band(right, _layers(sizes), _relative(sizes), colour)
+        ends[name], colours[name] = _relative(sizes)[:, 0].mean(), colour
     band(right, _layers(steady), _relative(steady), WITHOUT_BN, linestyle="dashed")
-    ends["ReLU, no BN"] = (_relative(steady)[:, 0].mean(), WITHOUT_BN)
-    place = 0.0
-    apart = (max(end for end, _ in ends.values()) / min(end for end, _ in ends.values())) ** 0.08
-    for name, (end, colour) in sorted(
-        ends.items(), key=lambda item: item[1][0]
-    ):  # from below, none on another
-        place = max(end, place * apart)
-        right.annotate(
-            name,
-            (1, place),
-            (-6, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            color=colour,
-        )
+    ends["ReLU, no BN"] = _relative(steady)[:, 0].mean()
+    factor = (max(ends.values()) / min(ends.values())) ** 0.08
+    for name, place in apart(ends, factor).items():
+        write(right, name, (1, place), colours[name], (-6, 0), ha="right", va="center")
     left.plot([], [], color=WITHOUT_BN, linewidth=1, label="without BN, nine kinds")
     left.plot([], [], color=WITH_BN, label="with BN, all of them")
     left.legend(loc="lower right", labelcolor="linecolor")
     for axes, title in ((left, "what BN cures"), (right, "what it costs")):
-        axes.set(title=title, xlabel="layer (loss: on the right)", yscale="log")
+        axes.set(title=title, xlabel=LAYER, yscale="log")
         powers(axes.yaxis)
     left.set_ylabel("gradient norm, last layer = 1")
     _room_for_labels(right, steady.shape[1], 0.5)
     return drawing
 
 
-def _relative(sizes: np.ndarray) -> np.ndarray:
+def _relative(sizes: Array) -> Array:
     return np.sqrt(sizes / sizes[:, -1:])
 
 
-def _layers(sizes: np.ndarray) -> np.ndarray:
+def _layers(sizes: Array) -> Array:
     return np.arange(1, sizes.shape[1] + 1)
 
 
@@ -131,14 +100,11 @@ def _room_for_labels(axes: Axes, layers: int, share: float) -> None:
 
 
 @styled
-def edge(
-    gains: np.ndarray,
-    measured: Mapping[str, np.ndarray],
-    fine: np.ndarray,
-    theory: Mapping[str, Sequence],
-) -> Drawing:
-    """Growth per layer against the gain of the weights. Shapes: gains (n,), measured (n, seeds),
-    fine, theory (k,)."""
+def edge(gains: Array, measured: ByName, fine: Array, theory: Mapping[str, Sequence]) -> Drawing:
+    """Growth per layer against the gain of the weights.
+
+    Shapes: gains (n,), measured (n, seeds), fine and theory (k,).
+    """
     drawing, axes = figure(height=3.8)
     axes.axhline(1, color=NEUTRAL, linewidth=1)
     axes.axhspan(1, 60, color=HIGHLIGHT, alpha=0.08, linewidth=0)
@@ -146,15 +112,9 @@ def edge(
         axes.plot(fine, theory[name], color=THEORY, linestyle="dotted", linewidth=1.4)
         axes.plot(gains, growths, "o", color=ACTIVATION[name], markersize=4)
         label_end(axes, gains, growths.mean(1), NAMES[name], ACTIVATION[name], dx=8)
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="gain a of the weights, drawn from N(0, a²/n)",
-        ylabel="growth per layer of the\nsquared gradient norm",
-        ylim=(2e-3, 60),
-    )
+    logarithmic(axes)
+    axes.set(xlabel="gain a of the weights, drawn from N(0, a²/n)", ylabel=GROWTH, ylim=(2e-3, 60))
     ticks(axes.xaxis, [0.25, 0.5, 1, 2, 4])
-    powers(axes.yaxis)
     axes.text(fine[0], 1.25, "explodes", color=NEUTRAL, va="bottom")
     axes.text(fine[0], 0.8, "vanishes", color=NEUTRAL, va="top")
     return drawing
@@ -162,10 +122,9 @@ def edge(
 
 @styled
 def saturation(
-    routes: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ends: Sequence[str]
+    routes: Mapping[str, Mapping[str, tuple[Array, Array]]], ends: Sequence[str]
 ) -> Drawing:
-    """Growth per layer against the share of saturated units, one panel for each activation, one
-    line for each route.
+    """Growth per layer against the share of saturated units, a panel for each activation.
 
     Shapes: a route is (share, growth), (n, seeds) each: points for seeds, a line for the mean.
     `ends` says what the last point of each route is.
@@ -173,116 +132,75 @@ def saturation(
     drawing, panels = figure(1, len(routes), width=8.4, height=3.6, sharey=True)
     for axes, (activation, lines) in zip(panels, routes.items(), strict=True):
         axes.axhline(1, color=NEUTRAL, linewidth=1)
-        for (name, (share, growth)), colour, end in zip(
-            lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True
-        ):
+        looks = zip(lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True)
+        for (name, (share, growth)), colour, end in looks:
             axes.plot(100 * share.mean(1), growth.mean(1), color=colour, label=name)
             axes.plot(100 * share, growth, "o", color=colour, markersize=4)
-            place = (100 * share[-1].mean(), growth[-1].mean())
-            axes.annotate(
-                end,
-                place,
-                (-5, 7),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                color=colour,
-            )
+            last = (100 * share[-1].mean(), growth[-1].mean())
+            write(axes, end, last, colour, (-5, 7), ha="right", va="center")
         axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
     powers(panels[0].yaxis)
-    panels[0].set_ylabel("growth per layer of the\nsquared gradient norm")
+    panels[0].set_ylabel(GROWTH)
     panels[0].legend(loc="lower left", labelcolor="linecolor")
     return drawing
 
 
 @styled
 def batch_sizes(
-    batches: Sequence[int],
-    measured: Mapping[str, np.ndarray],
-    linear: np.ndarray,
-    large: Mapping[str, float],
+    batches: Sequence[int], measured: ByName, linear: Array, large: Mapping[str, float]
 ) -> Drawing:
-    """Growth per layer with BN against the batch size. Shapes: batches (n,), measured (n, seeds),
-    `linear` (n,)."""
+    """Growth per layer with BN against the batch size.
+
+    Shapes: batches and `linear`, the linear network's theory, (n,), measured (n, seeds); `large`
+    has the limits of large batches.
+    """
     drawing, axes = figure(height=4.0)
     end = 2.2 * batches[-1]
     for name, growths in measured.items():
-        band(axes, batches, growths.T, ACTIVATION[name], marker="o", markersize=4)
-        axes.plot([batches[-1], end], [large[name]] * 2, color=THEORY, linestyle="dotted")
-        apart = {"sigmoid": 5, "linear": -5}.get(name, 0)  # their limits are close
-        label_end(
-            axes,
-            [end],
-            [large[name]],
-            f"{NAMES[name]}, limit {large[name]:.3f}",
-            ACTIVATION[name],
-            dy=apart,
-        )
+        colour, limit = ACTIVATION[name], large[name]
+        band(axes, batches, growths.T, colour, **DOTS)
+        axes.plot([batches[-1], end], [limit] * 2, color=THEORY, linestyle="dotted")
+        dy = {"sigmoid": 5, "linear": -5}.get(name, 0)  # their limits are close
+        label_end(axes, [end], [limit], f"{NAMES[name]}, limit {limit:.3f}", colour, dy=dy)
     axes.plot(batches, linear, color=THEORY, linestyle="dotted")
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="examples in a mini-batch, B",
-        ylabel="growth per layer of the\nsquared gradient norm",
-    )
+    axes.set(xlabel="examples in a mini-batch, B", xscale="log", ylabel=GROWTH, yscale="log")
     ticks(axes.xaxis, batches)
     ticks(axes.yaxis, [1, 1.2, 1.5, 2, 2.5])
     return drawing
 
 
 @styled
-def depths(
-    depths: Sequence[int], without: Mapping[str, np.ndarray], with_bn: Mapping[str, np.ndarray]
-) -> Drawing:
-    """Test accuracy against depth, networks without and with BN in two panels. Shapes: depths (n,),
-    each (n, seeds)."""
+def depths(depths: Sequence[int], without: ByName, with_bn: ByName) -> Drawing:
+    """Test accuracy against depth, without and with BN. Shapes: depths (n,), others (n, seeds)."""
     drawing, panels = figure(1, 2, width=9, height=3.8, sharey=True)
-    for axes, group, title in zip(
-        panels, (without, with_bn), ("without BN", "with BN"), strict=True
-    ):
+    groups = zip(panels, (without, with_bn), ("without BN", "with BN"), strict=True)
+    for axes, group, title in groups:
         for name, accuracy in group.items():
             colour = ACTIVATION["relu" if name.startswith("ReLU") else "sigmoid"]
             line = "dashed" if "Dropout" in name else "dotted" if "decay" in name else "solid"
-            band(
-                axes,
-                depths,
-                100 * accuracy.T,
-                colour,
-                label=name,
-                marker="o",
-                markersize=4,
-                linestyle=line,
-            )
+            band(axes, depths, 100 * accuracy.T, colour, label=name, linestyle=line, **DOTS)
         axes.axhline(10, color=NEUTRAL, linewidth=1)
         axes.set(title=title, xscale="log", xlabel="hidden layers", ylim=(-1, 102))
         ticks(axes.xaxis, depths)
     panels[0].text(depths[0], 8, "chance", color=NEUTRAL, va="top", fontsize=9)
     panels[0].set_ylabel("test accuracy in %")
     # the same colours mean the same on the right
-    handles, names = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, names, loc="outside lower center", ncols=len(names), handlelength=3)
+    legend_below(drawing, panels[0], len(without), handlelength=3)
     return drawing
 
 
 @styled
-def settling(steps: Sequence[int], sizes: np.ndarray) -> Drawing:
-    """Gradient norm at each layer while training goes on. Shapes: steps (n,), squared norms (n,
-    seeds, depth)."""
+def settling(steps: Sequence[int], sizes: Array) -> Drawing:
+    """Gradient norm at each layer in training, after each of `steps`: (n, seeds, depth)."""
     drawing, axes = figure(height=3.6)
     layers = _layers(sizes[0])
     for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):
         colour = (WITH_BN, SERIES[2], SERIES[3], SERIES[4])[index % 4]
         band(axes, layers, np.sqrt(size), colour)
-        axes.annotate(
-            "untrained" if step == 0 else f"after {step} step{'s' if step > 1 else ''}",
-            (1, np.sqrt(size[:, 0]).mean()),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            color=colour,
-        )
-    axes.set(yscale="log", xlabel="layer (loss: on the right)", ylabel="gradient norm")
+        text = "untrained" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+        first = (1, np.sqrt(size[:, 0]).mean())
+        write(axes, text, first, colour, (-6, 0), ha="right", va="center")
+    axes.set(yscale="log", xlabel=LAYER, ylabel="gradient norm")
     powers(axes.yaxis)
     _room_for_labels(axes, len(layers), 0.28)
     return drawing

@@ -10,24 +10,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
-from bnkit.plots import (
-    FASTER,
-    HIGHLIGHT,
-    NEUTRAL,
-    WITH_BN,
-    WITHOUT_BN,
-    WRONG,
-    Drawing,
-    band,
-    figure,
-    styled,
-    ticks,
-)
+from bnkit.plots import WIDTH, Array, ByName, Drawing, band, figure, styled
+from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, WITH_BN, WITHOUT_BN, WRONG
+from bnkit.plots.labels import room_above
+from bnkit.plots.scales import NUMBER, ticks
 from bnkit.runs.records import Record, stack
 
-WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
 NETWORKS = {
     "inception": ("Inception", WITHOUT_BN),
     "bn-baseline": ("BN-Baseline", WITH_BN),
@@ -37,10 +27,9 @@ NETWORKS = {
     "inception-x5": ("Inception at 5 times its rate", NEUTRAL),
     "inception-sigmoid": ("Inception, sigmoid", NEUTRAL),
 }
-NUMBER = FuncFormatter(lambda value, _: f"{value:,g}")
 
 Runs = Mapping[str, list[Record]]
-Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
+Curves = Mapping[str, tuple[Array, Array]]
 
 
 @styled
@@ -108,9 +97,7 @@ def learning(runs: Runs, title: str) -> Drawing:
 
 
 @styled
-def speedups(
-    shares: np.ndarray, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
-) -> Drawing:
+def speedups(shares: Array, ours: ByName, theirs: ByName) -> Drawing:
     """How many times fewer steps each network needs, for every share of Inception's best accuracy.
 
     Shapes: `shares` (k,), `ours` (seeds, k) by network, 0 where a run never gets there, `theirs`
@@ -158,8 +145,7 @@ def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float
 
 @styled
 def rates(sweeps: Mapping[str, Mapping[float, list[Record]]], step: int, usable: float) -> Drawing:
-    """Accuracy after `step` steps against the learning rate, a line through the means and a point
-    for each seed.
+    """Accuracy after `step` steps against the learning rate: a point for each seed, means joined.
 
     A run that ended earlier counts with its last evaluation. Below the dotted line, `usable` as a
     share of 1, is what does not count as learning.
@@ -191,8 +177,7 @@ def beside(runs: Runs, title: str) -> Drawing:
     drawing, axes = figure(width=WIDTH, height=3.6)
     _accuracies(axes, runs, every=True)
     axes.set_title(title)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.32 * (high - low))  # room for the legend
+    room_above(axes, 0.32)
     axes.legend(loc="upper left", fontsize=9)
     return drawing
 
@@ -218,8 +203,7 @@ def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
         axes.set_title(f"{NETWORKS[net][0]}: input of each module's nonlinearity")
     panels[-1].set_xlabel("steps")
     panels[-1].xaxis.set_major_formatter(NUMBER)
-    low, high = panels[0].get_ylim()
-    panels[0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    room_above(panels[0], 0.3)
     panels[0].legend(loc="upper center", ncols=3, fontsize=9, columnspacing=1.2)
     return drawing
 
@@ -254,7 +238,7 @@ def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
 # Parts
 
 
-def _panels(runs: Runs) -> tuple[Drawing, np.ndarray]:
+def _panels(runs: Runs) -> tuple[Drawing, Array]:
     """A figure with a panel for each network, below each other."""
     size = {"width": WIDTH, "height": 3.2 * len(runs)}
     drawing, panels = figure(len(runs), **size, sharex=True, sharey=True, squeeze=False)

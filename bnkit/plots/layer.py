@@ -5,32 +5,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from bnkit.plots import (
-    HIGHLIGHT,
-    NEUTRAL,
-    THEORY,
-    WITH_BN,
-    WITHOUT_BN,
-    Drawing,
-    figure,
-    powers,
-    styled,
-    ticks,
-)
+from bnkit.plots import DOTS, Array, Drawing, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.scales import powers, ticks
 
+Names = Sequence[str]
 COLOURS = {
     "plain torch": WITH_BN,
     "ATen, one call": HIGHLIGHT,
-    "ATen, blocks": "#56B4E9",
+    "ATen, blocks": SERIES[5],
     "torch.nn": WITHOUT_BN,
 }
 
 
 @styled
-def parity(
-    worst: np.ndarray, layouts: Sequence[str], modes: Sequence[str], dtypes: Sequence[str],
-    names: Sequence[str],
-) -> Drawing:  # fmt: skip
+def parity(worst: Array, layouts: Names, modes: Names, dtypes: Names, names: Names) -> Drawing:
     """A number for every step: its worst error. Shapes: worst (layouts, modes, dtypes, names)."""
     drawing, panels = figure(1, len(dtypes), width=9.4, height=5.4, sharey=True)
     values = worst.reshape(-1, *worst.shape[2:])
@@ -62,13 +51,12 @@ def by_length(
         if switch is not None:
             axes.axvline(switch, color=NEUTRAL, linewidth=1)
         for implementation, errors in curves.items():
-            style = {"marker": "o", "markersize": 4, "color": COLOURS[implementation]}
+            style = DOTS | {"color": COLOURS[implementation]}
             if implementation == "torch.nn":  # which may lie on another one
                 style["linestyle"] = "--"
             axes.loglog(counts, errors, label=implementation, **style)
         axes.set(title=title, xlabel="values of a channel")
-        powers(axes.xaxis)
-        powers(axes.yaxis)
+        powers(axes.xaxis, axes.yaxis)
     row[0].set_ylabel("largest error, in spacings")
     row[0].legend(loc="upper left", fontsize=9)
     return drawing
@@ -76,7 +64,7 @@ def by_length(
 
 @styled
 def ratios(
-    groups: Mapping[str, Mapping[str, Sequence]], names: Sequence[str], peer: str, goal: float
+    groups: Mapping[str, Mapping[str, Sequence]], names: Names, peer: str, goal: float
 ) -> Drawing:
     """Time of a peer over ours for every shape: a dot for the median, a bar between the quartiles.
 

@@ -1,5 +1,4 @@
-"""The figures of chapter 08: Figure 1 of the paper beside runs of ours, and what the paper's figure
-leaves out.
+"""The figures of chapter 08: Figure 1 of the paper beside runs of ours, and what it leaves out.
 
 A pair, as ``bnkit.studies.mnist`` makes it, holds lists of records ``with_bn`` and ``without_bn``
 and a ``title`` that says on which data and by how many seeds. The paper's digitised curves are a
@@ -7,37 +6,25 @@ dictionary of (steps, values) by name.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter
 
-from bnkit.plots import (
-    HIGHLIGHT,
-    NEUTRAL,
-    PAPER,
-    THEORY,
-    WITH_BN,
-    WITHOUT_BN,
-    Drawing,
-    band,
-    figure,
-    styled,
-    ticks,
-)
+from bnkit.plots import WIDTH, Array, Drawing, band, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, PAPER, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.labels import room_above, write
+from bnkit.plots.scales import NUMBER, numbers
 from bnkit.runs.records import Record, stack
 
-WIDTH = 5.8  # inches: narrower than the page, so that letters stay legible on a phone
 # 85th minus 15th percentile of N(0, 1)
 NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(0.15)
 PRINTED = {"color": PAPER, "linestyle": "--", "linewidth": 1.1}  # what the paper drew
 EVERY = {"color": NEUTRAL, "linewidth": 0.4, "alpha": 0.5}  # one of a hundred units
-NUMBER = FuncFormatter(lambda value, _: f"{value:,g}")
 
-Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
+Curves = Mapping[str, tuple[Array, Array]]
 
 
 class Pair(Protocol):
@@ -108,16 +95,16 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
         steps, errors = steps[1:], 100 * (1 - values[:, 1:])  # a logarithm has no place for step 0
         band(axes, steps, errors, colour)
         place = (steps[0], errors[:, 0].mean())
-        _write(axes, place, label, colour, (0, -40) if net == "with_bn" else (0, 7))
+        _write(axes, label, place, colour, (0, -40) if net == "with_bn" else (0, 7))
         if drawn := _until(steps[-1], paper, f"figure1a/{net}"):
             theirs = 100 * (1 - drawn[1])
             axes.plot(drawn[0], theirs, **PRINTED)
             if net == "without_bn":
-                _write(axes, (drawn[0][0], theirs[0]), "paper", PAPER, (-4, 6))
+                _write(axes, "paper", (drawn[0][0], theirs[0]), PAPER, (-4, 6))
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="test error (%)")
     axes.margins(y=0.1)
-    _numbers(axes.xaxis, (100, 300, 1000, 3000, 10_000, 30_000))
-    _numbers(axes.yaxis, (2, 3, 5, 10, 20, 50, 100))
+    numbers(axes.xaxis, (100, 300, 1000, 3000, 10_000, 30_000))
+    numbers(axes.yaxis, (2, 3, 5, 10, 20, 50, 100))
 
 
 # Figure 1(b) and (c)
@@ -125,8 +112,7 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
 
 @styled
 def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
-    """What the sigmoids of the last hidden layer receive: the typical unit's 15th to 85th
-    percentile, and every median.
+    """What the last hidden sigmoids receive: 15th to 85th percentile, and every unit's median.
 
     Band and thick line are medians over all units and seeds; thin lines are the medians of each
     unit of the first seed.
@@ -147,8 +133,7 @@ def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
                 axes.plot(*drawn, label=name, **PRINTED)
         axes.set(ylabel="input to the sigmoid", xlim=(0, max(1, steps[-1])))
         axes.set_title(f"({letter}) {label}")
-    low, high = panels[0].get_ylim()
-    panels[0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    room_above(panels[0], 0.3)
     panels[0].legend(loc="upper center", ncols=2, fontsize=9, columnspacing=1.2)
     panels[1].set_xlabel("steps")
     panels[1].xaxis.set_major_formatter(NUMBER)
@@ -173,7 +158,7 @@ def gamma(pair: Pair) -> Drawing:
         below.scatter(values[:, place], spreads[:, place], s=5, **look)
     line = np.array([0, 1.05 * values.max()])
     below.plot(line, NORMAL_SPREAD * line, color=THEORY, linestyle=":")
-    _write(below, (0.5, 0.5 * NORMAL_SPREAD), "if the input were normal", THEORY, (8, -10))
+    _write(below, "if the input were normal", (0.5, 0.5 * NORMAL_SPREAD), THEORY, (8, -10))
     below.set(xlabel="γ", ylabel="85th − 15th percentile")
     below.legend(loc="upper left", markerscale=3, handletextpad=0.2)
     below.set_title("Spread of each unit's input against its γ")
@@ -196,7 +181,7 @@ def rates(pairs: Mapping[float, Pair], early: int) -> Drawing:
         axes.set_title(f"After {step or _length(first):,} steps")
     panels[0].legend(loc="lower right", labelcolor="linecolor")
     panels[1].set_xlabel("learning rate")
-    _numbers(panels[1].xaxis, tuple(pairs))
+    numbers(panels[1].xaxis, tuple(pairs))
     return drawing
 
 
@@ -213,11 +198,11 @@ def initialisation(pairs: Mapping[float, Mapping[float, Pair]]) -> Drawing:
             extreme, shift = (np.min, -15) if net == "with_bn" else (np.max, 7)
             for sigma, values in zip(by_sigma, errors, strict=True):
                 place = (sigma, extreme(values))
-                _write(axes, place, f"{values.mean():.1f}", colour, (0, shift), ha="center")
+                _write(axes, f"{values.mean():.1f}", place, colour, (0, shift), ha="center")
         axes.set(yscale="log", ylabel="test error (%)", ylim=(1.5, 150))
         axes.set_title(f"After {_length(first):,} steps at learning rate {rate:g}")
-        _numbers(axes.xaxis, tuple(by_sigma))
-        _numbers(axes.yaxis, (2, 5, 10, 20, 50, 100))
+        numbers(axes.xaxis, tuple(by_sigma))
+        numbers(axes.yaxis, (2, 5, 10, 20, 50, 100))
     panels[0].legend(loc="upper right", labelcolor="linecolor")
     panels[-1].set_xlabel("standard deviation of the initial weights")
     return drawing
@@ -239,13 +224,13 @@ def _length(pair: Pair) -> int:
     return pair.with_bn[0].recipe["steps"]
 
 
-def _accuracy(runs: list[Record], step: int | None = None) -> np.ndarray:
+def _accuracy(runs: list[Record], step: int | None = None) -> Array:
     """Test accuracy of each run at `step`, or at its end."""
     steps, values = stack(runs, "test_accuracy")
     return values[:, -1 if step is None else list(steps).index(step)]
 
 
-def _until(last: int, paper: Curves | None, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _until(last: int, paper: Curves | None, name: str) -> tuple[Array, Array] | None:
     """The paper's curve `name` as far as step `last`; None where it has none."""
     if not paper:
         return None
@@ -253,7 +238,7 @@ def _until(last: int, paper: Curves | None, name: str) -> tuple[np.ndarray, np.n
     return (steps[steps <= last], values[steps <= last]) if steps[0] <= last else None
 
 
-def _points(axes: Axes, x: list[float], y: list[np.ndarray], colour: str, label: str) -> None:
+def _points(axes: Axes, x: list[float], y: list[Array], colour: str, label: str) -> None:
     """A point for each seed and a line through the means, on a logarithmic x axis."""
     axes.plot(x, [values.mean() for values in y], color=colour, label=label)
     dots = {"color": colour, "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
@@ -262,20 +247,4 @@ def _points(axes: Axes, x: list[float], y: list[np.ndarray], colour: str, label:
     axes.set_xscale("log")
 
 
-def _write(
-    axes: Axes,
-    place: tuple[float, float],
-    text: str,
-    colour: str,
-    shift: tuple[float, float],
-    **options,
-) -> None:
-    """Write `text` at a point of the plane, shifted by so many points of the page."""
-    look = {"color": colour, "fontsize": 10, "va": "bottom", **options}
-    axes.annotate(text, place, xytext=shift, textcoords="offset points", **look)
-
-
-def _numbers(axis: Axis, places: tuple[float, ...]) -> None:
-    """Ticks at `places` only, with a comma for the thousands."""
-    ticks(axis, places)
-    axis.set_major_formatter(NUMBER)
+_write = partial(write, fontsize=10, va="bottom")

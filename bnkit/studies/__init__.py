@@ -1,3 +1,1 @@
-"""The experiments of the theory chapters: one module per subject, NumPy first; each knows
-no other.
-"""
+"""The experiments of the theory chapters: a module per subject, and what they share."""

@@ -1,5 +1,4 @@
-"""Back-propagation through Batch Normalization (Section 3), one intermediate at a time, and a
-checker for the reader's.
+"""Back-propagation through Batch Normalization (Section 3), step by step, and a checker.
 
 Algorithm 1 is taken apart into nine operations with one name each (``steps``), and every operation
 hands a gradient back to each of its inputs (``rules``). The names of the results are those of the
@@ -19,14 +18,14 @@ import numpy as np
 from bnkit import gradcheck
 
 Array = np.ndarray
+PAPER_ORDER = ("dx_hat", "dvar", "dmean", "dx", "dgamma", "dbeta")  # Section 3
 TOLERANCE = 1e-6  # relative; central differences in float64 come to about 1e-9
 
 # The graph
 
 
 def steps() -> dict[str, Callable]:
-    """Algorithm 1 in single operations, in their order: what each computes from the quantities
-    before it."""
+    """Algorithm 1 in single operations, in order: what each computes from those before."""
     return {
         "mean": lambda x: x.mean(axis=0),  #                              (d,)
         "centred": lambda x, mean: x - mean,  #                           (m, d)
@@ -41,8 +40,7 @@ def steps() -> dict[str, Callable]:
 
 
 def rules() -> dict[tuple[str, str], Callable]:
-    """For each arrow, (from, to) on the way back: the gradient handed over, from the gradient ``d``
-    that arrived."""
+    """For each arrow, (from, to) on the way back: what it hands over, from the gradient ``d``."""
     return {
         ("y", "beta"): lambda d: d.sum(axis=0),
         ("y", "scaled"): lambda d: d,
@@ -61,8 +59,7 @@ def rules() -> dict[tuple[str, str], Callable]:
 
 
 def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
-    """All quantities of the graph, from `inputs`, the four ``x, gamma, beta, eps``; NumPy arrays or
-    torch tensors.
+    """All quantities of the graph, from `inputs` ``x, gamma, beta, eps``; NumPy or torch.
 
     A quantity in `held` is taken as given instead of computed, and the steps after it use that
     value.
@@ -114,22 +111,15 @@ def example(batch: int, features: int, rng: np.random.Generator) -> dict[str, Ar
 
 
 def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """The gradient of ℓ = Σ dy·y with respect to the quantity `name`, by central differences;
-    shaped like it.
+    """The gradient of ℓ = Σ dy·y for the quantity `name`, shaped like it, by central differences.
 
     Each of its numbers is moved a little up and a little down, and everything after it is computed
     anew, except for quantities in `held`, which stay as they are.
     """
     value, stay = values[name], {other: values[other] for other in held}
-    # A step fits the spread of what it moves: over the batch, or that of x for the two that only
-    # shift.
-    size = (
-        value.std(axis=0)
-        if value.ndim == 2
-        else values["std"]
-        if name in ("mean", "beta")
-        else np.abs(value)
-    )
+    # a step fits the spread of what it moves: over the batch, or that of x for what only shifts
+    of_itself = value.std(axis=0) if value.ndim == 2 else np.abs(value)
+    size = values["std"] if name in ("mean", "beta") else of_itself
     step = 1e-5 * np.broadcast_to(size, value.shape)
     gradient = np.empty_like(value)
     for i in np.ndindex(value.shape):
@@ -143,39 +133,33 @@ def nudge(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Ar
 
 
 WITNESSES = ("PyTorch", "complex numbers")
-"""Who may differentiate without a table of rules: an automatic differentiator, or a step into the
-imaginary.
-"""
+"""Who differentiates without a table of rules: a differentiator, a step into the imaginary."""
 
 
 def exact(values: Mapping, dy: Array, name: str, held: Sequence[str] = ()) -> Array:
-    """``nudge`` without its error: the quantity is moved into the imaginary, see
-    ``gradcheck.complex_step``."""
+    """``nudge`` without its error: the quantity goes imaginary, ``gradcheck.complex_step``."""
     stay = {other: values[other] for other in held}
     loss = lambda moved: np.sum(dy * forward(values, stay | {name: moved})["y"])  # noqa: E731 - of one quantity
     return gradcheck.complex_step(loss, values[name])
 
 
 def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
-    """The gradient of every quantity of the graph, from a witness in ``WITNESSES`` that knows none
-    of our rules."""
+    """The gradient of every quantity, from one of ``WITNESSES``, which know none of our rules."""
     names = [name for name in values if name != "eps"]
     if by == "complex numbers":
         return {name: exact(values, dy, name) for name in names}
     import torch  # here, as it takes longer than the rest of a chapter
 
-    leaves = {
-        name: torch.tensor(values[name], requires_grad=True) for name in ("x", "gamma", "beta")
-    }
+    learned = ("x", "gamma", "beta")
+    leaves = {name: torch.tensor(values[name], requires_grad=True) for name in learned}
     recorded = forward(leaves | {"eps": values["eps"]})
     loss = (recorded["y"] * torch.tensor(dy)).sum()
-    found = torch.autograd.grad(loss, [recorded[name] for name in names])
-    return dict(zip(names, map(np.asarray, found), strict=True))
+    gradients = torch.autograd.grad(loss, [recorded[name] for name in names])
+    return dict(zip(names, map(np.asarray, gradients), strict=True))
 
 
 def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
-    """y and the gradients of x, gamma and beta, from a Batch Normalization that is one expression
-    and not ours.
+    """y and the gradients of x, gamma and beta, from BN as one expression that is not ours.
 
     PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line
     of complex numbers.
@@ -189,11 +173,10 @@ def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Arr
         return y(x, gamma, beta), of_x, of_gamma, of_beta
     import torch
 
-    inputs = [torch.tensor(each, requires_grad=True) for each in (x, gamma, beta)]
+    inputs = [torch.tensor(values, requires_grad=True) for values in (x, gamma, beta)]
     y = torch.nn.functional.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=eps)
-    return y.detach().numpy(), *map(
-        np.asarray, torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy))
-    )
+    gradients = torch.autograd.grad(y, inputs, grad_outputs=torch.tensor(dy))
+    return y.detach().numpy(), *map(np.asarray, gradients)
 
 
 def _root(x: Array, eps: float, less: int = 0) -> Array:
@@ -207,13 +190,13 @@ def with_unbiased_variance(x: Array, dy: Array, eps: float) -> tuple[Array, Arra
     return (x - x.mean(0)) / _root(x, eps, less=1), _root(x, eps, less=1), of_x
 
 
-def relative_error(found: Array, expected: Array) -> float:
+def relative_error(ours: Array, theirs: Array) -> float:
     """Largest difference of two arrays of one shape, as a share of the largest number in either."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    if found.shape != expected.shape:
-        raise ValueError(f"shapes {found.shape} and {expected.shape} cannot be compared")
-    largest = np.abs(found - expected).max()
-    return float(largest and largest / max(np.abs(found).max(), np.abs(expected).max()))
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"shapes {ours.shape} and {theirs.shape} cannot be compared")
+    largest = np.abs(ours - theirs).max()
+    return float(largest and largest / max(np.abs(ours).max(), np.abs(theirs).max()))
 
 
 def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) -> dict[str, Array]:
@@ -234,22 +217,15 @@ def six_equations(x: Array, gamma: Array, beta: Array, dy: Array, eps: float) ->
     dx = dx_hat * (1 / np.sqrt(var + eps)) + dvar * 2 * (x - mean) / m + dmean / m
     dgamma = np.sum(dy * x_hat, axis=0)
     dbeta = np.sum(dy, axis=0)
-    return {
-        "dx_hat": dx_hat,
-        "dvar": dvar,
-        "dmean": dmean,
-        "dx": dx,
-        "dgamma": dgamma,
-        "dbeta": dbeta,
-    }
+    on_the_way = {"dx_hat": dx_hat, "dvar": dvar, "dmean": dmean}
+    return on_the_way | {"dx": dx, "dgamma": dgamma, "dbeta": dbeta}
 
 
 # What the gradient through the statistics does
 
 
 class Parts(NamedTuple):
-    """An upstream gradient g, shape (m, d), as the sum of three parts at right angles, feature by
-    feature (ε = 0)."""
+    """An upstream gradient g (m, d) as three parts at right angles, by feature (ε = 0)."""
 
     mean: Array
     """Along 1 = (1, …, 1): what would move all examples alike."""
@@ -260,22 +236,20 @@ class Parts(NamedTuple):
 
 
 def parts(x: Array, dy: Array) -> Parts:
-    """Split `dy` into what the normalisation of the batch `x` removes, twice, and what it passes
-    on; both (m, d)."""
+    """Split `dy` into what normalising `x` removes, twice, and what it passes on; all (m, d)."""
     x_hat = (x - x.mean(axis=0)) / x.std(axis=0)
     mean = np.broadcast_to(dy.mean(axis=0), dy.shape)
     slope = x_hat * (dy * x_hat).mean(axis=0)
     return Parts(mean, slope, dy - mean - slope)
 
 
+_NO_VARIANCE = {("squared", "centred"): lambda d, centred: 0 * centred}
+_NO_MEAN = {("mean", "x"): lambda d, x: 0 * x}
 # Each a wrong walk: the rules that are replaced. Names say what the mistake is.
 MUTANTS = {
-    "path through the variance missing": {("squared", "centred"): lambda d, centred: 0 * centred},
-    "path through the mean missing": {("mean", "x"): lambda d, x: 0 * x},
-    "statistics taken for constants": {
-        ("squared", "centred"): lambda d, centred: 0 * centred,
-        ("mean", "x"): lambda d, x: 0 * x,
-    },
+    "path through the variance missing": _NO_VARIANCE,
+    "path through the mean missing": _NO_MEAN,
+    "statistics taken for constants": _NO_VARIANCE | _NO_MEAN,
     "γ missing in dx̂": {("scaled", "x_hat"): lambda d: d},
     "σ² for σ in the direct path": {("x_hat", "centred"): lambda d, inv_std: d * inv_std**2},
     "ε missing in dσ²": {("std", "var"): lambda d, var: d / (2 * var**0.5)},
@@ -285,7 +259,6 @@ MUTANTS = {
 
 # The checker
 
-PAPER_ORDER = ("dx_hat", "dvar", "dmean", "dx", "dgamma", "dbeta")  # Section 3
 WALK_ORDER = (
     *("dscaled", "dbeta", "dx_hat", "dgamma", "dinv_std", "dstd"),
     *("dvar", "dsquared", "dcentred", "dmean", "dx"),
@@ -314,47 +287,38 @@ HINTS = {
 }
 
 
-def mistakes() -> dict[str, dict[str, Callable]]:
-    """For each gradient, wrong values that are easily arrived at, and the hint for whoever got
-    there."""
+def mistakes(
+    dy, x, y, centred, var, std, dx_hat, dvar, dcentred, dmean, m, **_
+) -> dict[str, dict[str, Array]]:
+    """For each gradient, wrong values that one easily arrives at, by the hint for them.
+
+    Takes all quantities of the graph and all gradients by their names.
+    """
+    direct, of_centred = dx_hat / std, (dy * centred).sum(axis=0)
+    constants = "the paths through var and through mean are missing"
     return {
-        "dx_hat": {"This is dy: gamma is missing.": lambda dy: dy},
+        "dx_hat": {"This is dy: gamma is missing.": dy},
         "dgamma": {
-            "This sums dy * (x - mean): gamma multiplies x_hat, so divide by the standard deviation.": (
-                lambda dy, centred: (dy * centred).sum(axis=0)
-            ),
-            "This sums dy * x: gamma multiplies x_hat, not x.": lambda dy, x: (dy * x).sum(axis=0),
-            "This sums dy * y: gamma multiplies x_hat, not y.": lambda dy, y: (dy * y).sum(axis=0),
+            "This sums dy * (x - mean): gamma multiplies x_hat, so divide by the standard "
+            "deviation.": of_centred,
+            "This sums dy * x: gamma multiplies x_hat, not x.": (dy * x).sum(axis=0),
+            "This sums dy * y: gamma multiplies x_hat, not y.": (dy * y).sum(axis=0),
         },
         "dvar": {
-            "The power of var + eps is -3/2, not -1/2.": lambda dvar, std: dvar * std**2,
-            "eps is missing: the power is of var + eps.": lambda dvar, var, std: (
-                dvar * std**3 / var**1.5
-            ),
-            "This has x where x - mean should be.": lambda dx_hat, x, std: (
-                (dx_hat * x).sum(axis=0) / (-2 * std**3)
-            ),
+            "The power of var + eps is -3/2, not -1/2.": dvar * std**2,
+            "eps is missing: the power is of var + eps.": dvar * std**3 / var**1.5,
+            "This has x where x - mean should be.": (dx_hat * x).sum(axis=0) / (-2 * std**3),
         },
         "dcentred": {
-            "The arrow from the squares is missing, the path through the variance.": lambda dx_hat, std: (
-                dx_hat / std
-            ),
-            "The arrow from x_hat is missing, the direct path.": lambda dx_hat, dcentred, std: (
-                dcentred - dx_hat / std
-            ),
+            "The arrow from the squares is missing, the path through the variance.": direct,
+            "The arrow from x_hat is missing, the direct path.": dcentred - direct,
         },
-        "dmean": {"The mean is no constant: it moves when x moves.": lambda dmean: 0 * dmean},
+        "dmean": {"The mean is no constant: it moves when x moves.": 0 * dmean},
         "dx": {
-            "This takes the statistics for constants: the paths through var and through mean are missing.": (
-                lambda dx_hat, std: dx_hat / std
-            ),
-            "The path through the variance is missing.": lambda dx_hat, std, dmean, m: (
-                dx_hat / std + dmean / m
-            ),
-            "The path through the mean is missing.": lambda dcentred: dcentred,
-            "The mean is an average: each example gets the m-th part of dmean.": lambda dcentred, dmean: (
-                dcentred + dmean
-            ),
+            f"This takes the statistics for constants: {constants}.": direct,
+            "The path through the variance is missing.": direct + dmean / m,
+            "The path through the mean is missing.": dcentred,
+            "The mean is an average: each example gets the m-th part of dmean.": dcentred + dmean,
         },
     }
 
@@ -367,19 +331,14 @@ class Verdict(NamedTuple):
     message: str
     """A sentence or two: what is wrong, and where to look."""
     errors: dict[str, float]
-    """Largest relative error of each gradient that was returned, on the way back; inf for a wrong
-    shape.
-    """
+    """Largest relative error of each returned gradient, on the way back; inf: wrong shape."""
 
     def __bool__(self) -> bool:
         return self.wrong is None
 
     def _repr_markdown_(self) -> str:
-        sizes = {
-            name: "right" if error < TOLERANCE else "**wrong**"
-            for name, error in self.errors.items()
-        }
-        rows = [f"| `{name}` | {size} |" for name, size in sizes.items()]
+        words = {True: "right", False: "**wrong**"}
+        rows = [f"| `{name}` | {words[size < TOLERANCE]} |" for name, size in self.errors.items()]
         return "\n".join([self.message, "", "| gradient | verdict |", "| --- | --- |", *rows])
 
 
@@ -397,18 +356,15 @@ def check(function: Callable) -> Verdict:
     given = {name: array.copy() for name, array in batch.items()}
     answer = _named(function(given["x"], given["gamma"], given["beta"], given["dy"], eps))
     if spoilt := [name for name in batch if not np.array_equal(batch[name], given[name])]:
-        raise ValueError(
-            f"the function changed its argument {', '.join(spoilt)}: work on a copy, or without += and the like"
-        )
+        remedy = "work on a copy, or without += and the like"
+        raise ValueError(f"the function changed its argument {', '.join(spoilt)}: {remedy}")
 
     values = forward(batch | {"eps": eps})
-    gradients = {
-        f"d{name}": gradient for name, gradient in backward(values, batch["dy"])[0].items()
-    }
-    answer = {
-        name: _squeezed(answer[name], gradients[name]) for name in WALK_ORDER if name in answer
-    }
-    errors = {name: _error(found, gradients[name]) for name, found in answer.items()}
+    right, _ = backward(values, batch["dy"])
+    gradients = {f"d{name}": gradient for name, gradient in right.items()}
+    given_back = [name for name in WALK_ORDER if name in answer]
+    answer = {name: _squeezed(answer[name], gradients[name]) for name in given_back}
+    errors = {name: _error(answer[name], gradients[name]) for name in answer}
     wrong = next((name for name, error in errors.items() if not error < TOLERANCE), None)
     if wrong is None:
         return Verdict(None, f"All {len(errors)} gradients are right.", errors)
@@ -420,11 +376,8 @@ def check(function: Callable) -> Verdict:
 
 def _named(answer: object) -> dict[str, Array]:
     """The reader's gradients under our names."""
-    names = ", ".join(PAPER_ORDER)
-    allowed = (
-        f"a dictionary with dx, dgamma, dbeta and others, or a tuple ({names}), "
-        "or (dx, dgamma, dbeta)"
-    )
+    tuples = f"a tuple ({', '.join(PAPER_ORDER)}), or (dx, dgamma, dbeta)"
+    allowed = f"a dictionary with dx, dgamma, dbeta and others, or {tuples}"
     if isinstance(answer, (tuple, list)) and len(answer) in (3, 6):
         answer = dict(zip(PAPER_ORDER[-len(answer) :], answer, strict=True))
     if not isinstance(answer, Mapping):
@@ -441,42 +394,34 @@ def _named(answer: object) -> dict[str, Array]:
     return answer
 
 
-def _squeezed(found: object, expected: Array) -> Array:
+def _squeezed(answer: object, expected: Array) -> Array:
     """As an array; without the axis of length 1 that ``keepdims=True`` leaves."""
-    found = np.asarray(found, dtype=float)
-    return found[0] if found.shape == (1, *expected.shape) else found
+    answer = np.asarray(answer, dtype=float)
+    return answer[0] if answer.shape == (1, *expected.shape) else answer
 
 
-def _error(found: Array, expected: Array) -> float:
-    return (
-        relative_error(found, expected)
-        if found.shape == expected.shape and np.isfinite(found).all()
-        else np.inf
-    )
+def _error(answer: Array, expected: Array) -> float:
+    comparable = answer.shape == expected.shape and np.isfinite(answer).all()
+    return relative_error(answer, expected) if comparable else np.inf
 
 
-def _hint(name: str, found: Array, expected: Array, known: Mapping) -> str:
+def _hint(name: str, answer: Array, expected: Array, known: Mapping) -> str:
     """The most telling thing to say about a wrong gradient."""
-    if found.shape != expected.shape:
-        kind = (
-            "one number per feature: sum over the batch, axis 0"
-            if expected.ndim == 1
-            else "one number per example"
-        )
-        return f"It has shape {found.shape} and should have {expected.shape}, {kind}."
-    if not np.isfinite(found).all():
+    if answer.shape != expected.shape:
+        kind = "one number per example"
+        if expected.ndim == 1:
+            kind = "one number per feature: sum over the batch, axis 0"
+        return f"It has shape {answer.shape} and should have {expected.shape}, {kind}."
+    if not np.isfinite(answer).all():
         return "It holds NaN or infinity."
-    for hint, wrong in mistakes().get(name, {}).items():
-        if _error(found, wrong(*_pick(wrong, known))) < TOLERANCE:
+    for hint, wrong in mistakes(**known).get(name, {}).items():
+        if _error(answer, wrong) < TOLERANCE:
             return hint
-    factor = np.sum(found * expected) / np.sum(expected**2)
-    if factor and _error(found, factor * expected) < TOLERANCE:
+    factor = np.sum(answer * expected) / np.sum(expected**2)
+    if factor and _error(answer, factor * expected) < TOLERANCE:
         m = known["m"]
-        sums = {
-            -1: "the sign",
-            m: "a sum where an average belongs",
-            1 / m: "an average where a sum belongs",
-        }
-        why = next((f": {each}" for ratio, each in sums.items() if np.isclose(factor, ratio)), "")
+        sums = {-1: "the sign", m: "a sum where an average belongs"}
+        sums[1 / m] = "an average where a sum belongs"
+        why = next((f": {what}" for ratio, what in sums.items() if np.isclose(factor, ratio)), "")
         return f"It is {factor:g} times what it should be{why}. {HINTS[name]}"
     return HINTS[name]

@@ -11,15 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+Array = np.ndarray
+
 
 class Column(NamedTuple):
     """A column at its lowest critical load."""
 
     load: float
     """Critical load in units of EI / L²."""
-    height: np.ndarray
+    height: Array
     """Places along the column, 0 to 1, both hinges included; shape (points + 1,)."""
-    shape: np.ndarray
+    shape: Array
     """Lateral deflection in the buckled mode, largest value 1; shape (points + 1,)."""
     supports: tuple[float, ...]
     """Heights of the lateral supports."""
@@ -50,7 +52,7 @@ def buckle(supports: Sequence[float] = (), points: int = 120) -> Column:
     return Column(1 / values[-1], np.linspace(0, 1, points + 1), shape, tuple(supports))
 
 
-def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np.ndarray:
+def bend(crooked: Array, load: float, supports: Sequence[float] = ()) -> Array:
     """Total deflection in equilibrium under `load` of a column that was a little `crooked` before.
 
     Solves K (w − w₀) = P S w. Shapes: crooked (points + 1,), 0 at hinges and supports -> the same.
@@ -62,18 +64,18 @@ def bend(crooked: np.ndarray, load: float, supports: Sequence[float] = ()) -> np
     return deflection
 
 
-def enlarge(column: Column, loads: np.ndarray) -> np.ndarray:
+def enlarge(column: Column, loads: Array) -> Array:
     """Factor by which each load enlarges a crookedness of the mode's shape, NaN from 0.98 P_c."""
     bent = [np.abs(bend(column.shape, load, column.supports)).max() for load in loads]
     return np.where(loads < 0.98 * column.load, bent, np.nan)
 
 
-def amplification(load: float | np.ndarray, critical_load: float) -> np.ndarray:
+def amplification(load: float | Array, critical_load: float) -> Array:
     """The same factor for a load P < P_c in closed form: 1 / (1 − P / P_c)."""
     return 1 / (1 - np.asarray(load) / critical_load)
 
 
-def _grid(supports: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _grid(supports: Sequence[float], points: int) -> tuple[Array, Array, Array]:
     """Grid points that can move; stiffness K = w'''' and softening S = −w'' on them, symmetric."""
     heights = np.asarray(supports, dtype=float) * points
     held = np.rint(heights).astype(int)

@@ -6,7 +6,6 @@ is raw data and not an activation, so that its own factor differs, once, from th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from bnkit.networks import digits, many_numpy
 from bnkit.networks.digits import Digits
 
+Array = np.ndarray
 # Standard deviation of the initial weights, from the number of inputs and of outputs of a layer.
 INITS = {
     "small": lambda fan_in, fan_out: 0.01,
@@ -32,11 +32,11 @@ SATURATED = 0.1
 class Backprop(NamedTuple):
     """One backward pass through untrained networks."""
 
-    sizes: np.ndarray
+    sizes: Array
     """Of the gradient for the output of layer 1, ..., depth: its squared norm, (seeds, depth)."""
-    weights: np.ndarray
+    weights: Array
     """Of the gradient for the weights of layer 1, ..., depth: its squared norm, (seeds, depth)."""
-    saturated: np.ndarray
+    saturated: Array
     """Share of saturated units and examples in all layers but the first, (seeds,)."""
 
 
@@ -64,9 +64,8 @@ def backpropagate(
     or it is that of the sum of all outputs ("sum") or of their squares ("squares"). Each unit's
     output is kept with probability `keep` (Dropout), and each bias is plus or minus `offset`.
     """
-    networks = many_numpy.build(
-        width, width, depth, None, activation, norm, deviation(init), range(seeds)
-    )
+    form = (width, width, depth, None, activation, norm, deviation(init))
+    networks = many_numpy.build(*form, range(seeds))
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
     for layer in networks.layers:
@@ -87,23 +86,22 @@ def backpropagate(
     return Backprop(squares(d_outputs), squares(d_weights), low.mean((0, 2, 3)))
 
 
-def squares(of_layers: Sequence[np.ndarray]) -> np.ndarray:
+def squares(of_layers: Sequence[Array]) -> Array:
     """Squared norms of a list of gradients (R, ., .), one for each layer: (R, layers)."""
     return np.stack([(d**2).sum((1, 2)) for d in of_layers], axis=1)
 
 
-def growth(sizes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared norm grows per layer on its way down to layer 1, (seeds,), of
-    `sizes` (seeds, depth)."""
+def growth(sizes: Array) -> Array:
+    """Factor by which squared norms grow per layer, downwards: (seeds, depth) -> (seeds,)."""
     return (sizes[:, 0] / sizes[:, -1]) ** (1 / (sizes.shape[1] - 1))
 
 
-def measure(activation: str, init: str | float, **options) -> np.ndarray:
+def measure(activation: str, init: str | float, **options) -> Array:
     """``growth`` of what ``backpropagate`` finds, (seeds,)."""
     return growth(backpropagate(activation, init, **options).sizes)
 
 
-def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[np.ndarray, np.ndarray]:
+def saturate(activation: str, settings: Sequence[dict], **options) -> tuple[Array, Array]:
     """Saturated share and growth per layer for settings of ``backpropagate``: (n, seeds) each."""
     passes = [backpropagate(activation, **setting, **options) for setting in settings]
     growths = [growth(passed.sizes) for passed in passes]
@@ -115,12 +113,12 @@ def first_to_last(passed: Backprop) -> float:
     return float(np.sqrt(passed.weights[:, 0] / passed.weights[:, -1]).mean())
 
 
-def off(measured: np.ndarray, expected: float) -> float:
+def off(measured: Array, expected: float) -> float:
     """How far a measured growth's mean is from the expected: their ratio's logarithm, its size."""
     return abs(float(np.log(np.mean(measured) / expected)))
 
 
-def dropout(generator: np.random.Generator, keep: float | np.ndarray) -> many_numpy.Disturbance:
+def dropout(generator: np.random.Generator, keep: float | Array) -> many_numpy.Disturbance:
     """Dropout as in training: an output is kept with probability `keep` and then divided by it.
 
     `keep` is one number or one for each network, where 1 keeps all.
@@ -136,7 +134,7 @@ _Z = np.linspace(-10, 10, 4_000)
 _WEIGHT = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 
-def expected(values: np.ndarray) -> float:
+def expected(values: Array) -> float:
     """Mean of a function of z ~ N(0, 1), given its values at the nodes of the quadrature."""
     return float(_WEIGHT @ values)
 
@@ -198,8 +196,7 @@ def sampling_error(width: int, depth: int, seeds: int) -> float:
 # What training makes of it
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A kind of network and how it is trained."""
 
     name: str
@@ -232,19 +229,33 @@ OVERFITTED = (
 class Trained(NamedTuple):
     """Networks after a short training on digits, at the best learning rate for each depth."""
 
-    accuracy: np.ndarray
+    accuracy: Array
     """Test accuracy, (depths, seeds)."""
-    seen: np.ndarray
+    seen: Array
     """Accuracy on the training images, without Dropout, (depths, seeds)."""
-    rate: np.ndarray
+    rate: Array
     """The learning rate with the best mean accuracy on training images, (depths,)."""
-    weight_left: np.ndarray
+    weight_left: Array
     """Norm of layer 1's weights over that before training, mean over seeds, (depths,)."""
 
 
-def train(
-    variants: Sequence[Variant],
-    depths: Sequence[int],
+def train(variants: Sequence[Variant], depths: Sequence[int], **options) -> dict[str, Trained]:
+    """Train each kind of network at each depth; `options` are those of ``train_alike``.
+
+    Kinds of one architecture learn side by side, with every learning rate and seed.
+    """
+    trained = {}
+    for _, group in groupby(variants, key=lambda kind: (kind.activation, kind.init, kind.norm)):
+        alike = list(group)
+        rows = [train_alike(alike, depth, **options) for depth in depths]
+        for variant, at_depths in zip(alike, zip(*rows, strict=True), strict=True):
+            trained[variant.name] = Trained(*map(np.array, zip(*at_depths, strict=True)))
+    return {variant.name: trained[variant.name] for variant in variants}
+
+
+def train_alike(
+    alike: Sequence[Variant],
+    depth: int,
     *,
     steps: int,
     seeds: int,
@@ -252,34 +263,8 @@ def train(
     batch: int = 64,
     rates: Sequence[float] = (0.03, 0.1, 1.0),
     examples: int = 1500,
-) -> dict[str, Trained]:
-    """Train each kind of network at each depth on the first `examples` digits, and keep the best of
-    the `rates`.
-
-    Kinds of one architecture learn side by side, with every learning rate and seed.
-    """
-    trained = {}
-    options = {"steps": steps, "seeds": seeds, "width": width, "batch": batch, "rates": rates}
-    for _, group in groupby(variants, key=lambda kind: (kind.activation, kind.init, kind.norm)):
-        alike = list(group)
-        rows = [_train(alike, depth, examples=examples, **options) for depth in depths]
-        for variant, at_depths in zip(alike, zip(*rows, strict=True), strict=True):
-            trained[variant.name] = Trained(*map(np.array, zip(*at_depths, strict=True)))
-    return {variant.name: trained[variant.name] for variant in variants}
-
-
-def _train(
-    alike: Sequence[Variant],
-    depth: int,
-    *,
-    steps: int,
-    seeds: int,
-    width: int,
-    batch: int,
-    rates: Sequence[float],
-    examples: int,
 ) -> list[tuple]:
-    """The fields of ``Trained`` for each of several kinds of one architecture, at one depth."""
+    """The fields of ``Trained`` for several kinds of one architecture, on the first `examples`."""
     data, first = Digits.load(), alike[0]
     x, labels = data.x[:examples], data.labels[:examples]
     grids = np.meshgrid(range(len(alike)), rates, range(seeds), indexing="ij")
@@ -305,9 +290,9 @@ def _train(
 class Settling(NamedTuple):
     """Networks with BN in the first steps of their training on digits."""
 
-    sizes: np.ndarray
+    sizes: Array
     """Of the gradient for each hidden layer's output: its squared norm, (looks, seeds, depth)."""
-    weight: np.ndarray
+    weight: Array
     """Norm of all hidden weights over what it was before training, (looks, seeds)."""
 
 

@@ -1,5 +1,4 @@
-"""Section 4.2 in numbers: which runs a page shows, and what is read off them. Records and networks
-in, numbers out.
+"""Section 4.2 in numbers: which runs a page shows, and what is read off them.
 
 Runs are told apart by their variant, as ``bn-x5``. Accuracies are shares of 1, differences of them
 percentage points.
@@ -23,6 +22,7 @@ from bnkit.runs.records import Record
 from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, diverged, printed, show, show_reached, signed
 
+Array = np.ndarray
 NETWORKS = {  # variant -> its name in Section 4.2.2
     "inception": "Inception",
     "bn-baseline": "BN-Baseline",
@@ -103,8 +103,7 @@ def choose(
     live_seeds: int,
     train: Train,
 ) -> Family:
-    """The runs that a page with these parameters shows: recorded where they are asked for and
-    exist, else new.
+    """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other
     networks keep their share of it. Recorded runs are taken for the very recipes only, `seeds` of
@@ -152,24 +151,24 @@ def _variants() -> set[str]:
 # What is read off them
 
 
-def best(runs: list[Record], until: float = np.inf) -> np.ndarray:
+def best(runs: list[Record], until: float = np.inf) -> Array:
     """Highest validation accuracy of each run, in its first `until` steps. Shapes: (seeds,)."""
     curves = [run.curve("test_accuracy") for run in runs]
     return np.array([values[steps <= until].max() for steps, values in curves])
 
 
-def final(runs: list[Record]) -> np.ndarray:
+def final(runs: list[Record]) -> Array:
     """Validation accuracy of each run at its end. Shapes: (seeds,)."""
     return after(runs, np.inf)
 
 
-def after(runs: list[Record], step: float) -> np.ndarray:
+def after(runs: list[Record], step: float) -> Array:
     """Validation accuracy of each run at its last evaluation up to `step`. Shapes: (seeds,)."""
     curves = [run.curve("test_accuracy") for run in runs]
     return np.array([values[steps <= step][-1] for steps, values in curves])
 
 
-def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> np.ndarray:
+def reach(steps: Array, values: Array, levels: Array | float) -> Array:
     """When a curve first reaches each of `levels`, along its straight lines; infinity where it
     never does, NaN for NaN. Shapes: `steps` and `values` (t,), `levels` any, as is the result."""
     levels = np.asarray(levels, float)
@@ -185,7 +184,7 @@ def reach(steps: np.ndarray, values: np.ndarray, levels: np.ndarray | float) -> 
     return np.where(np.isnan(levels), np.nan, crossed)
 
 
-def matching(shown: Family, net: str) -> np.ndarray:
+def matching(shown: Family, net: str) -> Array:
     """Steps that each run of `net` needs for the best accuracy of Inception with its seed; inf:
     never. At least one: an untrained network that guesses well has not learned. (seeds,)"""
     levels = best(shown.runs["inception"])
@@ -193,19 +192,18 @@ def matching(shown: Family, net: str) -> np.ndarray:
     return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
 
 
-def ratio(shown: Family, net: str) -> np.ndarray:
+def ratio(shown: Family, net: str) -> Array:
     """How many times fewer steps `net` needs than Inception for that; 0: never. (seeds,)"""
     return matching(shown, "inception") / matching(shown, net)
 
 
-def speedup(shown: Family, net: str, shares: np.ndarray) -> np.ndarray:
+def speedup(shown: Family, net: str, shares: Array) -> Array:
     """The same for every share of Inception's best: `shares` (k,) -> (seeds, k); 0: never."""
     runs = zip(shown.runs["inception"], shown.runs[net], strict=True)
     curves = [[run.curve("test_accuracy") for run in pair] for pair in runs]
     levels = best(shown.runs["inception"])[:, None] * shares
-    return np.array(
-        [reach(*a, level) / reach(*b, level) for (a, b), level in zip(curves, levels, strict=True)]
-    )
+    steps = zip(curves, levels, strict=True)
+    return np.array([reach(*a, level) / reach(*b, level) for (a, b), level in steps])
 
 
 def noise(shown: Family, until: float = np.inf) -> float:
@@ -215,7 +213,7 @@ def noise(shown: Family, until: float = np.inf) -> float:
     return 100 * math.sqrt(np.mean([best(runs, until).var(ddof=1) for runs in shown.runs.values()]))
 
 
-def gain(shown: Family, net: str, than: str) -> np.ndarray:
+def gain(shown: Family, net: str, than: str) -> Array:
     """By how many points `net` is better at best than the network `than`, seed by seed. (seeds,)"""
     return 100 * (best(shown.runs[net]) - best(shown.runs[than]))
 
@@ -225,7 +223,7 @@ class Worth(NamedTuple):
 
     points: float  # mean best accuracy of BN-x5 minus that without it, over the steps of both
     error: float  # standard error of it, from the pooled deviation over seeds
-    reach: np.ndarray  # steps to Inception's mean best accuracy without it, by run; inf: never
+    reach: Array  # steps to Inception's mean best accuracy without it, by run; inf: never
 
     @property
     def clear(self) -> bool:
@@ -241,13 +239,13 @@ def worth(shown: Family, without: list[Record]) -> Worth:
     return Worth(100 * (whole.mean() - less.mean()), error, _reaching(shown, without))
 
 
-def _reaching(shown: Family, runs: list[Record]) -> np.ndarray:
+def _reaching(shown: Family, runs: list[Record]) -> Array:
     """Steps of each of `runs` to Inception's mean best accuracy; inf: never. Shapes: (runs,)."""
     level = best(shown.runs["inception"]).mean()
     return np.array([float(reach(*run.curve("test_accuracy"), level)) for run in runs])
 
 
-def by_recipe(shown: Family) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def by_recipe(shown: Family) -> dict[str, tuple[Array, Array]]:
     """Best accuracies without BN and with it, (seeds,), by recipe, in the steps of the shortest."""
     names = ("bn-x5-but-bn-and-rate", "bn-x5-but-rate", "bn-x5-but-bn")
     six, six_bn, seven = (records.load_all("inception", name) for name in names)
@@ -279,7 +277,7 @@ def common_step(sweeps: Mapping[str, Rates]) -> int:
 # Inside of the network
 
 
-def spreads(runs: list[Record]) -> tuple[np.ndarray, np.ndarray]:
+def spreads(runs: list[Record]) -> tuple[Array, Array]:
     """85th minus 15th percentile of each nonlinearity's input: (t,), (seeds, t, modules)."""
     steps, percentiles = records.stack(runs, "inputs")
     return steps, percentiles[..., 2] - percentiles[..., 0]
@@ -311,8 +309,7 @@ class Stage(NamedTuple):
 
 
 def stages(network: nn.Module, pixels: int) -> list[Stage]:
-    """Stem, modules and softmax layer (height 1) of an Inception network for square pictures; it
-    may live on the meta device."""
+    """Stem, modules and softmax layer (height 1) of an Inception network for square pictures."""
     parts = {"stem": network.stem, **network.blocks, "softmax": network.output}
     shapes, counts, hooks = {}, dict.fromkeys(parts, 0), []
 
@@ -353,16 +350,14 @@ def parameters(network: nn.Module) -> int:
 
 
 def bench(what: str) -> dict:
-    """What ``python -m bnkit bench`` recorded of `what` (data/bench/cpu.json), its ``times`` as
-    medians: seconds of a step by name."""
+    """What ``python -m bnkit bench`` recorded of `what`; ``times`` are medians, seconds a step."""
     content = json.loads((paths.root() / "data" / "bench" / "cpu.json").read_text(encoding="utf-8"))
     row = next(row for row in content["rows"] if row["what"] == what)
     return row | {"times": {name: middle for name, (_, middle, _) in row["times"].items()}}
 
 
 def pace() -> dict[str, float]:
-    """Seconds of a step on one core by variant, with those of "a plain torch loop", "its
-    convolutions" and "its pictures"."""
+    """Seconds of a step on one core, by variant and for three parts of the work alone."""
     times = bench("small Inception")["times"]
     return {"bn-baseline": times.pop("ours"), **times}
 
@@ -377,7 +372,7 @@ def figure_2() -> dict[str, Curve]:
     return {net: (1e6 * millions, values) for net, (millions, values) in drawn.items()}
 
 
-def paper_speedup(curves: Mapping[str, Curve], net: str, shares: np.ndarray) -> np.ndarray:
+def paper_speedup(curves: Mapping[str, Curve], net: str, shares: Array) -> Array:
     """``speedup`` of the digitised curves; NaN below the lower edge of their panel. (k,)"""
     ours, theirs = curves[net], curves["inception"]
     levels = shares * theirs[1].max()
@@ -419,10 +414,10 @@ def differences(recipes: Mapping[str, dict]) -> str:
 
 def changes(before: dict, after: dict) -> str:
     """The seven changes of Section 4.2.1 as the two recipes have them."""
-    rows = [
-        (name, what, FIELDS[field], setting(field, before[field]), setting(field, after[field]))
-        for name, (field, what) in CHANGES.items()
-    ]
+    rows = []
+    for name, (field, what) in CHANGES.items():
+        values = (setting(field, recipe[field]) for recipe in (before, after))
+        rows.append((name, what, FIELDS[field], *values))
     return _table(("name", "change", "setting", "before", "after"), rows, words=3)
 
 
@@ -472,9 +467,8 @@ def scales(families: Mapping[str, Family]) -> str:
         highest = [show(best(shown.runs[net]), 1, 100) for shown in families.values()]
         printed_best = f"{printed()['figure3'][net][2]:.1f}"
         rows.append((NETWORKS[net], theirs, *ours, printed_best, *highest))
-    head = (
-        f"{what}, {where}" for what in ("times fewer", "best, %") for where in ("paper", *families)
-    )
+    places = ("paper", *families)
+    head = (f"{what}, {where}" for what in ("times fewer", "best, %") for where in places)
     return _table(("network", *head), rows)
 
 

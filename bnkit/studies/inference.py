@@ -1,7 +1,8 @@
-"""Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what, and what
-becomes of others.
+"""Experiments on inference (Section 3.1, Algorithm 2): which statistics, taken over what.
 
-The network is small enough to be written out in NumPy, on top of ``bnkit.reference``.
+The network is written out by hand, on top of ``bnkit.reference``: each of its layers may be
+normalised by any statistics, of groups, of other examples or of whole data sets, which those of
+``bnkit.networks.many_numpy`` may not.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,11 +10,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from bnkit import datasets, reference
 from bnkit.networks import many_numpy
 from bnkit.networks.digits import Digits
 from bnkit.reference import Population
+from bnkit.studies.common import correlated_maps, step
+
+Array = np.ndarray
 
 # A network with Batch Normalization, in NumPy
 
@@ -21,88 +26,80 @@ from bnkit.reference import Population
 class Layer(NamedTuple):
     """A hidden layer, z = sigmoid(BN(Wu))."""
 
-    weight: np.ndarray  # (units, inputs)
-    gamma: np.ndarray  # (units,)
-    beta: np.ndarray  # (units,)
+    weight: Array  # (units, inputs)
+    gamma: Array  # (units,)
+    beta: Array  # (units,)
 
 
 class Network(NamedTuple):
-    """Hidden layers with Batch Normalization and a linear output layer. Its gradient is one,
-    too."""
+    """Hidden layers with Batch Normalization and a linear output layer; or the gradient of one."""
 
     hidden: tuple[Layer, ...]
-    weight: np.ndarray  # (classes, units)
-    bias: np.ndarray  # (classes,)
+    weight: Array  # (classes, units)
+    bias: Array  # (classes,)
 
 
+Populations = Sequence[Population]  # one for each layer
 # number of the layer, its x (m, units), the layer -> y
-Normalise = Callable[[int, np.ndarray, Layer], np.ndarray]
+Normalise = Callable[[int, Array, Layer], Array]
 
 
-def start(sizes: Sequence[int], rng: np.random.Generator) -> Network:
-    """A network with `sizes` = inputs, units of the hidden layers, classes; weights N(0, 1/inputs),
-    gamma 1, beta 0."""
+def start(sizes: Sequence[int], rng: Generator) -> Network:
+    """A network of `sizes`, inputs to classes; weights N(0, 1/inputs), gamma 1, beta 0."""
     weights = [rng.normal(0, below**-0.5, size=(units, below)) for below, units in pairwise(sizes)]
-    hidden = tuple(
-        Layer(weight, np.ones(len(weight)), np.zeros(len(weight))) for weight in weights[:-1]
-    )
-    return Network(hidden, weights[-1], np.zeros(sizes[-1]))
+    pairs = [(np.ones(units), np.zeros(units)) for units in sizes[1:-1]]
+    hidden = (Layer(weight, *pair) for weight, pair in zip(weights[:-1], pairs, strict=True))
+    return Network(tuple(hidden), weights[-1], np.zeros(sizes[-1]))
 
 
-def sigmoid(y: np.ndarray) -> np.ndarray:
-    return (1 + np.tanh(y / 2)) / 2
+sigmoid = many_numpy.ACTIVATIONS["sigmoid"].value
 
 
-def run(network: Network, u: np.ndarray, normalise: Normalise) -> np.ndarray:
-    """The network's output with a normalisation of your choice. Shapes: (m, inputs) -> (m,
-    classes)."""
+def run(network: Network, u: Array, normalise: Normalise) -> Array:
+    """The output with a normalisation of your choice. Shapes: (m, inputs) -> (m, classes)."""
     for k, layer in enumerate(network.hidden):
         u = sigmoid(normalise(k, u @ layer.weight.T, layer))
     return u @ network.weight.T + network.bias
 
 
-def by_batch(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
-    """Normalise by the statistics of the batch at hand, as in training; a batch of one becomes
-    beta, as x - x = 0."""
+def by_batch(k: int, x: Array, layer: Layer) -> Array:
+    """Normalise by the batch's own statistics, as in training; one example becomes beta."""
     return by_group(len(x))(k, x, layer)
 
 
 def by_group(m: int) -> Normalise:
-    """Many batches of m at once, one after another in the rows of x, each normalised by its own
-    statistics."""
+    """Many batches of m, one after another in the rows of x, each by its own statistics."""
 
-    def normalise(k: int, x: np.ndarray, layer: Layer) -> np.ndarray:
+    def normalise(k: int, x: Array, layer: Layer) -> Array:
         groups = grouped(x, m)
-        pair = (np.tile(each, len(x) // m) for each in layer[1:])
+        pair = (np.tile(values, len(x) // m) for values in layer[1:])
         own = Population(groups.mean(axis=0), groups.var(axis=0), 1)
         return ungrouped(reference.infer(groups, *pair, own), x.shape)
 
     return normalise
 
 
-def by_population(populations: Sequence[Population]) -> Normalise:
-    """Normalise by what training has averaged: Algorithm 2, line 11. One population for each
-    layer."""
+def by_population(populations: Populations) -> Normalise:
+    """Normalise by what training has averaged: Algorithm 2, line 11."""
     return lambda k, x, layer: reference.infer(x, layer.gamma, layer.beta, populations[k])
 
 
-def loss(network: Network, u: np.ndarray, labels: np.ndarray) -> float:
+def loss(network: Network, u: Array, labels: Array) -> float:
     """The mean cross-entropy of a mini-batch in training, in nats."""
     return float(many_numpy.cross_entropy(run(network, u, by_batch), labels)[0])
 
 
 def gradients(
-    network: Network, u: np.ndarray, labels: np.ndarray, group: int | None = None
-) -> tuple[Network, list[np.ndarray]]:
-    """The gradient of the mean cross-entropy of a mini-batch, and the x (m, units) that each layer
-    normalised.
+    network: Network, u: Array, labels: Array, group: int | None = None
+) -> tuple[Network, list[Array]]:
+    """The gradient of a mini-batch's mean cross-entropy, and the x (m, units) of each layer.
 
     With `group`, the mini-batch is normalised in groups of that size, each by its own statistics.
     """
     tape, group = [], group or len(u)
     for layer in network.hidden:
         x = u @ layer.weight.T
-        pair = (np.tile(each, len(x) // group) for each in layer[1:])
+        pair = (np.tile(values, len(x) // group) for values in layer[1:])
         y, cache = reference.forward(grouped(x, group), *pair)
         z = sigmoid(ungrouped(y, x.shape))
         tape.append((u, x, cache, z))
@@ -113,58 +110,41 @@ def gradients(
     for layer, (below, x, cache, z) in zip(network.hidden[::-1], tape[::-1], strict=True):
         dx, *of_pair = reference.backward(grouped(dz * z * (1 - z), group), cache)
         dx = ungrouped(dx, x.shape)
-        dgamma, dbeta = (each.reshape(-1, x.shape[1]).sum(axis=0) for each in of_pair)
+        dgamma, dbeta = (of_groups.reshape(-1, x.shape[1]).sum(axis=0) for of_groups in of_pair)
         hidden.append(Layer(dx.T @ below, dgamma, dbeta))
         dz = dx @ layer.weight
     return Network(tuple(hidden[::-1]), error.T @ u, error.sum(axis=0)), [x for _, x, *_ in tape]
 
 
-def grouped(x: np.ndarray, m: int) -> np.ndarray:
-    """Groups of m examples side by side, as features of their own. Shapes: (n, d) -> (m, n / m *
-    d)."""
+def grouped(x: Array, m: int) -> Array:
+    """Groups of m examples side by side, as features of their own: (n, d) -> (m, n / m * d)."""
     return x.reshape(-1, m, x.shape[1]).transpose(1, 0, 2).reshape(m, -1)
 
 
-def ungrouped(x: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def ungrouped(x: Array, shape: tuple[int, int]) -> Array:
     """Undo ``grouped``. Shapes: (m, n / m * d) -> `shape`, (n, d)."""
     return x.reshape(len(x), -1, shape[1]).transpose(1, 0, 2).reshape(shape)
 
 
-def step(network: Network, gradient: Network, rate: float) -> Network:
-    """The network after one step of plain gradient descent."""
-    hidden = (
-        Layer(*(old - rate * slope for old, slope in zip(layer, slopes, strict=True)))
-        for layer, slopes in zip(network.hidden, gradient.hidden, strict=True)
-    )
-    return Network(
-        tuple(hidden), network.weight - rate * gradient.weight, network.bias - rate * gradient.bias
-    )
-
-
-def accuracy(network: Network, u: np.ndarray, labels: np.ndarray, normalise: Normalise) -> float:
+def accuracy(network: Network, u: Array, labels: Array, normalise: Normalise) -> float:
     """Share of right answers."""
     return float(np.mean(run(network, u, normalise).argmax(axis=1) == labels))
 
 
-def tested(network: Network, digits: Digits, populations: Sequence[Population]) -> float:
+def tested(network: Network, digits: Digits, populations: Populations) -> float:
     """Accuracy on the test digits by population statistics."""
     return accuracy(network, digits.x_test, digits.test_labels, by_population(populations))
 
 
-def folded(
-    network: Network, populations: Sequence[Population]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def folded(network: Network, populations: Populations) -> list[tuple[Array, Array]]:
     """The same network at inference without Batch Normalization: weight and bias of every layer."""
-    hidden = [
-        reference.fold(layer.weight, None, layer.gamma, layer.beta, population)
-        for layer, population in zip(network.hidden, populations, strict=True)
-    ]
+    pairs = zip(network.hidden, populations, strict=True)
+    hidden = (reference.fold(weight, None, *pair, among) for (weight, *pair), among in pairs)
     return [*hidden, (network.weight, network.bias)]
 
 
-def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -> np.ndarray:
-    """The output of a folded network, which is an ordinary one. Shapes: (m, inputs) -> (m,
-    classes)."""
+def run_folded(layers: Sequence[tuple[Array, Array]], u: Array) -> Array:
+    """The output of a folded network, an ordinary one. Shapes: (m, inputs) -> (m, classes)."""
     *hidden, (weight, bias) = layers
     for below, offset in hidden:
         u = sigmoid(u @ below.T + offset)
@@ -174,9 +154,8 @@ def run_folded(layers: Sequence[tuple[np.ndarray, np.ndarray]], u: np.ndarray) -
 # Populations
 
 
-def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Population]:
-    """The plain average over mini-batches (m, inputs) that run through the frozen network as in
-    training."""
+def algorithm_2(network: Network, batches: Iterable[Array]) -> list[Population]:
+    """The plain average over mini-batches (m, inputs), as in training but with a frozen network."""
     populations = [None] * len(network.hidden)
 
     def watch(k, x, layer):
@@ -189,21 +168,17 @@ def algorithm_2(network: Network, batches: Iterable[np.ndarray]) -> list[Populat
 
 
 def blend(old: Population | None, new: Population, new_weight: float | None) -> Population:
-    """``reference.observe`` for a batch whose statistics are known: several averages share the work
-    of one pass."""
+    """``reference.observe`` for known statistics: several averages share the work of a pass."""
     if old is None:
         return new
-    share = 1 / (old.batches + 1) if new_weight is None else new_weight
-    return Population(
-        (1 - share) * old.mean + share * new.mean,
-        (1 - share) * old.var + share * new.var,
-        old.batches + 1,
-    )
+    batches = old.batches + 1
+    share = 1 / batches if new_weight is None else new_weight
+    pairs = ((old.mean, new.mean), (old.var, new.var))
+    return Population(*((1 - share) * before + share * now for before, now in pairs), batches)
 
 
-def truth(network: Network, u: np.ndarray) -> list[Population]:
-    """Mean and variance of each x over a whole data set, every layer below normalised by those of
-    its own."""
+def truth(network: Network, u: Array) -> list[Population]:
+    """Mean and variance of each x over all data, each layer below normalised by its own."""
     populations = []
 
     def watch(k, x, layer):
@@ -214,18 +189,17 @@ def truth(network: Network, u: np.ndarray) -> list[Population]:
     return populations
 
 
-def errors(found: Sequence[Population], true: Sequence[Population]) -> tuple[float, float]:
-    """Root mean square errors over all units of all layers: of means, in standard deviations, and
-    of variances."""
-    pairs = list(zip(found, true, strict=True))
-    of_mean = np.concatenate([(each.mean - right.mean) ** 2 / right.var for each, right in pairs])
-    of_variance = np.concatenate([(each.var / right.var - 1) ** 2 for each, right in pairs])
+def errors(estimate: Populations, true: Populations) -> tuple[float, float]:
+    """Root mean square errors over all units: of means, in deviations, and of variances."""
+    pairs = list(zip(estimate, true, strict=True))
+    of_mean = np.concatenate([(one.mean - right.mean) ** 2 / right.var for one, right in pairs])
+    of_variance = np.concatenate([(one.var / right.var - 1) ** 2 for one, right in pairs])
     return float(np.sqrt(of_mean.mean())), float(np.sqrt(of_variance.mean()))
 
 
-def errors_by_layer(found: Sequence[Population], true: Sequence[Population]) -> list[float]:
+def errors_by_layer(estimate: Populations, true: Populations) -> list[float]:
     """The second of ``errors``, of the variances, layer by layer."""
-    return [errors([one], [right])[1] for one, right in zip(found, true, strict=True)]
+    return [errors([one], [right])[1] for one, right in zip(estimate, true, strict=True)]
 
 
 class Course(NamedTuple):
@@ -237,9 +211,9 @@ class Course(NamedTuple):
     """At the end, but gamma and beta averaged over the mini-batches of the last epoch."""
     populations: dict[str, list[Population]]
     """At the end, of each estimate."""
-    steps: np.ndarray
+    steps: Array
     """(t,), where the estimates were compared with the truth."""
-    checks: dict[str, np.ndarray]
+    checks: dict[str, Array]
     """(t, 3): errors of means and of variances, see ``errors``, and the test accuracy."""
 
 
@@ -283,15 +257,14 @@ def train(
     return Course(network, with_mean_affine(network, affine), populations, due, curves)
 
 
-def check(
-    network: Network, digits: Digits, populations: Mapping[str, Sequence[Population]]
-) -> dict[str, tuple[float, float, float]]:
+def check(network: Network, digits: Digits, populations: Mapping[str, Populations]) -> dict:
     """Of each estimate: ``errors`` of means and variances, and the test accuracy it gives."""
     right = truth(network, digits.x)
-    return {
-        name: (*errors(estimate, right), tested(network, digits, estimate))
-        for name, estimate in populations.items()
-    }
+
+    def facts(estimate: Populations) -> tuple[float, float, float]:
+        return *errors(estimate, right), tested(network, digits, estimate)
+
+    return {name: facts(estimate) for name, estimate in populations.items()}
 
 
 def with_mean_affine(network: Network, affine: Sequence[Sequence[tuple]]) -> Network:
@@ -305,26 +278,18 @@ def with_mean_affine(network: Network, affine: Sequence[Sequence[tuple]]) -> Net
 
 
 def in_batches(
-    network: Network,
-    u: np.ndarray,
-    labels: np.ndarray,
-    size: int,
-    repeats: int,
-    rng: np.random.Generator,
+    network: Network, u: Array, labels: Array, size: int, repeats: int, rng: Generator
 ) -> float:
-    """Accuracy by batch statistics, the test set cut into random batches of `size` (a shorter last
-    one left out)."""
+    """Accuracy by batch statistics in random batches of `size` (a shorter last one left out)."""
     orders = [rng.permutation(len(u))[: len(u) // size * size] for _ in range(repeats)]
-    return float(
-        np.mean([accuracy(network, u[order], labels[order], by_group(size)) for order in orders])
-    )
+    shares = [accuracy(network, u[order], labels[order], by_group(size)) for order in orders]
+    return float(np.mean(shares))
 
 
 def in_company(
-    network: Network, u: np.ndarray, example: int, normalise: Normalise, companies: np.ndarray
-) -> np.ndarray:
-    """Class probabilities of one example when it shares its batch with others, given by their
-    indices.
+    network: Network, u: Array, example: int, normalise: Normalise, companies: Array
+) -> Array:
+    """Class probabilities of one example when it shares its batch with others, by their indices.
 
     `normalise` sees all batches one after another, the example first in each: ``by_group(1 +
     others)`` or a population. Shapes: u (n, inputs), companies (batches, others) -> (batches,
@@ -336,7 +301,7 @@ def in_company(
     return odds / odds.sum(axis=1, keepdims=True)
 
 
-def sorted_batches(labels: np.ndarray, size: int) -> Iterator[np.ndarray]:
+def sorted_batches(labels: Array, size: int) -> Iterator[Array]:
     """Batches of examples of one class each, class after class: indices (size,)."""
     order = np.argsort(labels, kind="stable")
     for label in range(int(labels.max()) + 1):
@@ -346,27 +311,20 @@ def sorted_batches(labels: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def by_size(
-    network: Network,
-    u: np.ndarray,
-    labels: np.ndarray,
-    sizes: Sequence[int],
-    rng: np.random.Generator,
+    network: Network, u: Array, labels: Array, sizes: Sequence[int], rng: Generator
 ) -> tuple[list[float], list[float]]:
-    """Accuracy by the statistics of random batches and of batches of one class, for each size; NaN
-    where none fits."""
+    """Accuracy in random batches and in batches of one class, by size; NaN where none fits."""
     random = [in_batches(network, u, labels, size, 1, rng) for size in sizes]
     of_a_class = []
     for size in sizes:
         order = np.concatenate([np.empty(0, int), *sorted_batches(labels, size)])
-        of_a_class.append(
-            accuracy(network, u[order], labels[order], by_group(size)) if len(order) else np.nan
-        )
+        right = accuracy(network, u[order], labels[order], by_group(size)) if len(order) else np.nan
+        of_a_class.append(right)
     return random, of_a_class
 
 
-def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> float:
-    """How many batches of a network that stands still a moving average is worth, from the noise of
-    its mean."""
+def effective_batches(weight: float, batches: int, rng: Generator) -> float:
+    """How many batches of a fixed network a moving average is worth, by its mean's noise."""
     population = None
     for _ in range(batches):
         population = reference.observe(population, rng.normal(size=(20, 500)), new_weight=weight)
@@ -374,20 +332,17 @@ def effective_batches(weight: float, batches: int, rng: np.random.Generator) -> 
 
 
 def from_sorted(network: Network, digits: Digits, size: int) -> tuple[float, float]:
-    """Algorithm 2 on batches of one class each: the variances in units of the true ones, averaged,
-    and the accuracy."""
-    found = algorithm_2(network, (digits.x[part] for part in sorted_batches(digits.labels, size)))
-    ratios = [
-        each.var / right.var for each, right in zip(found, truth(network, digits.x), strict=True)
-    ]
-    return float(np.mean(ratios)), accuracy(
-        network, digits.x_test, digits.test_labels, by_population(found)
-    )
+    """Algorithm 2 on batches of one class: mean ratio of variances to true ones, and accuracy."""
+    batches = (digits.x[part] for part in sorted_batches(digits.labels, size))
+    estimate = algorithm_2(network, batches)
+    pairs = zip(estimate, truth(network, digits.x), strict=True)
+    ratios = [one.var / right.var for one, right in pairs]
+    return float(np.mean(ratios)), tested(network, digits, estimate)
 
 
 def small_batches(
     digits: Digits, groups: Sequence[int], *, seed: int, steps: int, batch_size: int, rate: float
-) -> np.ndarray:
+) -> Array:
     """Test accuracy of networks that were trained with their mini-batches normalised in groups.
 
     All see the same mini-batches and differ in the size of the groups alone, each a divisor of
@@ -395,7 +350,7 @@ def small_batches(
     those of random groups. Shape: (2, groups).
     """
     u, labels, test, test_labels = digits.x, digits.labels, digits.x_test, digits.test_labels
-    found = []
+    accuracies = []
     for m in groups:
         network = start((u.shape[1], 50, 50, int(labels.max()) + 1), np.random.default_rng(seed))
         batches, rng = datasets.batches(len(u), batch_size, seed), np.random.default_rng(seed)
@@ -403,70 +358,36 @@ def small_batches(
             chosen = next(batches)
             network = step(network, gradients(network, u[chosen], labels[chosen], m)[0], rate)
         order = rng.permutation(len(test))[: len(test) // m * m]
-        of_population = accuracy(network, test, test_labels, by_population(truth(network, u)))
-        found.append(
-            (of_population, accuracy(network, test[order], test_labels[order], by_group(m)))
-        )
-    return np.array(found).T
+        by_groups = accuracy(network, test[order], test_labels[order], by_group(m))
+        accuracies.append((tested(network, digits, truth(network, u)), by_groups))
+    return np.array(accuracies).T
 
 
 # The factor m/(m - 1)
 
 
-def batch_variances(
-    sizes: Sequence[int], sigma: float, batches: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Biased and corrected variance of a batch of independent values, averaged over batches. Shape:
-    (2, sizes)."""
-    found = []
+def batch_variances(sizes: Sequence[int], sigma: float, batches: int, rng: Generator) -> Array:
+    """Biased and corrected variance of a batch of independent values, averaged: (2, sizes)."""
+    variances = []
     for m in sizes:
         # one feature for each batch: they are normalised apart
         x = rng.normal(3.0, sigma, size=(m, batches))
         biased = reference.forward(x, np.ones(batches), np.zeros(batches))[1].var
-        found.append((biased.mean(), reference.observe(None, x).var.mean()))
-    return np.array(found).T
-
-
-def classes_apart(per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """One feature of ten classes, variance 1 within each and 4.36 over all, exactly. Shape: (10,
-    per_class)."""
-    centres = (np.arange(10) - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0 to 9
-    within = reference.forward(rng.normal(size=(per_class, 10)), np.ones(10), centres, eps=0.0)[0]
-    return within.T
-
-
-def averaged(values: np.ndarray, m: int) -> Population:
-    """Algorithm 2's averages over mini-batches of m of the values (n,), in the order in which they
-    stand."""
-    population = None
-    for batch in values.reshape(-1, m, 1):
-        population = reference.observe(population, batch)
-    return population
-
-
-def correlated_maps(
-    m: int, side: int, rho: float, maps: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Feature maps of mean 0, variance 1; two pixels of one image have the correlation rho. (m,
-    maps, side, side)."""
-    of_image = rng.normal(size=(m, maps, 1, 1))
-    return np.sqrt(rho) * of_image + np.sqrt(1 - rho) * rng.normal(size=(m, maps, side, side))
+        variances.append((biased.mean(), reference.observe(None, x).var.mean()))
+    return np.array(variances).T
 
 
 def corrected_variances(
-    m: int, side: int, rhos: Sequence[float], maps: int, rng: np.random.Generator
+    m: int, side: int, rhos: Sequence[float], maps: int, rng: Generator
 ) -> tuple[list[float], list[float]]:
     """Var[x] of ``correlated_maps`` for each correlation, measured and expected."""
-    measured = [
-        float(reference.observe(None, correlated_maps(m, side, rho, maps, rng)).var.mean())
-        for rho in rhos
-    ]
+    drawn = (correlated_maps(m, side, rho, maps, rng) for rho in rhos)
+    measured = [float(reference.observe(None, x).var.mean()) for x in drawn]
     return measured, [expected_correction(m, side, rho) for rho in rhos]
 
 
 def expected_correction(m: int, side: int, rho: float) -> float:
-    """What Var[x] of ``correlated_maps`` is on average, when m' = m * side * side is taken for
-    independent values."""
+    """Mean Var[x] of ``correlated_maps`` when m * side * side values pass for independent."""
     values = m * side * side
     return (1 - rho / m - (1 - rho) / values) * values / (values - 1)
 
@@ -474,9 +395,8 @@ def expected_correction(m: int, side: int, rho: float) -> float:
 # What goes wrong elsewhere
 
 
-def biased_stored(x: np.ndarray) -> Population:
-    """The variance of a batch kept as it is, without m/(m - 1): a mutant of
-    ``reference.observe(None, x)``."""
+def biased_stored(x: Array) -> Population:
+    """The variance of a batch without m/(m - 1): a mutant of ``reference.observe(None, x)``."""
     m = x.size // x.shape[1]
     right = reference.observe(None, x)
     return right._replace(var=right.var * (m - 1) / m)
@@ -489,14 +409,13 @@ def debiased_from_one(variance: float, new_weight: float, batches: int) -> float
 
 
 class Normalisation:
-    """Batch Normalization with a mode and a population of its own, as layers of libraries are;
-    gamma 1 and beta 0."""
+    """BN with a mode and a population of its own, as in libraries; gamma 1, beta 0."""
 
     def __init__(self, features: int, training: bool):
         self.training = training
         self.population = Population(np.zeros(features), np.ones(features), 0)
 
-    def __call__(self, x: np.ndarray, gradients: bool) -> np.ndarray:
+    def __call__(self, x: Array, gradients: bool) -> Array:
         """Normalise x (m, d); `gradients` says whether the program around it is recording them."""
         pair = np.ones(x.shape[1]), np.zeros(x.shape[1])
         if not self.trains(gradients):
@@ -524,7 +443,7 @@ SITUATIONS = {  # training mode, gradients recorded
 }
 
 
-def statistics_move(kind: type[Normalisation], x: np.ndarray) -> dict[str, bool]:
+def statistics_move(kind: type[Normalisation], x: Array) -> dict[str, bool]:
     """For each situation, whether a batch moves the population."""
     moved = {}
     for situation, (training, gradients) in SITUATIONS.items():

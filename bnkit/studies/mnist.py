@@ -1,6 +1,4 @@
-"""Figure 1 of the paper in numbers: which runs a page shows, and what is read off them. Records in,
-numbers out.
-"""
+"""Figure 1 of the paper in numbers: which runs a page shows, and what is read off them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +10,7 @@ from bnkit.runs import records
 from bnkit.runs.records import Record
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
+Array = np.ndarray
 RATES = (0.1, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps
 SIGMAS = (0.01, 0.1, 1.0)  # standard deviations of the initial weights recorded for 10,000 steps
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks
@@ -82,8 +81,7 @@ def nets(both: Pair) -> tuple[list[Record], list[Record]]:
 
 
 def pair(suffix: str = "") -> Pair:
-    """The recorded runs ``mnist/with-bn<suffix>`` and ``mnist/without-bn<suffix>``, for the seeds
-    that both have.
+    """The recorded ``mnist/with-bn<suffix>`` and ``without-bn<suffix>``, for the seeds of both.
 
     Raises RecordError where there are none, or where one is damaged.
     """
@@ -102,8 +100,7 @@ def by_init(learning_rate: float) -> dict[float, Pair]:
 
 
 def choose(recipe: dict, source: str, seeds: int, train: Callable[[dict], Record]) -> Pair:
-    """The runs that a page with these parameters shows: recorded on MNIST where they are asked for
-    and exist, else new.
+    """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipe` is what the parameters say, as a dictionary; its data set is the one to train on.
     Recorded runs are taken for the very same recipe only, data set apart. ``train(recipe)`` makes a
@@ -125,45 +122,45 @@ def choose(recipe: dict, source: str, seeds: int, train: Callable[[dict], Record
 # What is read off them
 
 
-def accuracy(runs: list[Record], step: int | None = None) -> np.ndarray:
+def accuracy(runs: list[Record], step: int | None = None) -> Array:
     """Test accuracy of each run after `step` steps (default: at its end), a share of 1. (seeds,)"""
     return _at(runs, "test_accuracy", step)
 
 
-def gap(both: Pair, step: int | None = None) -> np.ndarray:
+def gap(both: Pair, step: int | None = None) -> Array:
     """By how many points the network with BN is more accurate, seed by seed. (seeds,)"""
     return 100 * (accuracy(both.with_bn, step) - accuracy(both.without_bn, step))
 
 
-def spread(runs: list[Record], step: int | None = None) -> np.ndarray:
+def spread(runs: list[Record], step: int | None = None) -> Array:
     """85th minus 15th percentile of what each unit's sigmoid receives. Shapes: (seeds, units)."""
     percentiles = _at(runs, "quantiles", step)
     return percentiles[..., 2] - percentiles[..., 0]
 
 
-def middle(runs: list[Record], step: int | None = None) -> np.ndarray:
+def middle(runs: list[Record], step: int | None = None) -> Array:
     """Median of what each unit's sigmoid receives. Shapes: (seeds, units)."""
     return _at(runs, "quantiles", step)[..., 1]
 
 
-def drift(runs: list[Record]) -> np.ndarray:
+def drift(runs: list[Record]) -> Array:
     """How far each unit's median ends from its start, in absolute value. Shapes: (seeds, units)."""
     return np.abs(middle(runs) - middle(runs, 0))
 
 
-def wandering(runs: list[Record], first: int, last: int) -> np.ndarray:
+def wandering(runs: list[Record], first: int, last: int) -> Array:
     """Largest minus smallest median of each unit from step `first` to `last`. (seeds, units)"""
     steps, percentiles = records.stack(runs, "quantiles")
     medians = percentiles[..., 1]  # (seeds, steps, units)
     return np.ptp(medians[:, (first <= steps) & (steps <= last)], axis=1)
 
 
-def gamma(runs: list[Record], step: int | None = None) -> np.ndarray:
-    """Gamma of each unit of the last hidden layer. Shapes: (seeds, units)."""
-    return _at(runs, "gamma", step)
+def gamma(runs: list[Record]) -> Array:
+    """Gamma of each unit of the last hidden layer, at the end. Shapes: (seeds, units)."""
+    return _at(runs, "gamma", None)
 
 
-def first_reaching(runs: list[Record], level: float) -> np.ndarray:
+def first_reaching(runs: list[Record], level: float) -> Array:
     """Step of each run's first evaluation with at least this accuracy; inf: never. (seeds,)"""
     steps, values = records.stack(runs, "test_accuracy")
     reached = values >= level
@@ -178,18 +175,18 @@ def lead_from(ahead: list[Record], behind: list[Record]) -> float:
     return float(np.append(steps, np.inf)[lost[-1] + 1 if len(lost) else 0])
 
 
-def best(pairs: Mapping[float, Pair], net: str) -> tuple[float, np.ndarray]:
+def best(pairs: Mapping[float, Pair], net: str) -> tuple[float, Array]:
     """The rate of the highest mean final accuracy, and that; `net`: "with_bn" or "without_bn"."""
     rate = max(pairs, key=lambda rate: accuracy(getattr(pairs[rate], net)).mean())
     return rate, accuracy(getattr(pairs[rate], net))
 
 
-def typical(values: np.ndarray) -> float:
+def typical(values: Array) -> float:
     """The median over units and seeds."""
     return float(np.median(values))
 
 
-def _at(runs: list[Record], name: str, step: int | None) -> np.ndarray:
+def _at(runs: list[Record], name: str, step: int | None) -> Array:
     steps, values = records.stack(runs, name)
     if step is None:
         return values[:, -1]
@@ -199,7 +196,7 @@ def _at(runs: list[Record], name: str, step: int | None) -> np.ndarray:
     return values[:, list(steps).index(step)]
 
 
-def beside_paper(runs: list[Record], paper: Mapping[str, Curve], panel: str) -> np.ndarray:
+def beside_paper(runs: list[Record], paper: Mapping[str, Curve], panel: str) -> Array:
     """How far the typical unit's percentiles are from the paper's unit, at each recorded step that
     the paper draws in `panel`, one of ``PANELS``. Shapes: (steps, 3)."""
     steps, percentiles = records.stack(runs, "quantiles")

@@ -1,6 +1,4 @@
-"""What the chapters on recorded runs share: which runs a page shows and what it says of them, the
-paper's numbers, and numbers in words.
-"""
+"""What chapters on recorded runs share: runs to show, the paper's numbers, numbers in words."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,10 +10,11 @@ from bnkit import paths
 from bnkit.runs import records
 from bnkit.runs.records import Record
 
+Array = np.ndarray
 DATA_SETS = {"mnist": "MNIST", "imagenette": "Imagenette"}  # as they are written
 READING = 40  # steps: how well the ends of a curve could be read off (data/paper/curves.json)
 
-Curve = tuple[np.ndarray, np.ndarray]  # steps and values, both (t,)
+Curve = tuple[Array, Array]  # steps and values, both (t,)
 
 # Which runs
 
@@ -79,19 +78,15 @@ def look_up(
     """
     if source != "recorded":
         return {}, 'They were asked for, with `source` set to "live".'
-    stored = {
-        net: _stored(experiment, recipe, net if by_variant else None)
-        for net, recipe in recipes.items()
-    }
+    variants = {net: net if by_variant else None for net in recipes}
+    stored = {net: _stored(experiment, recipes[net], variants[net]) for net in recipes}
     runs = shared(stored, seeds)
     there = len(next(iter(runs.values())))
     if there == seeds:
         return runs, ""
     which = "these recipes" if by_variant else "this recipe"
-    return {}, (
-        f"Recorded runs were asked for, {seeds} of each network, but of {which} there are "
-        f"{f'only {there}' if there else 'none'}."
-    )
+    lacking = f"but of {which} there are {f'only {there}' if there else 'none'}"
+    return {}, f"Recorded runs were asked for, {seeds} of each network, {lacking}."
 
 
 def shared(runs: Mapping[str, list[Record]], most: int | None = None) -> dict[str, list[Record]]:
@@ -137,16 +132,15 @@ def printed() -> dict:
 # Numbers in words
 
 
-def show(values: Sequence[float] | np.ndarray, digits: int = 1, scale: float = 1) -> str:
+def show(values: Sequence[float] | Array, digits: int = 1, scale: float = 1) -> str:
     """Mean ± standard deviation over seeds of `scale` times `values`; one seed has no deviation."""
     values = scale * np.asarray(values, float)
     mean = f"{values.mean():,.{digits}f}".replace("-", "−")
     return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):,.{digits}f}"
 
 
-def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
-    """``show`` of those seeds that got there, whose value is neither infinite nor 0, and how many
-    they are."""
+def show_reached(values: Sequence[float] | Array, digits: int = 1) -> str:
+    """``show`` of those seeds that got there, values neither infinite nor 0, and their number."""
     values = np.asarray(values, float)
     there = values[np.isfinite(values) & (values > 0)]
     if not len(there):
@@ -155,9 +149,9 @@ def show_reached(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
     return show(there, digits) + some
 
 
-def signed(points: float, digits: int = 1) -> str:
+def signed(points: float) -> str:
     """A difference with its sign."""
-    return f"{points:+.{digits}f}".replace("-", "−")
+    return f"{points:+.1f}".replace("-", "−")
 
 
 def count(number: int, thing: str) -> str:

@@ -6,7 +6,6 @@ the steps of the layers below it (Santurkar et al. 2018, Definition 2.1).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,8 @@ from PIL import Image
 
 from bnkit.networks import landscape, many_numpy
 from bnkit.networks.digits import GAINS, Digits, deviation
+
+Array = np.ndarray
 
 # Small changes
 
@@ -29,17 +30,15 @@ def respond(
     batch: int = 128,
     seeds: int = 5,
     eps: float = 1e-5,
-) -> np.ndarray:
+) -> Array:
     """How far a small change of the weights moves each y: ||y' − y|| / ||y||, (seeds, depth).
 
     `where` "first" turns the first layer's weights by the relative size `change` in a random
     direction; "scale" multiplies the weights of every layer by 1 + `change`. Networks are
     untrained, inputs Gaussian.
     """
-    weights, which = deviation(GAINS[activation]), range(seeds)
-    networks = many_numpy.build(
-        width, width, depth, None, activation, norm, weights, which, eps=eps
-    )
+    form = (width, width, depth, None, activation, norm, deviation(GAINS[activation]))
+    networks = many_numpy.build(*form, range(seeds), eps=eps)
     generator = np.random.default_rng([depth, width, batch, seeds])
     x = generator.standard_normal((seeds, batch, width))
     changed = many_numpy.copy(networks)
@@ -58,9 +57,8 @@ def respond(
     return np.stack([_norm(b.y - a.y) / _norm(a.y) for a, b in passes], axis=1)
 
 
-def growth(changes: np.ndarray) -> np.ndarray:
-    """Factor by which the squared change grows per layer, from layer 2 on, (seeds,), of `changes`
-    (seeds, depth).
+def growth(changes: Array) -> Array:
+    """Factor by which squared `changes` grow per layer, from layer 2: (seeds, depth) -> (seeds,).
 
     Layers count while the change is small enough to be proportional (below 0.03) and larger than
     rounding errors.
@@ -72,7 +70,7 @@ def growth(changes: np.ndarray) -> np.ndarray:
     return (changes[:, last] / changes[:, 1]) ** (2 / (last - 1))
 
 
-def _norm(values: np.ndarray) -> np.ndarray:
+def _norm(values: Array) -> Array:
     return np.sqrt((values**2).sum((1, 2)))
 
 
@@ -89,8 +87,7 @@ def trainable(
     steps: int,
     depth: int = 3,
     width: int = 30,
-    batch: int = 32,
-) -> np.ndarray:
+) -> Array:
     """Test accuracy on digits for each initial scale, learning rate and seed; NaN: diverged.
 
     Shape: (gains, rates, seeds).
@@ -99,21 +96,21 @@ def trainable(
     grids = np.meshgrid(gains, rates, range(seeds), indexing="ij")
     gain, rate, seed = (grid.ravel() for grid in grids)
     networks = digits.build(activation, norm, gain, seed, depth, width)
-    digits.train(networks, rate, steps, batch)
+    digits.train(networks, rate, steps, batch=32)
     return digits.test(networks).reshape(grids[0].shape)
 
 
 # Covariate shift: the inputs change
 
 
-def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
+def rotate(images: Array, degrees: float) -> Array:
     """Images (n, h, w) turned counter-clockwise about their centre, interpolated, empty outside."""
     pictures = (Image.fromarray(image) for image in images.astype(np.float32))
     turned = (picture.rotate(degrees, Image.Resampling.BILINEAR) for picture in pictures)
     return np.stack([np.asarray(picture) for picture in turned])
 
 
-def turned_seven(angles: Sequence[float]) -> np.ndarray:
+def turned_seven(angles: Sequence[float]) -> Array:
     """The first seven of the test digits, turned by each angle, (angles, 8, 8)."""
     digits = Digits.load()
     seven = digits.data.test_images[digits.test_labels == 7][:1]
@@ -123,13 +120,13 @@ def turned_seven(angles: Sequence[float]) -> np.ndarray:
 class Rotated(NamedTuple):
     """What turning the test images does to trained networks."""
 
-    accuracy: np.ndarray
+    accuracy: Array
     """Test accuracy, (angles, seeds)."""
-    accuracy_with_batch_statistics: np.ndarray
+    accuracy_with_batch_statistics: Array
     """The same, if BN stays in training mode while testing; equal to `accuracy` without BN."""
-    input_shift: np.ndarray
+    input_shift: Array
     """``distance`` between turned and upright test images, (angles,)."""
-    hidden_shift: np.ndarray
+    hidden_shift: Array
     """The same for the input of the last hidden layer's nonlinearity, (angles, seeds)."""
 
 
@@ -140,7 +137,7 @@ def covariate_shift(norm: bool, angles: Sequence[float], *, seeds: int, steps: i
     digits.train(networks, 0.1, steps, 50)
     populations = many_numpy.observe(networks, digits.x[:500]) if norm else None
 
-    def last_input(x: np.ndarray) -> np.ndarray:
+    def last_input(x: Array) -> Array:
         return many_numpy.forward(networks, x, populations=populations)[1][2].y
 
     rows = []
@@ -154,7 +151,7 @@ def covariate_shift(norm: bool, angles: Sequence[float], *, seeds: int, steps: i
     return Rotated(*map(np.array, zip(*rows, strict=True)))
 
 
-def company(seeds: int, *, steps: int) -> dict[str, np.ndarray]:
+def company(seeds: int, *, steps: int) -> dict[str, Array]:
     """Accuracy of networks with BN on the same test images, by the batch these stand in, (seeds,).
 
     "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches of 27, and
@@ -164,7 +161,7 @@ def company(seeds: int, *, steps: int) -> dict[str, np.ndarray]:
     networks = digits.build("sigmoid", True, GAINS["sigmoid"], range(seeds), 3, 50)
     digits.train(networks, 1.0, steps, 50)
 
-    def in_batches(order: np.ndarray) -> np.ndarray:
+    def in_batches(order: Array) -> Array:
         x, labels, right = digits.x_test, digits.test_labels, 0.0
         for part in np.array_split(order, len(order) // 27):
             right += many_numpy.accuracy(networks, x[part], labels[part]) * len(part)
@@ -180,9 +177,8 @@ def company(seeds: int, *, steps: int) -> dict[str, np.ndarray]:
 # Internal covariate shift: the inputs of a layer change because the layers below it learn
 
 
-def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance of each unit's distribution, mean over units, in units of its spread
-    before.
+def distance(before: Array, after: Array) -> Array:
+    """Wasserstein-1 distance of units' distributions, their mean, in units of the spread before.
 
     Shapes: (R, m, d) twice -> (R,). For two samples of equal size it is the mean difference of the
     sorted values.
@@ -191,20 +187,19 @@ def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return moved / before.std(1).mean(1)
 
 
-def displacement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def displacement(before: Array, after: Array) -> Array:
     """Distance of each unit's mean, mean over units, in the units of ``distance``: at most that."""
     return np.abs(after.mean(1) - before.mean(1)).mean(1) / before.std(1).mean(1)
 
 
 def noisy(generator: np.random.Generator) -> many_numpy.Disturbance:
-    """The noise of Santurkar et al. (2018), Appendix A.2.1, to be put behind BN: other at every
-    step and in every unit.
+    """The noise behind BN of Santurkar et al. (2018), A.2.1: other at every step, in every unit.
 
     Each unit draws a mean from U(−0.5, 0.5) and a deviation from U(1, 1.25); each example then
     draws its own shift and scale around these.
     """
 
-    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[Array, Array]:
         units = (shape[0], 1, shape[2])
         mean = generator.random(units, np.float32) - 0.5
         sigma = 1 + generator.random(units, np.float32) / 4
@@ -219,24 +214,21 @@ def noisy(generator: np.random.Generator) -> many_numpy.Disturbance:
 class Shift(NamedTuple):
     """Internal covariate shift while networks train, for each learning rate and seed."""
 
-    steps: np.ndarray
+    steps: Array
     """Optimisation steps at which was looked, (looks,)."""
-    distribution: np.ndarray
-    """``distance`` of the last hidden layer's pre-activations from the previous look,
-    (looks − 1, rates, seeds).
-    """
-    mean: np.ndarray
+    distribution: Array
+    """``distance`` of the last hidden y from the previous look, (looks − 1, rates, seeds)."""
+    mean: Array
     """The part of it that is a shift of the mean, ``displacement``, same shape."""
-    gradient: np.ndarray
+    gradient: Array
     """||G − G'|| / ||G||, mean over layers, (looks, rates, seeds)."""
-    cosine: np.ndarray
+    cosine: Array
     """Cosine of G and G', mean over layers, (looks, rates, seeds)."""
-    accuracy: np.ndarray
+    accuracy: Array
     """Test accuracy, (looks, rates, seeds)."""
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A kind of network whose internal covariate shift is followed."""
 
     name: str
@@ -268,24 +260,19 @@ def follow(
     digits = Digits.load()
     every_rate, every_seed = np.repeat(rates, seeds), list(range(seeds)) * len(rates)
     networks = digits.build("sigmoid", variant.norm, GAINS["sigmoid"], every_seed, 3, width)
-    noise, noise_of_looks = (
-        noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2)
-    )
-    looks, before = [], None
-    for step, chosen in many_numpy.train(
-        networks, digits.x, digits.labels, every_rate, steps, 50, noise=noise
-    ):
+    noise, of_looks = (noisy(np.random.default_rng(k)) if variant.noise else None for k in (1, 2))
+    looks, before, x, labels = [], None, digits.x, digits.labels
+    for step, batch in many_numpy.train(networks, x, labels, every_rate, steps, 50, noise=noise):
         if step % every == 0:
-            _, tape = many_numpy.forward(networks, digits.x[:256], noise=noise_of_looks)
+            _, tape = many_numpy.forward(networks, x[:256], noise=of_looks)
             after = tape[2].y
-            # at the first look there is no earlier one, and these are left out at the end
-            moved, shifted = (
-                f(after if before is None else before, after) for f in (distance, displacement)
-            )
-            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
-            shown = landscape.interference(networks, slope, every_rate)
-            turned, cosine = shown.relative.mean(0), shown.cosine.mean(0)
-            looks.append((step, moved, shifted, turned, cosine, digits.test(networks)))
+            # the first look has no earlier one to compare with, and is left out at the end
+            pair = (after if before is None else before, after)
+            slope = landscape.cross_entropy(x[batch], labels[batch])
+            change = landscape.interference(networks, slope, every_rate)
+            of_gradient = change.relative.mean(0), change.cosine.mean(0)
+            tested = digits.test(networks)
+            looks.append((step, distance(*pair), displacement(*pair), *of_gradient, tested))
             before = after
     at, *values = (np.array(column) for column in zip(*looks, strict=True))
     moved, shifted, *at_looks = (value.reshape(len(at), len(rates), seeds) for value in values)

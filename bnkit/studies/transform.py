@@ -1,5 +1,4 @@
-"""Experiments on the Batch Normalization transform, Sections 3 to 3.3: Algorithm 1, gamma and beta,
-their place, scale.
+"""Experiments on the transform, Sections 3 to 3.3: Algorithm 1, gamma and beta, place, scale.
 
 NumPy, on top of ``bnkit.reference``; the small networks are those of ``bnkit.networks.many_numpy``.
 """
@@ -9,23 +8,26 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from bnkit import datasets, mutants, reference
 from bnkit.networks import many_numpy
 from bnkit.networks.digits import Digits
+from bnkit.networks.many_numpy import Stack
+
+Array = np.ndarray
 
 # The size of a normalised value
 
 
-def normalised(x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+def normalised(x: Array, eps: float = 1e-5) -> Array:
     """The x_hat of Algorithm 1, before gamma and beta. Shapes: (m, d) -> (m, d)."""
     d = x.shape[1]
     return reference.forward(x, np.ones(d), np.zeros(d), eps)[1].x_hat
 
 
-def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> dict:
-    """What each line of Algorithm 1 makes of one feature, x (m,). Mean and variance have shape
-    (1,), the rest (m,)."""
+def line_by_line(x: Array, gamma: float, beta: float, eps: float = 0.0) -> dict:
+    """What each line of Algorithm 1 makes of x (m,): (1,) for mean and variance, (m,) else."""
     y, cache = reference.forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
     x_hat, y = cache.x_hat[:, 0], y[:, 0]
     return {"mean": cache.mean, "variance": cache.var, "normalised": x_hat, "output": y}
@@ -35,8 +37,8 @@ def line_by_line(x: np.ndarray, gamma: float, beta: float, eps: float = 0.0) -> 
 
 
 def statistics_error(
-    x: np.ndarray, sizes: Sequence[int], batches: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    x: Array, sizes: Sequence[int], batches: int, rng: Generator
+) -> tuple[Array, Array]:
     """How far mean and (unbiased) variance of a random mini-batch are from those of all x (n, d).
 
     Root mean squares over `batches` mini-batches and all features, drawn with replacement; the mean
@@ -54,39 +56,16 @@ def statistics_error(
     return tuple(np.sqrt(errors).T)
 
 
-def in_company(a: float, m: int, batches: int, rng: np.random.Generator) -> np.ndarray:
+def in_company(a: float, m: int, batches: int, rng: Generator) -> Array:
     """One example, `a`, normalised in batches with m - 1 others from N(0, 1). Shape: (batches,)."""
     x = rng.normal(size=(m, batches))  # one feature for each batch
     x[0] = a
     return normalised(x)[0]
 
 
-def expected_noise(a: float, m: np.ndarray) -> np.ndarray:
-    """Standard deviation of ``in_company`` for large m: the batch's mean has variance 1/m, its
-    deviation 1/(2m)."""
+def expected_noise(a: float, m: Array) -> Array:
+    """Deviation of ``in_company`` for large m: variance of the mean 1/m, of the deviation 1/2m."""
     return np.sqrt((1 + a**2 / 2) / m)
-
-
-def classes_on_a_line(per_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One feature, ten classes: variance 1 within each, 4.36 of the whole, both exactly.
-
-    Returns values (10 * per_class, 1), class after class, and labels.
-    """
-    labels = np.repeat(np.arange(10), per_class)
-    centres = (labels - 4.5) * np.sqrt(3.36 / 8.25)  # 8.25 is the variance of 0..9
-    within = normalised(rng.normal(size=(per_class, 10)), eps=0.0)
-    return (centres + within.T.ravel())[:, None], labels
-
-
-def averaged(x: np.ndarray, batch_size: int) -> reference.Population:
-    """Algorithm 2's averages over the mini-batches of x, taken in the order in which x stands."""
-    d = x.shape[1]
-    batches = x[: len(x) // batch_size * batch_size].reshape(-1, batch_size, d)
-    columns = batches.transpose(1, 0, 2).reshape(batch_size, -1)  # a feature for each batch
-    mean, var = (
-        moment.reshape(-1, d).mean(axis=0) for moment in reference.observe(None, columns)[:2]
-    )
-    return reference.Population(mean, var, len(batches))
 
 
 # What one unit can represent with and without gamma and beta
@@ -95,11 +74,11 @@ def averaged(x: np.ndarray, batch_size: int) -> reference.Population:
 class UnitFit(NamedTuple):
     """One sigmoid unit fitted to a curve."""
 
-    output: np.ndarray  # (m,), where the training ended
-    losses: np.ndarray  # (steps,), half the mean squared error
+    output: Array  # (m,), where the training ended
+    losses: Array  # (steps,), half the mean squared error
 
 
-def fit_unit(u: np.ndarray, target: np.ndarray, learn: bool, steps: int, rate: float) -> UnitFit:
+def fit_unit(u: Array, target: Array, learn: bool, steps: int, rate: float) -> UnitFit:
     """Fit ``a * sigmoid(BN(w u)) + c`` to a curve, with gamma and beta learned or fixed at 1 and 0.
 
     a and c are the best there are, by least squares, at every step; gamma and beta learn by
@@ -141,12 +120,12 @@ class Outcome(NamedTuple):
     """Networks trained at several settings, with several seeds each."""
 
     networks: many_numpy.Stack  # S = settings * seeds of them, setting by setting
-    losses: np.ndarray  # (settings, seeds, steps), of the mini-batch before the step
-    weight_norms: np.ndarray  # same shape, of the first hidden layer's weights before the step
-    accuracies: np.ndarray  # (settings, seeds), on the test set, with population statistics
+    losses: Array  # (settings, seeds, steps), of the mini-batch before the step
+    weight_norms: Array  # same shape, of the first hidden layer's weights before the step
+    accuracies: Array  # (settings, seeds), on the test set, with population statistics
 
     @property
-    def final_losses(self) -> np.ndarray:
+    def final_losses(self) -> Array:
         """Mean training loss of the last sixth of the steps; from ln 10 on, nothing was learned."""
         last = max(1, self.losses.shape[-1] // 6)
         return self.losses[..., -last:].mean(axis=-1)
@@ -162,21 +141,18 @@ def compare(
     steps: int,
     batch_size: int = 60,
     width: int = 64,
-    batches: Iterator[np.ndarray] | None = None,
+    batches: Iterator[Array] | None = None,
 ) -> Outcome:
-    """Train networks with two hidden layers of `width` units, `seeds` of them at each of
-    `settings`, and test them.
+    """Train networks with two hidden layers, `seeds` of them at each of `settings`; test them.
 
     `place` is where the normalisation stands: "before" the nonlinearity (Section 3.2), "after" it,
     or "none". Weights are drawn from N(0, 0.1 squared). A seed means the same initial weights, and
     the same mini-batches unless `batches` are given, at every setting and place.
     """
-    inputs, columns = digits.x.shape[1], [*range(seeds)] * len(settings)
-    norm = place != "none"
+    norm, columns = place != "none", [*range(seeds)] * len(settings)
     options = {"place": place if norm else "before", "dtype": np.float32}
-    networks = many_numpy.build(
-        inputs, width, 2, 10, activation, norm, lambda *_: 0.1, columns, **options
-    )
+    form = (digits.x.shape[1], width, 2, 10, activation, norm, lambda *_: 0.1)
+    networks = many_numpy.build(*form, columns, **options)
     batches = batches or shuffled(len(digits.labels), batch_size, columns)
     rates = [setting for setting in settings for _ in range(seeds)]
     curves = train(networks, digits, batches, rates, steps)
@@ -188,14 +164,9 @@ def compare(
 
 
 def train(
-    networks: many_numpy.Stack,
-    digits: Digits,
-    batches: Iterator[np.ndarray],
-    rates: Sequence[Rates],
-    steps: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Plain gradient descent of S networks in place, each on mini-batches (S, m) and with rates of
-    its own.
+    networks: Stack, digits: Digits, batches: Iterator[Array], rates: Sequence[Rates], steps: int
+) -> tuple[Array, Array]:
+    """Plain gradient descent of S networks in place, each with batches and rates of its own.
 
     Returns the loss of each mini-batch and the norm of the first layer's weights, both before the
     step, (S, steps).
@@ -214,16 +185,13 @@ def train(
         for index, gradient in enumerate(gradients):
             of_plain = of_output if index == networks.depth else of_weights
             for name, value in gradient.items():
-                value *= many_numpy.per_network(
-                    of_gamma_beta if name in many_numpy.PAIR else of_plain, value
-                )
+                rate = of_gamma_beta if name in many_numpy.PAIR else of_plain
+                value *= many_numpy.per_network(rate, value)
         many_numpy.descend(networks, gradients, 1.0)
     return np.stack(losses, 1), np.stack(norms, 1)
 
 
-def collect(
-    networks: many_numpy.Stack, images: np.ndarray, batches: Iterator[np.ndarray], count: int
-) -> list:
+def collect(networks: Stack, images: Array, batches: Iterator[Array], count: int) -> list:
     """Algorithm 2, lines 8 to 10: averages the statistics of `count` training mini-batches."""
     populations = None
     for _ in range(count):
@@ -231,7 +199,7 @@ def collect(
     return populations
 
 
-def shuffled(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[np.ndarray]:
+def shuffled(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[Array]:
     """Mini-batches in random order, for each network its own. Yields indices (S, batch_size)."""
     streams = [datasets.batches(n, batch_size, seed) for seed in seeds]
     while True:
@@ -239,8 +207,8 @@ def shuffled(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[np.ndarr
 
 
 def of_few_classes(
-    labels: np.ndarray, batch_size: int, classes: Sequence[int], seeds: Sequence[int]
-) -> Iterator[np.ndarray]:
+    labels: Array, batch_size: int, classes: Sequence[int], seeds: Sequence[int]
+) -> Iterator[Array]:
     """Mini-batches for network s from ``classes[s]`` random classes, equally many of each.
 
     `batch_size` must be a multiple of each number of classes. Yields indices (S, batch_size).
@@ -248,31 +216,25 @@ def of_few_classes(
     members = [np.flatnonzero(labels == label) for label in range(10)]
     generators = [np.random.default_rng(seed) for seed in seeds]
 
-    def one(count: int, rng: np.random.Generator) -> np.ndarray:
+    def one(count: int, rng: Generator) -> Array:
         places = rng.random((count, batch_size // count))  # in its class, from 0 to 1
         chosen = [members[label] for label in rng.permutation(10)[:count]]
         pairs = zip(chosen, places, strict=True)
-        return np.concatenate(
-            [all_of[(len(all_of) * place).astype(int)] for all_of, place in pairs]
-        )
+        return np.concatenate([of[(len(of) * place).astype(int)] for of, place in pairs])
 
     while True:
         yield np.stack([one(count, rng) for count, rng in zip(classes, generators, strict=True)])
 
 
 def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict:
-    """Networks normalised "before" and "after" the nonlinearity, all else equal: an ``Outcome`` by
-    activation and place; `size` goes to ``compare``."""
-    settings = [Rates.equal(rate) for rate in rates]
-    return {
-        name: {place: compare(digits, name, place, settings, **size) for place in many_numpy.PLACES}
-        for name in ("sigmoid", "relu")
-    }
+    """Networks normalised "before" and "after" the nonlinearity: by activation, then by place."""
+    settings, names, places = list(map(Rates.equal, rates)), ("sigmoid", "relu"), many_numpy.PLACES
+    return {g: {at: compare(digits, g, at, settings, **size) for at in places} for g in names}
 
 
 def learn_from_few_classes(
     digits: Digits, place: str, classes: Sequence[int], *, seeds: int, batch_size: int, **size: int
-) -> np.ndarray:
+) -> Array:
     """Test accuracy of ReLU networks trained on batches of so many classes, (seeds, classes)."""
     columns = [(count, seed) for count in classes for seed in range(seeds)]
     batches = of_few_classes(digits.labels, batch_size, *zip(*columns, strict=True))
@@ -281,11 +243,8 @@ def learn_from_few_classes(
     return outcome.accuracies.T
 
 
-def answer_among_few_classes(
-    digits: Digits, healthy: Outcome, classes: Sequence[int]
-) -> np.ndarray:
-    """Accuracy of trained networks in test batches of 20 from few classes, normalised by the
-    batch's own statistics.
+def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence[int]) -> Array:
+    """Accuracy in test batches of 20 from few classes, by the batch's own statistics.
 
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
     """
@@ -303,7 +262,7 @@ def answer_among_few_classes(
     return np.array(accuracies).T
 
 
-def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def around_the_nonlinearity(outcome: Outcome, images: Array) -> tuple[Array, Array]:
     """Values of the second hidden layer before (Wu, not normalised) and after its nonlinearity,
     each unit standardised, of all networks together: (values,) both.
 
@@ -314,7 +273,7 @@ def around_the_nonlinearity(outcome: Outcome, images: np.ndarray) -> tuple[np.nd
     return _standardised_units(second.x), _standardised_units(second.g)
 
 
-def _standardised_units(x: np.ndarray) -> np.ndarray:
+def _standardised_units(x: Array) -> Array:
     values = many_numpy.columns(x).astype(float)  # (n, S * units)
     values = values[:, values.std(axis=0) > 1e-6]
     return ((values - values.mean(axis=0)) / values.std(axis=0)).ravel()
@@ -324,10 +283,9 @@ def _standardised_units(x: np.ndarray) -> np.ndarray:
 
 
 def layer_and_gradients(
-    weight: np.ndarray, u: np.ndarray, upstream: np.ndarray, eps: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """BN(Wu) for one mini-batch, and the gradients for u and W of the loss whose gradient for the
-    output is `upstream`.
+    weight: Array, u: Array, upstream: Array, eps: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """BN(Wu) for one mini-batch, and the gradients for u and W, `upstream` that for the output.
 
     Shapes: weight (inputs, d), u (m, inputs), upstream (m, d) -> (m, d), (m, inputs), (inputs, d).
     """
@@ -337,16 +295,14 @@ def layer_and_gradients(
     return y, dx @ weight.T, u.T @ dx
 
 
-def scaled(factors: np.ndarray, x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviation of BN(a x) for each factor a, x (m, 1), measured and by the formula;
-    (factors,) each."""
+def scaled(factors: Array, x: Array, eps: float) -> tuple[Array, Array]:
+    """Standard deviation of BN(a x), x (m, 1), for factors a, measured and by formula."""
     measured = np.array([normalised(a * x, eps).std() for a in factors])
     sigma = factors * x.std()
     return measured, sigma / np.sqrt(sigma**2 + eps)
 
 
 # Failure gallery: what other programs normalise with
-
 
 ONE_PASS = "E[x²] − E[x]²"
 MUTANTS = {
@@ -357,30 +313,28 @@ MUTANTS = {
 }
 
 
-def normalised_wrongly(mutant: str, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+def normalised_wrongly(mutant: str, x: Array, eps: float = 1e-5) -> Array:
     """What one of MUTANTS makes of a batch, gamma = 1 and beta = 0. Shapes: (m, d) -> the same."""
     d = x.shape[1]
     return MUTANTS[mutant]().forward(x, np.ones(d), np.zeros(d), eps)[0]
 
 
-def output_spreads(spreads: np.ndarray) -> tuple[np.ndarray, dict]:
-    """Standard deviation of the output for a batch of four values of a given spread: Algorithm 1,
-    then each mutant.
+def output_spreads(spreads: Array) -> tuple[Array, dict]:
+    """Deviation of the output for four values of a given spread: Algorithm 1, each mutant.
 
     Without the one-pass variance, which is right for centred values. Shapes: (spreads,) each.
     """
     four = np.array([[-1.5], [-0.5], [0.5], [1.5]]) / np.sqrt(1.25)  # mean 0, variance 1
     batches = [spread * four for spread in spreads]
-    return np.array([normalised(batch).std() for batch in batches]), {
+    wrong = {
         mutant: np.array([normalised_wrongly(mutant, batch).std() for batch in batches])
         for mutant in MUTANTS
         if mutant != ONE_PASS
     }
+    return np.array([normalised(batch).std() for batch in batches]), wrong
 
 
-def one_pass_damage(
-    mean: float, deviation: float, m: int, features: int, rng: np.random.Generator
-) -> tuple[float, float, float]:
+def one_pass_damage(mean: float, deviation: float, m: int, features: int, rng: Generator) -> tuple:
     """What the variance as E[x²] − E[x]², a small difference of large numbers, does in float32.
 
     Returns the shares of features with a negative variance and of those that normalise to NaN with

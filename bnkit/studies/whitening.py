@@ -1,5 +1,4 @@
-"""Chapter 3: what whitening buys and what it costs (Sections 2 and 3 of the paper), in six small
-experiments.
+"""Chapter 3: what whitening buys and what it costs (Sections 2 and 3), in six small experiments.
 
 The maps themselves are in ``bnkit.whitening``; here they are put to work. NumPy only.
 """
@@ -10,23 +9,25 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from bnkit import datasets, whitening
+
+Array = np.ndarray
+Fit = Callable[[Array], whitening.Whitening]  # whitening of a batch
 
 # Data
 
 
-def tilted_cloud(m: int, rng: np.random.Generator) -> np.ndarray:
-    """A Gaussian cloud in the plane: off centre, five times as wide as high before it is turned.
-    Shape (m, 2)."""
+def tilted_cloud(m: int, rng: Generator) -> Array:
+    """A Gaussian cloud (m, 2), off centre, five times as wide as high before it is turned."""
     turn = np.radians(35)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     return rng.normal(size=(m, 2)) * (2.5, 0.5) @ rotation + (3.0, 1.0)
 
 
-def correlated(m: int, d: int, condition: float, rng: np.random.Generator) -> np.ndarray:
-    """Centred data whose covariance has eigenvalues from 1 down to 1 / `condition` exactly, in
-    random directions.
+def correlated(m: int, d: int, condition: float, rng: Generator) -> Array:
+    """Centred data with covariance eigenvalues 1 to 1 / `condition` exactly, in random directions.
 
     Shape (m, d), m > d.
     """
@@ -37,9 +38,8 @@ def correlated(m: int, d: int, condition: float, rng: np.random.Generator) -> np
     return white * np.sqrt(np.geomspace(1, 1 / condition, d)) @ rotation
 
 
-def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images as rows without the pixels that are the same in all of them, and which pixels were
-    kept.
+def varying(images: Array) -> tuple[Array, Array]:
+    """Images as rows without the pixels that are the same in all of them, and which were kept.
 
     Shapes: (n, h, w) -> (n, kept) float, (h * w,) bool.
     """
@@ -48,9 +48,8 @@ def varying(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pixels[:, kept], kept
 
 
-def pooled(images: np.ndarray) -> np.ndarray:
-    """Images at half the resolution, as rows; a value is the mean of 2 x 2 pixels. Shapes: (n, h,
-    w), (n, h w / 4)."""
+def pooled(images: Array) -> Array:
+    """Images at half the resolution, means of 2 x 2 pixels, as rows: (n, h, w) -> (n, h w / 4)."""
     n, height, width = images.shape
     return images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4)).reshape(n, -1)
 
@@ -59,37 +58,33 @@ class Pixels(NamedTuple):
     """Training images as data to whiten: rows, without the pixels that never change."""
 
     data: datasets.Dataset
-    pixels: np.ndarray  # (1500, kept)
-    kept: np.ndarray  # (64,) bool: the pixels that vary
+    pixels: Array  # (1500, kept)
+    kept: Array  # (64,) bool: the pixels that vary
 
     @property
-    def one_hot(self) -> np.ndarray:
+    def one_hot(self) -> Array:
         """A one in the column of the right class, (1500, 10)."""
         return np.eye(10)[self.data.train_labels]
 
     @property
-    def coarse(self) -> np.ndarray:
+    def coarse(self) -> Array:
         """The training images at half their resolution, (1500, 16)."""
         return pooled(self.data.train_images)
 
     @property
-    def bold(self) -> np.ndarray:
+    def bold(self) -> Array:
         """One digit without a blank pixel, (1, 64)."""
         return self.data.train_images[:1].reshape(1, 64) + 1.0
 
-    def pictures(self, rows: np.ndarray) -> np.ndarray:
-        """The first image of each of six classes, from `rows` (1500, kept), as images (6, 8, 8);
-        blank pixels are 0."""
+    def pictures(self, rows: Array) -> Array:
+        """The first image of six classes, of `rows` (1500, kept), blank pixels 0: (6, 8, 8)."""
         chosen = [int((self.data.train_labels == label).argmax()) for label in (0, 1, 3, 4, 5, 7)]
         images = np.zeros((6, 64))
         images[:, self.kept] = rows[chosen]
         return images.reshape(6, 8, 8)
 
-    def accuracy(
-        self, descent: "Descent", fit: Callable[[np.ndarray], whitening.Whitening]
-    ) -> float:
-        """Share of the test digits whose class the model of `descent`, trained behind `fit`, scores
-        highest."""
+    def accuracy(self, descent: "Descent", fit: Fit) -> float:
+        """Share of test digits named correctly by `descent`'s model, trained behind `fit`."""
         test = self.data.test_images.reshape(-1, 64)[:, self.kept].astype(float)
         scores = fit(self.pixels)(test) @ descent.weights[:-1] + descent.weights[-1]
         return float(np.mean(scores.argmax(1) == self.data.test_labels))
@@ -108,27 +103,22 @@ class Descent(NamedTuple):
     """Gradient descent on a least-squares problem."""
 
     condition: float  # of the Hessian: largest over smallest curvature
-    excess: np.ndarray  # (steps + 1,), (loss - smallest possible loss) / (the same at the start)
-    weights: np.ndarray  # (d + 1, k), where the descent ended; the last row is the bias
+    excess: Array  # (steps + 1,), (loss - smallest possible loss) / (the same at the start)
+    weights: Array  # (d + 1, k), where the descent ended; the last row is the bias
 
     def steps_to(self, excess: float) -> int | None:
-        """The first step at which the excess loss is at most `excess`; None if that never
-        happened."""
+        """The first step at which the excess loss is at most `excess`; None: never."""
         reached = np.flatnonzero(self.excess <= excess)
         return int(reached[0]) if len(reached) else None
 
     def told(self, excess: float) -> tuple[str, str]:
         """The condition number and ``steps_to(excess)`` in words."""
-        step = self.steps_to(excess)
-        return (
-            f"{self.condition:,.0f}",
-            f"more than {len(self.excess) - 1:,}" if step is None else f"{step:,}",
-        )
+        step, never = self.steps_to(excess), f"more than {len(self.excess) - 1:,}"
+        return f"{self.condition:,.0f}", never if step is None else f"{step:,}"
 
 
-def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
-    """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent from zero, at the best
-    constant rate.
+def descend(x: Array, targets: Array, steps: int) -> Descent:
+    """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent at the best fixed rate.
 
     Shapes: x (m, d), targets (m, k). The best constant rate for a quadratic is 2 / (largest +
     smallest curvature); a distance along one axis then shrinks at least by (condition - 1) /
@@ -148,17 +138,12 @@ def descend(x: np.ndarray, targets: np.ndarray, steps: int) -> Descent:
     return Descent(float(curvatures[-1] / curvatures[0]), excess / excess[0], weights)
 
 
-def unchanged(x: np.ndarray) -> whitening.Whitening:
+def unchanged(x: Array) -> whitening.Whitening:
     """The map that leaves a batch as it is, in the form of the others."""
     return whitening.Whitening(np.zeros(x.shape[1]), np.eye(x.shape[1]))
 
 
-def descents(
-    x: np.ndarray,
-    targets: np.ndarray,
-    kinds: Mapping[str, Callable[[np.ndarray], whitening.Whitening]],
-    steps: int,
-) -> dict[str, Descent]:
+def descents(x: Array, targets: Array, kinds: Mapping[str, Fit], steps: int) -> dict[str, Descent]:
     """``descend`` on the inputs that each of several maps makes of `x`."""
     return {name: descend(fit(x)(x), targets, steps) for name, fit in kinds.items()}
 
@@ -169,18 +154,15 @@ def descents(
 class Drift(NamedTuple):
     """One parameter and the loss, step by step. Shapes: (steps + 1,) both."""
 
-    parameter: np.ndarray
-    loss: np.ndarray
+    parameter: Array
+    loss: Array
 
 
-def drifting_bias(
-    u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_mean: bool
-) -> Drift:
-    """Section 2's example: learn b in x = u + b, x_hat = x - mean(x), loss mean((x_hat - target)^2)
-    / 2.
+def drifting_bias(u: Array, targets: Array, rate: float, steps: int, through_mean: bool) -> Drift:
+    """Section 2's example: learn b in x = u + b, behind the centring x_hat = x - mean(x).
 
-    If `through_mean` is False, the step takes the mean for a constant, as if somebody else centred
-    x. Shapes (m,).
+    The loss is mean((x_hat - target)²) / 2. If `through_mean` is False, the step takes the mean for
+    a constant, as if somebody else centred x. Shapes (m,).
     """
     b, biases, losses = 0.0, [], []
     for _ in range(steps + 1):
@@ -194,11 +176,8 @@ def drifting_bias(
     return Drift(np.array(biases), np.array(losses))
 
 
-def drifting_weight(
-    u: np.ndarray, targets: np.ndarray, rate: float, steps: int, through_statistics: bool
-) -> Drift:
-    """The same with a scale: learn w in x = w u, x_hat = (x - mean(x)) / std(x), from w = 1. Shapes
-    (m,)."""
+def drifting_weight(u: Array, targets: Array, rate: float, steps: int, through: bool) -> Drift:
+    """The same with a scale: learn w in x = w u, standardised, from w = 1. Shapes (m,)."""
     w, weights, losses = 1.0, [], []
     for _ in range(steps + 1):
         x = w * u
@@ -207,7 +186,7 @@ def drifting_weight(
         weights.append(w)
         losses.append(np.mean(error**2) / 2)
         gradient = error
-        if through_statistics:
+        if through:
             gradient = error - error.mean() - x_hat * np.mean(error * x_hat)
         w -= rate * np.mean(gradient * u) / x.std()
     return Drift(np.array(weights), np.array(losses))
@@ -216,13 +195,12 @@ def drifting_weight(
 # What full whitening costs
 
 
-def ranks(sizes: list[int], d: int, rng: np.random.Generator) -> list[int]:
-    """The rank of the covariance of one Gaussian mini-batch with `d` features, for each batch
-    size."""
+def ranks(sizes: list[int], d: int, rng: Generator) -> list[int]:
+    """The rank of the covariance of a Gaussian mini-batch with `d` features, by its size."""
     return [whitening.rank(rng.normal(size=(m, d))) for m in sizes]
 
 
-def refused(x: np.ndarray) -> str:
+def refused(x: Array) -> str:
     """What ``whitening.zca`` says when it refuses a batch; AssertionError if it does not."""
     try:
         whitening.zca(x)
@@ -231,9 +209,8 @@ def refused(x: np.ndarray) -> str:
     raise AssertionError(f"a batch of shape {x.shape} was whitened")
 
 
-def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
-    """Additions and multiplications to normalise one batch of m examples with d features, leading
-    terms only.
+def operations(d: int, m: int) -> dict[str, float]:
+    """Additions and multiplications to normalise a batch of m examples, d features; leading terms.
 
     The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR,
     with vectors).
@@ -241,14 +218,13 @@ def operations(d: int, m: int, iterations: int = 5) -> dict[str, float]:
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
         "standardised": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
-        "Newton–Schulz": around + iterations * 3 * 2 * d**3,  # three products per iteration
+        "Newton–Schulz": around + 5 * 3 * 2 * d**3,  # 5 iterations of three products
         "ZCA": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
     }
 
 
-def slowdown(d: int, m: int, rng: np.random.Generator, repeats: int = 5) -> float:
-    """How many times as long ``eigh`` of a d x d covariance takes as the standard deviations of the
-    batch, measured.
+def slowdown(d: int, m: int, rng: Generator, repeats: int = 5) -> float:
+    """How many times as long ``eigh`` of a d x d covariance takes as the batch's deviations.
 
     The shortest of `repeats` runs counts for each, the two taking turns: other work on the machine
     can only make a run longer, and meets both.
@@ -270,32 +246,28 @@ def _seconds(work: Callable[[], object]) -> float:
 # Where whitening has no derivative
 
 
-def whitening_matrix(kind: str, covariance: np.ndarray) -> np.ndarray:
-    """The matrix by which ``pca`` or ``zca`` multiplies a centred batch with this covariance.
-    Shapes (d, d)."""
+def whitening_matrix(kind: str, covariance: Array) -> Array:
+    """The matrix by which ``pca`` or ``zca`` multiplies a centred batch, for (d, d) covariance."""
     eigenvalues, axes = np.linalg.eigh(covariance)
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))])
     scaled = axes / np.sqrt(eigenvalues)
     return {"pca": scaled, "zca": scaled @ axes.T}[kind]
 
 
-def sensitivity(kind: str, eigenvalues: tuple[float, float], along: np.ndarray) -> float:
-    """How fast the whitening matrix moves as the covariance diag(`eigenvalues`) moves `along` a
-    symmetric matrix.
+def sensitivity(kind: str, eigenvalues: tuple[float, float], along: Array) -> float:
+    """How fast the whitening matrix moves as covariance diag(`eigenvalues`) moves `along`.
 
     A central difference, in the Frobenius norm, with a step far below both the eigenvalues and the
     gap between them.
     """
     step = 1e-3 * min(*eigenvalues, abs(eigenvalues[0] - eigenvalues[1]) or np.inf)
-    above, below = (
-        whitening_matrix(kind, np.diag(eigenvalues) + sign * step * along) for sign in (1, -1)
-    )
+    moved = (np.diag(eigenvalues) + sign * step * along for sign in (1, -1))
+    above, below = (whitening_matrix(kind, covariance) for covariance in moved)
     return float(np.linalg.norm(above - below) / (2 * step))
 
 
-def zca_change(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The derivative of Cov^(-1/2) along a symmetric matrix, finite wherever Cov can be inverted.
-    Shapes (d, d).
+def zca_change(covariance: Array, along: Array) -> Array:
+    """The derivative of Cov^(-1/2) along a symmetric matrix, where Cov can be inverted; (d, d).
 
     Divided differences of 1/sqrt, written so that equal eigenvalues are no division by zero.
     """
@@ -305,9 +277,8 @@ def zca_change(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
     return axes @ (quotients * (axes.T @ along @ axes)) @ axes.T
 
 
-def zca_change_through_eigenvectors(covariance: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The same derivative by the chain rule through ``eigh``, as automatic differentiation computes
-    it.
+def zca_change_through_eigenvectors(covariance: Array, along: Array) -> Array:
+    """The same derivative by the chain rule through ``eigh``, as automatic differentiation has it.
 
     The eigenvectors change by 1 / (difference of two eigenvalues): equal eigenvalues give 0/0.
     Keeps the dtype.
@@ -324,14 +295,12 @@ def zca_change_through_eigenvectors(covariance: np.ndarray, along: np.ndarray) -
         return half + half.T + (axes * power_change) @ axes.T
 
 
-def float32_errors(
-    gaps: list[float], rng: np.random.Generator, d: int = 8
-) -> dict[str, tuple[list[float], np.ndarray]]:
-    """Relative errors of both ways to ZCA's derivative in single precision, for eigenvalues that
-    lie `gaps` apart.
+def float32_errors(gaps: list[float], rng: Generator) -> dict[str, tuple[list[float], Array]]:
+    """Relative errors of both ways to ZCA's derivative in float32, for eigenvalues `gaps` apart.
 
     Returns the name of the way -> (gaps, errors); an error is NaN where the way gave NaN.
     """
+    d = 8
     rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
     along = rng.normal(size=(d, d))
     along = along + along.T
@@ -345,17 +314,16 @@ def float32_errors(
         covariance = (covariance + covariance.T) / 2
         exact = zca_change(covariance, along)
         for name, way in ways.items():
-            found = way(covariance.astype(np.float32), along.astype(np.float32))
-            errors[name].append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+            rounded = way(covariance.astype(np.float32), along.astype(np.float32))
+            errors[name].append(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
     return {name: (list(gaps), np.array(error)) for name, error in errors.items()}
 
 
 # Without eigenvectors
 
 
-def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Each principal axis's share of the total variance, and its variance after Newton–Schulz
-    iterations.
+def whitened_axes(x: Array, counts: Iterable[int]) -> tuple[Array, dict[int, Array]]:
+    """Share of each axis in the total variance, and its variance after Newton–Schulz iterations.
 
     Returns (d,) shares in falling order, and for each of `counts` iterations the (d,) variances.
     """
@@ -364,22 +332,15 @@ def whitened_axes(x: np.ndarray, counts: Iterable[int]) -> tuple[np.ndarray, dic
     return eigenvalues[::-1] / eigenvalues.sum(), variances
 
 
-def iterations_to_white(x: np.ndarray, far: float = 1e-8) -> int:
-    """How many Newton–Schulz iterations bring the covariance of `x` to within `far` of the
-    identity."""
-    return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < far)
+def iterations_to_white(x: Array) -> int:
+    """Newton–Schulz iterations until the covariance of `x` is within 1e-8 of the identity."""
+    return next(k for k in count() if far_from_white(whitening.newton_schulz(x, k)(x)) < 1e-8)
 
 
 # What a mini-batch does to one example
 
 
-def disturbance(
-    fit: Callable[[np.ndarray], whitening.Whitening],
-    x: np.ndarray,
-    sizes: list[int],
-    batches: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def disturbance(fit: Fit, x: Array, sizes: list[int], batches: int, rng: Generator) -> Array:
     """How much the output of a fixed example depends on the mini-batch it is normalised with.
 
     For each batch size: the root mean square, over `batches` random mini-batches and over ten
@@ -387,37 +348,35 @@ def disturbance(
     of the output, 1. Shapes: x (n, d) -> (sizes,). Huang et al. (2019) call it stochastic
     normalisation disturbance.
     """
-    found = []
+    spreads = []
     for m in sizes:
         # batches of (10, d)
         outputs = [fit(x[rng.integers(len(x), size=m)])(x[:10]) for _ in range(batches)]
-        found.append(np.sqrt(np.var(outputs, axis=0).mean()))
-    return np.array(found)
+        spreads.append(np.sqrt(np.var(outputs, axis=0).mean()))
+    return np.array(spreads)
 
 
 # Failure gallery
 
 
-def standardise_each_image(x: np.ndarray) -> np.ndarray:
-    """A mutant: every example to mean 0 and variance 1 over its own features, under the name of
-    whitening."""
+def standardise_each_image(x: Array) -> Array:
+    """A mutant: each example to mean 0 and variance 1 over its own features."""
     return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
 
 
-def divide_by_eigenvalues(x: np.ndarray) -> np.ndarray:
+def divide_by_eigenvalues(x: Array) -> Array:
     """A mutant of ``pca``: the square root is forgotten."""
     eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
     return (x - x.mean(axis=0)) @ axes / eigenvalues
 
 
-def axes_as_rows(x: np.ndarray) -> np.ndarray:
-    """A mutant of ``zca``: takes the rows of ``eigh``'s second result for eigenvectors; they are
-    its columns."""
+def axes_as_rows(x: Array) -> Array:
+    """A mutant of ``zca``: takes rows of ``eigh``'s second result for the eigenvectors."""
     eigenvalues, axes = np.linalg.eigh(whitening.covariance(x))
     return (x - x.mean(axis=0)) @ (axes.T / np.sqrt(eigenvalues) @ axes)
 
 
-def forget_mean_and_count(x: np.ndarray) -> np.ndarray:
+def forget_mean_and_count(x: Array) -> Array:
     """A mutant of ``zca``: decomposes x.T @ x, neither centred nor divided by m."""
     eigenvalues, axes = np.linalg.eigh(x.T @ x)
     return x @ (axes / np.sqrt(eigenvalues) @ axes.T)
@@ -431,19 +390,14 @@ MUTANTS = {
 }
 
 
-def far_from_white(x: np.ndarray) -> float:
-    """The largest distance of any entry of the covariance from the identity, or of any mean from
-    0."""
-    return float(
-        max(
-            np.abs(whitening.covariance(x) - np.eye(x.shape[1])).max(), np.abs(x.mean(axis=0)).max()
-        )
-    )
+def far_from_white(x: Array) -> float:
+    """The largest distance of the covariance from the identity, or of a mean from 0."""
+    away = np.abs(whitening.covariance(x) - np.eye(x.shape[1]))
+    return float(max(away.max(), np.abs(x.mean(axis=0)).max()))
 
 
-def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
-    """A mutant of ``newton_schulz``: iterates P <- (3P - P P P S) / 2 as it is usually printed.
-    Shapes (d, d).
+def newton_uncoupled(covariance: Array, iterations: int) -> Array:
+    """A mutant of ``newton_schulz``, (d, d): P <- (3P - P P P S) / 2, as it is usually printed.
 
     Right for a handful of iterations; then rounding errors that do not commute with S double and
     redouble.
@@ -452,18 +406,17 @@ def newton_uncoupled(covariance: np.ndarray, iterations: int) -> np.ndarray:
     inverse_root = np.eye(len(covariance))
     with np.errstate(over="ignore", invalid="ignore"):  # it is the point
         for _ in range(iterations):
-            inverse_root = (
-                3 * inverse_root - inverse_root @ inverse_root @ inverse_root @ covariance / total
-            ) / 2
+            cube = inverse_root @ inverse_root @ inverse_root
+            inverse_root = (3 * inverse_root - cube @ covariance / total) / 2
     return inverse_root / np.sqrt(total)
 
 
-def both_newtons(x: np.ndarray, counts: Iterable[int]) -> tuple[dict[int, float], dict[int, float]]:
-    """Largest error in the covariance after so many iterations: in the coupled form, and as usually
-    printed."""
+def both_newtons(x: Array, counts: Iterable[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Largest error in the covariance after so many iterations: coupled, and as printed."""
     covariance = whitening.covariance(x)
     coupled = {k: far_from_white(whitening.newton_schulz(x, k)(x)) for k in counts}
-    printed = {k: newton_uncoupled(covariance, k) for k in counts}
-    return coupled, {
-        k: float(np.abs(P @ covariance @ P - np.eye(len(P))).max()) for k, P in printed.items()
-    }
+    printed, identity = {}, np.eye(len(covariance))
+    for k in counts:
+        root = newton_uncoupled(covariance, k)
+        printed[k] = float(np.abs(root @ covariance @ root - identity).max())
+    return coupled, printed

@@ -9,8 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from bnkit import plots
-from bnkit.plots import after
+from bnkit.plots import after, colours
 
 RNG = np.random.default_rng(0)
 SEEDS, SIZES = 3, (2, 4, 8, 16, 32)
@@ -100,7 +99,7 @@ def lines(axes, colour: str) -> list:
 def test_lines_are_means_over_seeds_in_the_colour_of_their_meaning():
     given = {name: accuracy(3) for name in BOTH}
     axes = after.rates((0.01, 0.1, 1.0), given).axes[0]
-    for name, colour in zip(BOTH, (plots.WITHOUT_BN, plots.WITH_BN), strict=True):
+    for name, colour in zip(BOTH, (colours.WITHOUT_BN, colours.WITH_BN), strict=True):
         (line,) = lines(axes, colour)
         assert np.allclose(line.get_ydata(), given[name].mean(1))
 

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from synthetic_runs import STEPS, UNITS, pair, run
 
 from bnkit import plots
-from bnkit.plots import mnist
+from bnkit.plots import colours, labels, mnist, scales
 
 PAPER = {
     f"figure1{panel}": (np.array([3000.0, 20_000, 45_000]), np.array(values))
@@ -121,7 +121,7 @@ def test_spread_is_mean_and_range_over_seeds():
 
 def test_a_band_is_drawn_from_the_lowest_to_the_highest_seed():
     _, axes = plots.figure()
-    plots.band(axes, [0, 1], [[1, 10], [2, 10], [6, 40]], plots.WITH_BN, label="three seeds")
+    plots.band(axes, [0, 1], [[1, 10], [2, 10], [6, 40]], colours.WITH_BN, label="three seeds")
     (line,) = axes.get_lines()
     assert line.get_ydata().tolist() == [3, 20]
     corners = axes.collections[0].get_paths()[0].vertices
@@ -131,7 +131,7 @@ def test_a_band_is_drawn_from_the_lowest_to_the_highest_seed():
 
 def test_a_label_stands_at_the_end_of_its_curve():
     _, axes = plots.figure()
-    plots.label_end(axes, [0, 1, 2], [5, 6, 7], "here", plots.WITH_BN)
+    labels.label_end(axes, [0, 1, 2], [5, 6, 7], "here", colours.WITH_BN)
     (label,) = axes.texts
     assert (label.get_text(), label.xy) == ("here", (2, 7))
 
@@ -151,7 +151,7 @@ def test_a_label_stands_at_the_end_of_its_curve():
 def test_powers_of_ten_are_plain_text_and_of_one_kind_on_an_axis(low, high, labels):
     _, axes = plots.figure()
     axes.set(yscale="log", ylim=(high, low))  # upside down, as some are
-    plots.powers(axes.yaxis)
+    scales.powers(axes.yaxis)
     assert {value: axes.yaxis.get_major_formatter()(value) for value in labels} == labels
 
 
@@ -159,12 +159,12 @@ def test_a_logarithmic_axis_is_labelled_at_powers_of_ten_only():
     drawing, axes = plots.figure()
     axes.plot([1, 2], [1e-20, 1e3])
     axes.set_yscale("log")
-    plots.powers(axes.yaxis)
+    scales.powers(axes.yaxis)
     drawing.draw_without_rendering()
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert set(labels) - {"10⁻²⁵", "10⁵"} == {"10⁻²⁰", "10⁻¹⁵", "10⁻¹⁰", "10⁻⁵", "1"}
     assert len(axes.yaxis.get_minorticklocs()) == 0
-    plots.ticks(axes.yaxis, [0.25, 3])
+    scales.ticks(axes.yaxis, [0.25, 3])
     drawing.draw_without_rendering()
     assert [text.get_text() for text in axes.get_yticklabels()] == ["0.25", "3"]
 
@@ -214,8 +214,8 @@ def test_meanings_can_be_told_apart_with_any_colour_vision(kind):
     # ... and for many people hardly do
     assert difference("#c0392b", "#6b7d0a", "deuteranopia") < 25
     for a, b in combinations(MEANINGS, 2):
-        assert difference(getattr(plots, a), getattr(plots, b), kind) > 15, f"{a} and {b}"
-    assert difference(plots.WITH_BN, plots.WITHOUT_BN, kind) > 50
+        assert difference(getattr(colours, a), getattr(colours, b), kind) > 15, f"{a} and {b}"
+    assert difference(colours.WITH_BN, colours.WITHOUT_BN, kind) > 50
 
 
 # The figures of chapter 08
@@ -224,36 +224,36 @@ def test_meanings_can_be_told_apart_with_any_colour_vision(kind):
 def test_accuracy_draws_the_means_of_the_runs_and_the_paper_beside_them():
     both = pair(3)
     whole, errors = mnist.accuracy(both, PAPER).axes
-    (line,) = lines(whole, plots.WITH_BN)
+    (line,) = lines(whole, colours.WITH_BN)
     expected = np.mean([one.curve("test_accuracy")[1] for one in both.with_bn], axis=0)
     np.testing.assert_allclose(line.get_ydata(), 100 * expected)
     assert line.get_xdata().tolist() == STEPS
-    (line,) = lines(errors, plots.WITH_BN)
+    (line,) = lines(errors, colours.WITH_BN)
     np.testing.assert_allclose(line.get_ydata(), 100 * (1 - expected[1:]))
-    assert [len(lines(axes, plots.PAPER)) for axes in (whole, errors)] == [2, 2]
+    assert [len(lines(axes, colours.PAPER)) for axes in (whole, errors)] == [2, 2]
     assert whole.get_ylim()[0] == 70
     assert both.title in whole.get_title(loc="left")
 
 
 def test_the_paper_is_drawn_no_further_than_the_runs_and_not_at_all_before_it_starts():
     whole, _ = mnist.accuracy(pair(last=20_000), PAPER).axes
-    assert all(line.get_xdata().max() == 20_000 for line in lines(whole, plots.PAPER))
+    assert all(line.get_xdata().max() == 20_000 for line in lines(whole, colours.PAPER))
     whole, errors = mnist.accuracy(pair(last=1000), PAPER).axes
-    assert lines(whole, plots.PAPER) == lines(errors, plots.PAPER) == []
+    assert lines(whole, colours.PAPER) == lines(errors, colours.PAPER) == []
 
 
 def test_bands_are_medians_over_all_units_and_seeds_and_every_unit_is_there():
     both = pair()
     upper, lower = mnist.bands(both, PAPER).axes
     for axes, colour, runs in (
-        (upper, plots.WITHOUT_BN, both.without_bn),
-        (lower, plots.WITH_BN, both.with_bn),
+        (upper, colours.WITHOUT_BN, both.without_bn),
+        (lower, colours.WITH_BN, both.with_bn),
     ):
         percentiles = np.stack([one.curve("quantiles")[1] for one in runs])
         (line,) = lines(axes, colour)
         np.testing.assert_allclose(line.get_ydata(), np.median(percentiles[..., 1], axis=(0, 2)))
-        assert len(lines(axes, plots.NEUTRAL)) == UNITS
-        assert len(lines(axes, plots.PAPER)) == 3
+        assert len(lines(axes, colours.NEUTRAL)) == UNITS
+        assert len(lines(axes, colours.PAPER)) == 3
         corners = axes.collections[0].get_paths()[0].vertices[:, 1]
         assert corners.max() == pytest.approx(np.median(percentiles[..., 2], axis=(0, 2)).max())
     assert "(b) without BN" in upper.get_title(loc="left")
@@ -261,7 +261,7 @@ def test_bands_are_medians_over_all_units_and_seeds_and_every_unit_is_there():
 
 def test_gamma_puts_every_unit_of_every_seed_on_the_scatter():
     above, below = mnist.gamma(pair(2)).axes
-    assert len(lines(above, plots.NEUTRAL)) == UNITS
+    assert len(lines(above, colours.NEUTRAL)) == UNITS
     groups = [group for group in below.collections if isinstance(group, PathCollection)]
     assert [len(group.get_offsets()) for group in groups] == [2 * UNITS] * 3
     gamma, spread = groups[-1].get_offsets().T
@@ -273,7 +273,7 @@ def test_gamma_puts_every_unit_of_every_seed_on_the_scatter():
 def test_rates_draws_a_point_for_each_seed_at_the_step_asked_for():
     upper, lower = mnist.rates(RATES, early=1000).axes
     for axes, step in ((upper, 1000), (lower, 50_000)):
-        means, *seeds = lines(axes, plots.WITH_BN)
+        means, *seeds = lines(axes, colours.WITH_BN)
         assert list(means.get_xdata()) == list(RATES)
         values = [one.curve("test_accuracy")[1][STEPS.index(step)] for one in RATES[0.1].with_bn]
         np.testing.assert_allclose(seeds[0].get_ydata(), 100 * np.array(values))
@@ -313,6 +313,6 @@ def test_a_run_that_diverged_shortens_the_curves_and_breaks_nothing(ended):
     both = pair()
     both.with_bn[1] = run("batch", 1, last=ended)
     drawing = mnist.accuracy(both)
-    (line,) = lines(drawing.axes[0], plots.WITH_BN)
+    (line,) = lines(drawing.axes[0], colours.WITH_BN)
     assert line.get_xdata().tolist() == [step for step in STEPS if step <= ended]
     assert all(figure.png() for figure in (drawing, mnist.bands(both), mnist.gamma(both)))

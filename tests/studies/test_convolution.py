@@ -9,6 +9,7 @@ from conftest import assert_close
 
 from bnkit import reference
 from bnkit.networks.digits import Digits
+from bnkit.studies import common
 from bnkit.studies import convolution as studies
 
 
@@ -73,12 +74,12 @@ def test_effective_size():
     # the variance of a mean is the mean of all entries of the covariance matrix
     covariance = np.kron(np.eye(3), np.full((4, 4), 0.3)) + 0.7 * np.eye(12)
     assert_close(studies.effective_size(3, 4, 0.3), 1 / covariance.mean())
-    found = studies.measured_size(studies.correlated_maps(3, 2, 0.3, 20_000, rng()))
+    found = studies.measured_size(common.correlated_maps(3, 2, 0.3, 20_000, rng()))
     assert found == pytest.approx(1 / covariance.mean(), rel=0.05)
 
 
 def test_correlated_maps():
-    pixels = studies.correlated_maps(2, 2, 0.8, 20_000, rng()).transpose(1, 0, 2, 3).reshape(-1, 8)
+    pixels = common.correlated_maps(2, 2, 0.8, 20_000, rng()).transpose(1, 0, 2, 3).reshape(-1, 8)
     expected = np.kron(np.eye(2), np.full((4, 4), 0.8)) + 0.2 * np.eye(8)
     assert np.abs(np.cov(pixels.T) - expected).max() < 0.05
 

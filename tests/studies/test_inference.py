@@ -9,6 +9,7 @@ from conftest import assert_close
 
 from bnkit import gradcheck, reference
 from bnkit.networks.digits import Digits
+from bnkit.studies import common
 from bnkit.studies import inference as studies
 
 SIZES = (5, 4, 3, 3)
@@ -206,26 +207,10 @@ def test_variances_of_batches():
     assert_close(corrected, [4, 4], 0.05)  # random: the standard error is 0.03 of 4 at most
 
 
-def test_classes_have_the_variances_they_should():
-    values = studies.classes_apart(60, rng())
-    assert_close(values.var(axis=1), np.ones(10))
-    assert_close(values.var(), 4.36)
-    half = values.ravel()[:300]
-    population = studies.averaged(half, 30)
-    assert_close(population.mean[0], half.mean())
-    assert_close(population.var[0], half.reshape(-1, 30).var(axis=1, ddof=1).mean())
-
-
-def test_correlated_maps():
-    maps = studies.correlated_maps(2, 3, 0.8, 20_000, rng())
-    assert maps.shape == (2, 20_000, 3, 3)
-    pixels = maps.transpose(1, 0, 2, 3).reshape(20_000, 18)
-    expected = np.kron(np.eye(2), np.full((9, 9), 0.8)) + 0.2 * np.eye(18)
-    assert np.abs(np.cov(pixels.T) - expected).max() < 0.05
-    assert (
-        abs(reference.observe(None, maps).var.mean() - studies.expected_correction(2, 3, 0.8))
-        < 0.03
-    )
+def test_the_variance_of_correlated_maps_is_the_expected_one():
+    maps = common.correlated_maps(2, 3, 0.8, 20_000, rng())
+    variance = reference.observe(None, maps).var.mean()
+    assert abs(variance - studies.expected_correction(2, 3, 0.8)) < 0.03
 
 
 def test_expected_correction_by_brute_force():

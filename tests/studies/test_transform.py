@@ -61,25 +61,6 @@ def test_the_noise_of_company(a):
     close(studies.in_company(a, 7, 1, rng()), (a - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5))
 
 
-def test_classes_on_a_line():
-    x, labels = studies.classes_on_a_line(300, rng())
-    assert x.shape == (3000, 1)
-    assert x.var() == pytest.approx(4.36)
-    assert [x[labels == label].var() for label in range(10)] == pytest.approx([1] * 10)
-    shuffled = x[rng().permutation(len(x))]
-    # of single classes: 300 is a multiple of 30
-    assert studies.averaged(x, 30).var[0] == pytest.approx(1, abs=0.02)
-    assert studies.averaged(shuffled, 30).var[0] == pytest.approx(4.36, rel=0.03)
-
-
-def test_averaged_is_algorithm_2():
-    x = rng().normal(size=(12, 2))
-    found = studies.averaged(x, 4)
-    close(found.mean, x.mean(axis=0))
-    close(found.var, np.mean([each.var(axis=0, ddof=1) for each in (x[:4], x[4:8], x[8:])], axis=0))
-    assert found.batches == 3
-
-
 # One unit
 
 

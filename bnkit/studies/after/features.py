@@ -1,5 +1,4 @@
-"""Chapter 10: frozen random weights, trained gamma and beta, and as many trained weights for
-comparison.
+"""Chapter 10: frozen random weights, trained gamma and beta; as many trained weights to compare.
 
 After Frankle, Schwab and Morcos (2021), with fully connected networks in place of residual ones.
 """
@@ -11,28 +10,25 @@ import numpy as np
 
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
+from bnkit.networks.many_numpy import Layer
 
+Array = np.ndarray
 # what is trained; all else, the output too, is random
 KINDS = ("gamma and beta", "two weights a unit", "everything")
 
 
 class Trained(NamedTuple):
-    """Networks after training, at the learning rate that is best for each kind and width on
-    training images."""
+    """Networks trained at the rate that is best, for each kind and width, on training images."""
 
-    accuracy: np.ndarray
+    accuracy: Array
     """Test accuracy, (widths, seeds)."""
-    numbers: np.ndarray
+    numbers: Array
     """How many numbers were trained, (widths,)."""
-    off: np.ndarray
-    """Share of units whose gamma is less than 0.01 away from 0: they have switched themselves off,
-    (widths, seeds).
-    """
+    off: Array
+    """Share of units that switched themselves off, |gamma| < 0.01, (widths, seeds)."""
 
 
-def mask(
-    kind: str, layer: many_numpy.Layer, hidden: bool, generator: np.random.Generator
-) -> many_numpy.Layer:
+def mask(kind: str, layer: Layer, hidden: bool, generator: np.random.Generator) -> Layer:
     """What of a layer is trained: 1 for what is, 0 for what stays as it was drawn.
 
     "two weights a unit" picks two weights of each hidden unit at random: as many numbers as gamma
@@ -57,38 +53,30 @@ def train(
     seeds: int,
     steps: int,
     depth: int = 3,
-    batch: int = 50,
     rates: Sequence[float] = (1.0, 3.0),
 ) -> Trained:
     """Train ReLU networks with BN on `digits`, a ``digits.Digits``, at each width."""
-    found = []
+    trained = []
     for width in widths:
         networks = digits.build("relu", True, 2**0.5, list(range(seeds)) * len(rates), depth, width)
         generator = np.random.default_rng([width, seeds])
-        masks = [
-            mask(kind, layer, index < depth, generator)
-            for index, layer in enumerate(networks.layers)
-        ]
-        order, every_rate = datasets.batches(len(digits.x), batch, 0), np.repeat(rates, seeds)
+        layers = enumerate(networks.layers)
+        masks = [mask(kind, layer, index < depth, generator) for index, layer in layers]
+        order, every_rate = datasets.batches(len(digits.x), 50, 0), np.repeat(rates, seeds)
         for _ in range(steps):
             chosen = next(order)
-            _, gradients = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])(
-                networks
-            )
+            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
+            _, gradients = slope(networks)
             kept = [{k: m[k] * g[k] for k in g} for g, m in zip(gradients, masks, strict=True)]
             many_numpy.descend(networks, kept, every_rate)
-        populations = many_numpy.observe(networks, digits.x[:500])
-        seen = many_numpy.accuracy(
-            networks, digits.x[:500], digits.labels[:500], populations
-        ).reshape(-1, seeds)
+        x, labels = digits.x[:500], digits.labels[:500]
+        populations = many_numpy.observe(networks, x)
+        seen = many_numpy.accuracy(networks, x, labels, populations).reshape(-1, seeds)
         best = np.nan_to_num(seen).mean(1).argmax()
-        gammas = np.concatenate(
-            [np.abs(layer["gamma"]) for layer in networks.layers[:depth]], axis=1
-        )
-        numbers = sum(value[0].sum() for each in masks for value in each.values())
-        accuracy, off = (
-            each.reshape(-1, seeds)[best]
-            for each in (digits.test(networks), (gammas < 0.01).mean(1))
-        )
-        found.append((accuracy, numbers, off))
-    return Trained(*map(np.array, zip(*found, strict=True)))
+        gammas = [np.abs(layer["gamma"]) for layer in networks.layers[:depth]]
+        off = (np.concatenate(gammas, axis=1) < 0.01).mean(1)
+        numbers = sum(value[0].sum() for of_layer in masks for value in of_layer.values())
+        tested = (values.reshape(-1, seeds)[best] for values in (digits.test(networks), off))
+        trained.append((*tested, numbers))
+    accuracy, off, numbers = map(np.array, zip(*trained, strict=True))
+    return Trained(accuracy, numbers, off)

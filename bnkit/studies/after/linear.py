@@ -10,38 +10,33 @@ import numpy as np
 from bnkit.runs import records
 from bnkit.runs.tasks.linear import LENGTHS
 
+Array = np.ndarray
+
 
 class Recorded(NamedTuple):
     """The recorded runs of one kind of network."""
 
-    steps: np.ndarray
+    steps: Array
     """Steps of gradient descent before which was looked, (t,)."""
-    loss: np.ndarray
+    loss: Array
     """Sum of squared errors, (seeds, t)."""
-    cosine: np.ndarray
+    cosine: Array
     """Cosine of G and G' for layers 2 to depth, (seeds, t, layers)."""
-    change: np.ndarray
+    change: Array
     """||G − G'|| / ||G||, same shape."""
-    losses_along: np.ndarray
-    """Losses after steps along the gradient of LENGTHS times the learning rate, (seeds, t,
-    lengths).
-    """
-    smoothness: np.ndarray
+    losses_along: Array
+    """Losses after steps of LENGTHS times the rate along the gradient, (seeds, t, lengths)."""
+    smoothness: Array
     """Effective beta-smoothness along these steps, (seeds, t)."""
 
 
 def recorded(variant: str) -> Recorded:
-    """The records of `variant`, "linear-with-bn" or "linear-without-bn". RecordError where there
-    are none."""
+    """The records of "linear-with-bn" or "linear-without-bn"; RecordError without any."""
     runs = records.load_all("after", variant)
     curves = {name: records.stack(runs, name) for name in runs[0].curves}
     steps, values = curves["loss"][0], {name: values for name, (_, values) in curves.items()}
     moved = np.array(LENGTHS) * runs[0].recipe["learning_rate"] * values["gradient"][..., None]
-    return Recorded(
-        steps,
-        values["loss"],
-        values["layer_cosine"],
-        values["layer_change"] / values["layer_gradient"],
-        values["losses_along"],
-        (values["change_along"] / moved).max(-1),
-    )
+    change = values["layer_change"] / values["layer_gradient"]
+    smoothness = (values["change_along"] / moved).max(-1)
+    of_layers = (values["layer_cosine"], change)
+    return Recorded(steps, values["loss"], *of_layers, values["losses_along"], smoothness)

@@ -1,12 +1,10 @@
-"""Chapter 10: how deep a network can be with BN, with skip connections, with both, and with neither
-but a good start.
+"""Chapter 10: how deep a network can be with BN, with skip connections, or with a good start.
 
 Explosion in chains with BN after Yang et al. (2019); residual networks without normalisation after
 Zhang et al. (2019, Fixup) and De and Smith (2020, SkipInit).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,9 +15,10 @@ from torch import Tensor, nn
 from bnkit import datasets
 from bnkit.networks import many_torch
 
+Array = np.ndarray
 
-@dataclass(frozen=True)
-class Kind:
+
+class Kind(NamedTuple):
     """A kind of network."""
 
     name: str
@@ -39,8 +38,7 @@ KINDS = (
 
 
 class Block(nn.Module):
-    """Two layers, W2 relu(norm(W1 relu(norm(x)))), with or without a skip connection, in R networks
-    at once.
+    """Two layers, W2 relu(norm(W1 relu(norm(x)))), perhaps with a skip connection; R networks.
 
     Fixup starts W2 at 0 and W1 at He's weights over sqrt(`blocks`), which is L^(−1/(2m−2)) for m =
     2 layers, and gives the branch a factor that starts at 1. Its extra biases are those that the
@@ -48,28 +46,19 @@ class Block(nn.Module):
     units) -> the same.
     """
 
-    def __init__(
-        self, units: int, generators: Sequence[np.random.Generator], kind: Kind, blocks: int
-    ):
+    def __init__(self, units: int, generators: Sequence, kind: Kind, blocks: int):
         super().__init__()
         networks, he = len(generators), 2**0.5
         first, second = (he / blocks**0.5, 0.0) if kind.start == "Fixup" else (he, he)
-        norms = [
-            many_torch.Normalised(networks, units, nn.BatchNorm1d) if kind.norm else nn.Identity()
-            for _ in range(2)
-        ]
-        layers = [
-            many_torch.Linear(units, units, generators, gain, bias=not kind.norm)
-            for gain in (first, second)
-        ]
-        self.branch = nn.Sequential(norms[0], nn.ReLU(), layers[0], norms[1], nn.ReLU(), layers[1])
-        self.skip = kind.skip
-        scaled = kind.start in ("Fixup", "SkipInit")
-        self.factor = (
-            nn.Parameter(torch.full((networks, 1, 1), float(kind.start == "Fixup")))
-            if scaled
-            else None
-        )
+        parts = []
+        for gain in (first, second):
+            norm = (networks, units, nn.BatchNorm1d)
+            parts += [many_torch.Normalised(*norm) if kind.norm else nn.Identity(), nn.ReLU()]
+            parts.append(many_torch.Linear(units, units, generators, gain, bias=not kind.norm))
+        self.branch, self.skip, self.factor = nn.Sequential(*parts), kind.skip, None
+        if kind.start in ("Fixup", "SkipInit"):
+            start = float(kind.start == "Fixup")
+            self.factor = nn.Parameter(torch.full((networks, 1, 1), start))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
@@ -80,8 +69,7 @@ class Block(nn.Module):
 def build(
     kind: Kind, inputs: int, units: int, blocks: int, classes: int, seeds: Sequence[int]
 ) -> nn.Sequential:
-    """A linear layer, `blocks` blocks, ReLU, a linear layer, for each of `seeds`: 2 blocks + 2
-    layers deep."""
+    """Linear, `blocks` blocks, ReLU, linear, for each of `seeds`: 2 blocks + 2 layers."""
     generators = [np.random.default_rng(seed) for seed in seeds]
     first = many_torch.Linear(inputs, units, generators, gain=1.0)
     body = [Block(units, generators, kind, blocks) for _ in range(blocks)]
@@ -98,51 +86,40 @@ def train(
     steps: int,
     rates: Sequence[float] = (0.03, 0.1),
     units: int = 32,
-    batch: int = 50,
-) -> np.ndarray:
-    """Test accuracy for each number of blocks, at the rate that is best on training images,
-    (depths, seeds).
+) -> Array:
+    """Test accuracy by number of blocks, at the rate best on training images, (depths, seeds).
 
     A network that has diverged counts as 0. `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
-    networks, found = len(rates) * seeds, []
+    networks, accuracies = len(rates) * seeds, []
     for blocks in depths:
         net = build(kind, x.shape[1], units, blocks, 10, list(range(seeds)) * len(rates))
-        order = map(torch.from_numpy, islice(datasets.batches(len(x), batch, 0), steps))
+        order = map(torch.from_numpy, islice(datasets.batches(len(x), 50, 0), steps))
         for _ in many_torch.train(net, ((x[k], labels[k]) for k in order), np.repeat(rates, seeds)):
             pass
         many_torch.inference(net, x[:500], networks)
-        seen, tested = (
-            many_torch.accuracy(net, *part, networks).reshape(-1, seeds)
-            for part in ((x[:500], labels[:500]), (x_test, labels_test))
-        )
-        lost = ~torch.isfinite(
-            torch.stack([value.flatten(1).sum(1) for value in _of_networks(net, networks)])
-        ).all(0)
-        alive = ~lost.numpy().reshape(-1, seeds)
-        best = (seen * alive).mean(1).argmax()
-        found.append((tested * alive)[best])
-    return np.array(found)
-
-
-def _of_networks(net: nn.Module, networks: int) -> list[Tensor]:
-    """Parameters as (R, ...), those of normalisations, which are (R * units,), too."""
-    return [value.detach().view(networks, -1) for value in net.parameters()]
+        parts = ((x[:500], labels[:500]), (x_test, labels_test))
+        seen, tested = (many_torch.accuracy(net, *part, networks) for part in parts)
+        # parameters as (R, ...), those of normalisations, which are (R * units,), too
+        sums = [value.detach().view(networks, -1).sum(1) for value in net.parameters()]
+        alive = torch.isfinite(torch.stack(sums)).all(0).numpy()
+        seen, tested = ((share * alive).reshape(-1, seeds) for share in (seen, tested))
+        accuracies.append(tested[seen.mean(1).argmax()])
+    return np.array(accuracies)
 
 
 class Branches(NamedTuple):
     """Variance in untrained residual networks, (blocks, R)."""
 
-    skip: np.ndarray
+    skip: Array
     """Of the input of each block, over examples, mean over units."""
-    branch: np.ndarray
+    branch: Array
     """Of what the block adds to it."""
 
 
-def branches(kind: Kind, x: np.ndarray, blocks: int, *, seeds: int, units: int = 100) -> Branches:
-    """How large the branches are beside the skip connection, before training. Shapes: x (m,
-    inputs)."""
+def branches(kind: Kind, x: Array, blocks: int, *, seeds: int, units: int = 100) -> Branches:
+    """Size of the branches beside the skip connection, untrained. Shapes: x (m, inputs)."""
     net = build(kind, x.shape[1], units, blocks, 10, range(seeds))
     skip, branch = [], []
     with torch.no_grad():

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+Array = np.ndarray
 Numbers = dict[str, float]
 SHORT = {"with BN": "bn", "without BN": "plain"}
 
 
-def noise(strengths: Sequence[float], **panels: Mapping[str, np.ndarray]) -> Numbers:
-    """Mean accuracy by kind, network and strength of the noise: "relu_bn_noise_4". Shapes:
-    (strengths, seeds)."""
+def noise(strengths: Sequence[float], **panels: Mapping[str, Array]) -> Numbers:
+    """Mean accuracy by kind, network and noise, "fast_bn_noise_4". Shapes: (strengths, seeds)."""
     return {
         f"{kind}_{SHORT[name]}_noise_{strength:g}": float(mean)
         for kind, networks in panels.items()
@@ -31,87 +31,73 @@ def interference(runs: Mapping, rate: float) -> Numbers:
     effective smoothness in units of one over the learning rate, "cliff" the highest loss on a walk
     over the highest in training.
     """
-    found = {}
+    numbers = {}
     for name, run in runs.items():
         early, late = (run.steps > 0) & (run.steps <= 16), run.steps > 500
-        found |= {
-            f"cosine_early_{SHORT[name]}": run.cosine[:, early].mean(),
-            f"cosine_late_{SHORT[name]}": run.cosine[:, late].mean(),
-            f"linear_loss_{SHORT[name]}": run.loss[:, -1].mean(),
-            f"edge_{SHORT[name]}": np.median(run.smoothness[:, late]) * rate,
-            f"cliff_{SHORT[name]}": run.losses_along.max() / run.loss.max(),
+        facts = {
+            "cosine_early": run.cosine[:, early].mean(),
+            "cosine_late": run.cosine[:, late].mean(),
+            "linear_loss": run.loss[:, -1].mean(),
+            "edge": np.median(run.smoothness[:, late]) * rate,
+            "cliff": run.losses_along.max() / run.loss.max(),
         }
-    return _plain(found)
+        numbers |= {f"{fact}_{SHORT[name]}": value for fact, value in facts.items()}
+    return _plain(numbers)
 
 
-def landscape(rates: Sequence[float], followed: Mapping, early: int = 20) -> Numbers:
-    """How much rougher it is without BN: ratios of ``smoothness.Path``, geometric means,
-    "rougher_range_0.3_early".
+def landscape(rates: Sequence[float], followed: Mapping) -> Numbers:
+    """How much rougher it is without BN: ratios of ``smoothness.Path``, "rougher_range_0.3_early".
 
-    Up to the step `early`, and "late" after it.
+    Geometric means up to step 20, and "late" after it.
     """
     plain, normed = followed["without BN"], followed["with BN"]
-    parts = {"early": plain.steps <= early, "late": plain.steps > early}
-    return {
-        f"rougher_{what}_{rate:g}_{when}": _geometric(
-            getattr(plain, what)[part, k] / getattr(normed, what)[part, k]
-        )
-        for k, rate in enumerate(rates)
-        for when, part in parts.items()
-        for what in ("range", "change", "smoothness")
-    }
+    parts = {"early": plain.steps <= 20, "late": plain.steps > 20}
+    numbers = {}
+    for k, rate in enumerate(rates):
+        for when, part in parts.items():
+            for what in ("range", "change", "smoothness"):
+                ratio = getattr(plain, what)[part, k] / getattr(normed, what)[part, k]
+                numbers[f"rougher_{what}_{rate:g}_{when}"] = np.exp(np.log(ratio).mean())
+    return _plain(numbers)
 
 
 def rates(
-    places: Sequence[float], reached: Mapping[str, np.ndarray], small: int, passing: float = 0.8
+    places: Sequence[float], reached: Mapping[str, Array], small: int, passing: float = 0.8
 ) -> Numbers:
-    """Gain of BN at the best for it of the `small` smallest rates, in points; largest rate that
-    passes; best accuracy.
+    """BN's best gain at the `small` smallest rates, in points; largest usable rate; best accuracy.
 
     Shapes: each of `reached` (rates, seeds).
     """
     mean = {SHORT[name]: accuracy.mean(1) for name, accuracy in reached.items()}
-    found = {"gain_at_small_rates": 100 * (mean["bn"] - mean["plain"])[:small].max()}
+    numbers = {"gain_at_small_rates": 100 * (mean["bn"] - mean["plain"])[:small].max()}
     for name, accuracy in mean.items():
-        usable = [rate for rate, each in zip(places, accuracy, strict=True) if each > passing]
-        found |= {f"usable_rate_{name}": max(usable, default=0.0), f"best_{name}": accuracy.max()}
-    return _plain(found)
+        usable = max(np.asarray(places)[accuracy > passing], default=0.0)
+        numbers |= {f"usable_rate_{name}": usable, f"best_{name}": accuracy.max()}
+    return _plain(numbers)
 
 
-def depth(fit: Mapping[str, np.ndarray]) -> Numbers:
+def depth(fit: Mapping[str, Array]) -> Numbers:
     """Mean accuracy at the largest depth, by kind: "deep_residual_bn". Shapes: (depths, seeds)."""
-    return {
-        f"deep_{name.replace(', ', '_').lower()}": float(each[-1].mean())
-        for name, each in fit.items()
-    }
+    short = {name: name.replace(", ", "_").lower() for name in fit}
+    return _plain({f"deep_{short[name]}": shares[-1].mean() for name, shares in fit.items()})
 
 
 def tuned(course, last: int) -> Numbers:
-    """Networks without decay whose weights have rates of their own: loss and turn per step over the
-    `last` steps.
+    """Weights without decay at rates of their own: loss, turn per step in the `last` steps.
 
     `course` is a ``decay.Course``, by ascending rate. "turn_ratio" is the largest turn over the
     smallest; "stretched" how much longer, squared, the weights of the highest rate have become.
     """
     loss, turn = course.loss[-last:].mean((0, 2)), course.angle(last).mean(1)
     stretched = (course.norm[-1, -1] / course.norm[0, -1]).mean()
-    values = (loss.min(), loss.max(), turn.max() / turn.min(), stretched)
-    return _plain(
-        dict(
-            zip(
-                ("tuned_loss_low", "tuned_loss_high", "turn_ratio", "stretched"),
-                values,
-                strict=True,
-            )
-        )
-    )
+    losses = {"tuned_loss_low": loss.min(), "tuned_loss_high": loss.max()}
+    return _plain(losses | {"turn_ratio": turn.max() / turn.min(), "stretched": stretched})
 
 
 def balance(
-    course, measured: np.ndarray, predicted_angle: Sequence[float], predicted_norm: Sequence[float]
+    course, measured: Array, predicted_angle: Sequence[float], predicted_norm: Sequence[float]
 ) -> Numbers:
-    """Measured over predicted angle and squared length of the weights, lowest and highest of the
-    settings with decay.
+    """Measured over predicted angle and squared length, lowest and highest, where there is decay.
 
     `course` is a ``decay.Course``. Shapes: measured (settings, seeds), predicted (settings with
     decay,).
@@ -119,42 +105,34 @@ def balance(
     n, last = len(predicted_angle), len(course.norm) // 2
     angle = measured[:n].mean(1) / predicted_angle
     length = course.norm[-last:, :n].mean((0, 2)) / predicted_norm
-    values = (angle.min(), angle.max(), length.min(), length.max())
-    return _plain(
-        dict(zip(("angle_low", "angle_high", "length_low", "length_high"), values, strict=True))
-    )
+    angles = {"angle_low": angle.min(), "angle_high": angle.max()}
+    return _plain(angles | {"length_low": length.min(), "length_high": length.max()})
 
 
-def batches(by_norm: Mapping[str, np.ndarray], by_batch: np.ndarray) -> Numbers:
-    """Change of accuracy from the largest batch to the smallest, in points, "small_batch_group";
-    and at the smallest.
+def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
+    """Accuracy at the largest batch minus at the smallest, in points, "small_batch_group".
 
     Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add to
     batch norm there.
     """
-    found = {
-        f"small_batch_{norm}": 100 * (each[0] - each[-1]).mean() for norm, each in by_norm.items()
-    }
-    lead = by_norm["group"][0].mean() - by_norm["batch"][0].mean()
-    return _plain(
-        found
-        | {"group_lead": 100 * lead, "company": 100 * (by_batch[0] - by_norm["batch"][0]).mean()}
-    )
+    pairs = by_norm.items()
+    numbers = {f"small_batch_{norm}": 100 * (of[0] - of[-1]).mean() for norm, of in pairs}
+    batch, group = by_norm["batch"][0], by_norm["group"][0]
+    company = 100 * (by_batch[0] - batch).mean()
+    return _plain(numbers | {"group_lead": 100 * (group.mean() - batch.mean()), "company": company})
 
 
-def lag(curves: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[float, float]]:
-    """Accuracy lost against the curve `best`, in points: the most at any step and rate, and at the
-    end.
+def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]]:
+    """Accuracy lost against the curve `best`, in points: most at any step and rate, and at the end.
 
     Shapes: (looks, rates, seeds).
     """
-    behind = {name: 100 * (curves[best] - each).mean(2) for name, each in curves.items()}
-    return {name: (float(each.max()), float(each[-1].mean())) for name, each in behind.items()}
+    behind = {name: 100 * (curves[best] - curve).mean(2) for name, curve in curves.items()}
+    return {name: (float(lost.max()), float(lost[-1].mean())) for name, lost in behind.items()}
 
 
 def company(classes: Sequence[int], tested: Mapping) -> Numbers:
-    """Mean accuracy by the number of classes in a batch: "bn_2", "renorm_2", and "bn_like_2" by
-    batch statistics."""
+    """Mean accuracy by classes in a batch: "bn_2", "renorm_2", by batch statistics "bn_like_2"."""
     bn, renorm = tested["BN"], tested["Batch Renormalization"]
     columns = {"bn": bn.population, "renorm": renorm.population, "bn_like": bn.batch}
     return {
@@ -165,26 +143,15 @@ def company(classes: Sequence[int], tested: Mapping) -> Numbers:
 
 
 def features(learned: Mapping) -> Numbers:
-    """Accuracy of gamma and beta alone in the widest network, of everything, lead over weights,
-    share switched off.
+    """Accuracy of gamma and beta alone and of everything, widest network; lead; share switched off.
 
     Leads are in points, "narrow_lead" that in the narrowest network.
     """
     pair, weights, everything = learned.values()
     lead = 100 * (pair.accuracy - weights.accuracy).mean(1)
-    return _plain(
-        {
-            "pair": pair.accuracy[-1].mean(),
-            "everything": everything.accuracy[-1].mean(),
-            "pair_lead": lead[-1],
-            "narrow_lead": lead[0],
-            "switched_off": pair.off.mean(),
-        }
-    )
-
-
-def _geometric(values: np.ndarray) -> float:
-    return float(np.exp(np.log(values).mean()))
+    widest = {"pair": pair.accuracy[-1].mean(), "everything": everything.accuracy[-1].mean()}
+    leads = {"pair_lead": lead[-1], "narrow_lead": lead[0]}
+    return _plain(widest | leads | {"switched_off": pair.off.mean()})
 
 
 def _plain(numbers: Mapping[str, object]) -> Numbers:

@@ -6,6 +6,7 @@ network held still.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,18 +16,18 @@ from torch import nn
 from bnkit import datasets
 from bnkit.networks import many_torch
 
+Array = np.ndarray
+
 
 class Inference(NamedTuple):
     """Test accuracy while networks train, by where their population statistics come from."""
 
-    steps: np.ndarray
+    steps: Array
     """Optimisation steps at which was looked, (looks,)."""
-    moving: np.ndarray
+    moving: Array
     """By moving averages, (looks, rates, seeds)."""
-    precise: np.ndarray
-    """By statistics of one batch of so many training images, network held still, (sizes, looks,
-    rates, seeds).
-    """
+    precise: Array
+    """By those of so many images, network held still, (sizes, looks, rates, seeds)."""
 
 
 def follow(
@@ -37,43 +38,29 @@ def follow(
     at: Sequence[int],
     *,
     seeds: int,
-    batch: int = 50,
-    hidden: Sequence[int] = (50, 50, 50),
 ) -> Inference:
-    """Train networks with torch's BN and test them after each of the steps `at`, ascending, in
-    several ways.
+    """Train networks with torch's BN; test them after the steps `at`, ascending, in several ways.
 
     `new_weight` is the share of the new batch in the moving averages, PyTorch's ``momentum``.
     `digits` is a ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     networks, every_rate = len(rates) * seeds, np.repeat(rates, seeds)
-    net = many_torch.mlp(
-        x.shape[1],
-        hidden,
-        10,
-        list(range(seeds)) * len(rates),
-        lambda d: nn.BatchNorm1d(d, momentum=new_weight),
-    )
-    order = map(torch.from_numpy, datasets.batches(len(x), batch, 0))
+    norm, every_seed = partial(nn.BatchNorm1d, momentum=new_weight), list(range(seeds)) * len(rates)
+    net = many_torch.mlp(x.shape[1], (50, 50, 50), 10, every_seed, norm)
+    order = map(torch.from_numpy, datasets.batches(len(x), 50, 0))
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
     moving, precise = [], []
     for step in many_torch.train(net, ((x[k], labels[k]) for k in order), every_rate):
         if step in at:
-            moving.append(many_torch.accuracy(net.eval(), x_test, labels_test, networks))
-            still = [
-                many_torch.inference(copy.deepcopy(net), x[shuffled[:size]], networks)
-                for size in sizes
-            ]
-            precise.append(
-                [many_torch.accuracy(each, x_test, labels_test, networks) for each in still]
-            )
+            tests = (x_test, labels_test, networks)
+            moving.append(many_torch.accuracy(net.eval(), *tests))
+            seen = (x[shuffled[:size]] for size in sizes)
+            still = [many_torch.inference(copy.deepcopy(net), some, networks) for some in seen]
+            precise.append([many_torch.accuracy(held, *tests) for held in still])
             net.train()
         if step == at[-1]:
             break
     shape = (len(at), len(rates), seeds)
-    return Inference(
-        np.array(at),
-        np.array(moving).reshape(shape),
-        np.swapaxes(precise, 0, 1).reshape(len(sizes), *shape),
-    )
+    precise = np.swapaxes(precise, 0, 1).reshape(len(sizes), *shape)
+    return Inference(np.array(at), np.array(moving).reshape(shape), precise)

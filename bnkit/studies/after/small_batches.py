@@ -1,12 +1,9 @@
-"""Chapter 10: normalisation when mini-batches are small, after Wu and He (2018), from recorded
-runs.
+"""Chapter 10: normalisation in small mini-batches, after Wu and He (2018), from recorded runs.
 
 ``bnkit.runs.tasks.small_batches`` makes them: a convolutional network with batch, group or layer
 norm, the learning rate in proportion to the size of the batch, every network one pass through the
 same images.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,10 +14,10 @@ NORMS = ("batch", "group", "layer")
 SEEDS = (0, 1, 2)
 
 
-def recorded(norm: str, curve: str = "test_accuracy", sizes: Sequence[int] = SIZES) -> np.ndarray:
+def recorded(norm: str, curve: str = "test_accuracy") -> np.ndarray:
     """The last value of `curve` for each size of the mini-batch and each seed, (sizes, seeds).
 
     Raises RecordError where a run is missing.
     """
-    runs = [records.load_all("after", f"conv-{norm}-{size}", seeds=list(SEEDS)) for size in sizes]
+    runs = [records.load_all("after", f"conv-{norm}-{size}", seeds=list(SEEDS)) for size in SIZES]
     return np.array([[run.curve(curve)[1][-1] for run in of_size] for of_size in runs])

@@ -1,5 +1,4 @@
-"""Chapter 10: noise behind BN, the landscape along the gradient, and what BN does to a gradient's
-norm.
+"""Chapter 10: noise behind BN, the landscape along the gradient, and the norm of a gradient.
 
 All three follow Santurkar et al. (2018): Section 2.1, Section 3.1 and Theorem 4.1.
 """
@@ -11,14 +10,14 @@ import numpy as np
 
 from bnkit import reference
 from bnkit.networks import landscape, many_numpy
+from bnkit.networks.digits import GAINS
+from bnkit.networks.many_numpy import Disturbance, Stack
 
-# deviation of the initial weights times sqrt(fan_in)
-GAINS = {"sigmoid": 1.0, "tanh": 1.0, "relu": 2**0.5}
+Array = np.ndarray
+BATCH = 50  # examples in a mini-batch
 
 
-def build(
-    digits, activation: str, norm: bool, seeds: Sequence[int], depth: int, width: int
-) -> many_numpy.Stack:
+def build(digits, activation: str, norm: bool, seeds, depth: int, width: int = 50) -> Stack:
     """Untrained networks for `digits`, a ``digits.Digits``: Xavier's weights, or He's for ReLU."""
     return digits.build(activation, norm, GAINS[activation], seeds, depth, width)
 
@@ -26,12 +25,11 @@ def build(
 # Noise
 
 
-def amplified(noise: many_numpy.Disturbance, strengths: np.ndarray) -> many_numpy.Disturbance:
-    """`noise` with its distance from doing nothing multiplied by a strength for each network,
-    (R,)."""
+def amplified(noise: Disturbance, strengths: Array) -> Disturbance:
+    """`noise` with its distance from doing nothing times a strength for each network, (R,)."""
     k = np.asarray(strengths, np.float32)[:, None, None]
 
-    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def disturb(layer: int, shape: tuple[int, int, int]) -> tuple[Array, Array]:
         scale, shift = noise(layer, shape)
         return 1 + k * (scale - 1), k * shift
 
@@ -43,25 +41,21 @@ def with_noise(
     activation: str,
     norm: bool,
     strengths: Sequence[float],
-    noise: many_numpy.Disturbance,
+    noise: Disturbance,
     *,
     rate: float,
     depth: int,
     seeds: int,
     steps: int,
-    width: int = 50,
-    batch: int = 50,
-) -> np.ndarray:
-    """Test accuracy after training with `noise` at several strengths, (strengths, seeds); 0 for a
-    diverged network.
+) -> Array:
+    """Test accuracy after training with `noise`, (strengths, seeds); 0 for a diverged network.
 
     The noise acts in training only, on the input of each hidden nonlinearity: behind BN where there
     is BN.
     """
-    networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth, width)
+    networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth)
     louder = amplified(noise, np.repeat(strengths, seeds))
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch, noise=louder):
-        pass
+    digits.train(networks, rate, steps, BATCH, noise=louder)
     return np.nan_to_num(digits.test(networks)).reshape(len(strengths), seeds)
 
 
@@ -73,22 +67,19 @@ LENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 
 class Path(NamedTuple):
-    """The landscape around networks on their way, seen along the gradient of the mini-batch they
-    are about to use."""
+    """The landscape along the gradient of the mini-batch that networks in training use next."""
 
-    steps: np.ndarray
+    steps: Array
     """Optimisation steps at which was looked, (looks,)."""
-    loss: np.ndarray
+    loss: Array
     """Loss of the mini-batch, (looks, rates, seeds)."""
-    range: np.ndarray
+    range: Array
     """Highest less lowest loss over all step lengths, same shape."""
-    change: np.ndarray
+    change: Array
     """Largest change of the gradient over all step lengths, its norm, same shape."""
-    smoothness: np.ndarray
-    """Largest change of the gradient over the distance moved: effective beta-smoothness, same
-    shape.
-    """
-    accuracy: np.ndarray
+    smoothness: Array
+    """Largest change of the gradient over the distance: effective beta-smoothness, same shape."""
+    accuracy: Array
     """Test accuracy at the end, (rates, seeds)."""
 
 
@@ -103,19 +94,15 @@ def follow(
     steps: int,
     looks: int = 12,
     width: int = 50,
-    batch: int = 50,
 ) -> Path:
-    """Train networks on digits and look along the gradient at `looks` steps, denser in the
-    beginning."""
+    """Train networks on digits; look along the gradient at `looks` steps, denser early."""
     networks = build(digits, activation, norm, list(range(seeds)) * len(rates), depth, width)
     every_rate = np.repeat(rates, seeds)
     at = {0, *np.geomspace(1, steps, looks - 1).round().astype(int).tolist()}
-    seen = []
-    for step, chosen in many_numpy.train(
-        networks, digits.x, digits.labels, every_rate, steps, batch
-    ):
+    seen, x, labels = [], digits.x, digits.labels
+    for step, chosen in many_numpy.train(networks, x, labels, every_rate, steps, BATCH):
         if step in at:
-            slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
+            slope = landscape.cross_entropy(x[chosen], labels[chosen])
             way = landscape.along(networks, slope, every_rate, LENGTHS)
             seen.append((step, slope(networks)[0], way.range(), way.change.max(0), way.smoothness))
     found_at, *columns = (np.array(column) for column in zip(*seen, strict=True))
@@ -127,11 +114,8 @@ def follow(
 # The norm of a gradient that passes through BN
 
 
-def theorem(
-    x: np.ndarray, gamma: np.ndarray, dy: np.ndarray, c: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides of Theorem 4.1 of Santurkar et al. (2018) for each feature, at epsilon = 0.
-    Shapes: (m, d) -> (d,).
+def theorem(x: Array, gamma: Array, dy: Array, c: float) -> tuple[Array, Array]:
+    """Both sides of Theorem 4.1 of Santurkar et al. (2018) by feature, epsilon 0: (m, d) -> (d,).
 
     Left the squared norm of the gradient that BN passes to its input x; right gamma²/sigma² times
     the squared norm of the gradient `dy` that came in, less what is removed along (1, ..., 1) and,
@@ -146,24 +130,22 @@ def theorem(
 
 
 class Passage(NamedTuple):
-    """What happens to a gradient in the BN of each hidden layer: two factors whose product is exact
-    for each unit."""
+    """A gradient's way through each BN: two factors whose product is exact for each unit."""
 
-    scale: np.ndarray
+    scale: Array
     """gamma² / (sigma² + epsilon), median over units, (layers, R)."""
-    kept: np.ndarray
+    kept: Array
     """Share of the squared norm that the projection keeps, over all units, (layers, R)."""
 
 
-def passage(networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray) -> Passage:
+def passage(networks: Stack, x: Array, labels: Array) -> Passage:
     """Take the gradient of one mini-batch apart at every BN. Shapes: x (m, inputs)."""
     outputs, tape = many_numpy.forward(networks, x)
     _, d_inputs = many_numpy.backward(networks, tape, many_numpy.cross_entropy(outputs, labels)[1])
     slope = many_numpy.ACTIVATIONS[networks.activation].slope
     scales, kept = [], []
-    for index, (layer, passed) in enumerate(
-        zip(networks.layers[: networks.depth], tape, strict=False)
-    ):
+    hidden = zip(networks.layers[: networks.depth], tape, strict=False)
+    for index, (layer, passed) in enumerate(hidden):
         dy = d_inputs[index + 1] * slope(passed.y)  # (R, m, units)
         var = passed.x.var(1, keepdims=True) + networks.eps
         x_hat = (passed.x - passed.x.mean(1, keepdims=True)) / np.sqrt(var)
@@ -173,25 +155,18 @@ def passage(networks: many_numpy.Stack, x: np.ndarray, labels: np.ndarray) -> Pa
     return Passage(np.array(scales), np.array(kept))
 
 
-def passages(
-    digits,
-    *,
-    depth: int,
-    seeds: int,
-    steps: int,
-    rate: float = 0.1,
-    width: int = 50,
-    batch: int = 50,
-) -> dict[str, Passage]:
-    """``passage`` of one mini-batch through ReLU networks at three moments: untrained, trained, and
-    untrained with weights a tenth as large."""
-    networks = build(digits, "relu", True, range(seeds), depth, width)
-    x, labels = digits.x[:batch], digits.labels[:batch]
+def passages(digits, *, depth: int, seeds: int, steps: int) -> dict[str, Passage]:
+    """``passage`` of one mini-batch through ReLU networks: untrained, trained, and untrained with
+    weights a tenth as large."""
+    networks = build(digits, "relu", True, range(seeds), depth)
+    x, labels = digits.x[:BATCH], digits.labels[:BATCH]
     small = many_numpy.copy(networks)
     for layer in small.layers[:depth]:
         layer["weight"] *= 0.1
-    found = {"untrained": passage(networks, x, labels), "trained": None}
-    found["untrained, weights a tenth as large"] = passage(small, x, labels)
-    for _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, batch):
-        pass
-    return found | {"trained": passage(networks, x, labels)}
+    untrained = passage(networks, x, labels)
+    digits.train(networks, 0.1, steps, BATCH)
+    return {
+        "untrained": untrained,
+        "trained": passage(networks, x, labels),
+        "untrained, weights a tenth as large": passage(small, x, labels),
+    }

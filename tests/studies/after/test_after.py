@@ -44,11 +44,11 @@ def test_amplified_noise_multiplies_its_distance_from_doing_nothing():
 
 
 def test_noise_of_strength_0_is_none_and_much_noise_does_harm(digits):
-    options = {"rate": 0.3, "depth": 2, "seeds": 1, "steps": 40, "width": 16}
+    options = {"rate": 0.3, "depth": 2, "seeds": 1, "steps": 40}
     found = smoothness.with_noise(
         digits, "relu", True, (0, 20), shift.noisy(np.random.default_rng(0)), **options
     )
-    networks = smoothness.build(digits, "relu", True, [0], 2, 16)
+    networks = smoothness.build(digits, "relu", True, [0], 2)
     for _ in many_numpy.train(networks, digits.x, digits.labels, 0.3, 40, 50):
         pass
     assert found.shape == (2, 1)
