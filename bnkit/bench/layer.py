@@ -1,11 +1,10 @@
 """How fast: ours beside its peers, taken in turns in one process.
 
 Absolute times depend on the machine and on what else it does; a ratio of two things measured
-alternately much less. So every row times ours, its peers and a plain copy of the same tensor, one
-after the other, round after round, and keeps the quartiles over the rounds. On a CPU it is one
-thread, and the processor time of that thread: time spent waiting for the processor is not counted.
-On a GPU it is the time until the device has finished; where several cores are at work, the time on
-the wall.
+alternately much less. So every row times ours, its peers and a plain copy of the same tensor, round
+after round, and keeps the quartiles over the rounds. On a CPU it is the processor time of one
+thread: waiting for the processor is not counted. On a GPU it is the time until the device has
+finished; where several cores are at work, the time on the wall.
 
 The limit is memory. A forward and a backward pass must at least read x and write y, then read x and
 dy and write dx: five times the tensor, where a copy moves it twice.

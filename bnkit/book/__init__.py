@@ -1,7 +1,6 @@
 """The press: executes the chapters, checks them, and builds the static book.
 
-``python -m bnkit.book --help`` lists its commands. From clean notebook to page, one
-module per step::
+``python -m bnkit.book --help`` lists its commands. From notebook to page, a module per step::
 
     layout         where everything lies, read from _toc.yml
     structure      what is committed: clean notebooks, the folder, the lock

@@ -57,9 +57,8 @@ def compose_one(book: Book, target: Path, document: str, executed: Path) -> None
 def settings(book: Book) -> dict:
     """The settings in ``_config.yml``, with the addresses that only the environment knows.
 
-    Buttons that lead to the repository stand on the pages if ``$BNKIT_REPOSITORY_URL`` says where
-    it is; pages name their canonical address, and there is a sitemap, if ``$BNKIT_BASE_URL`` says
-    where they are published.
+    Buttons lead to the repository if ``$BNKIT_REPOSITORY_URL`` says where it is; pages name their
+    canonical address, and there is a sitemap, if ``$BNKIT_BASE_URL`` says where they lie.
     """
     try:
         config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))

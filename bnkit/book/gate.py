@@ -1,8 +1,7 @@
 """Which executed chapters may be published. Each rule is a small function that yields problems.
 
 ``errors`` and ``order`` say that the notebook ran; ``sources`` that it is the committed one; the
-others keep out of a page what readers could not see, what is not for the public, and what differs
-from build to build.
+others keep out what readers could not see, what is not for the public, and what changes by itself.
 """
 
 import json

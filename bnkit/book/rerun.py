@@ -55,8 +55,7 @@ def link_to_the_book(page: Path) -> None:
 def read_parameters(notebook: Path, given: str) -> dict[str, object]:
     """Parse "steps=5000 quick=false" by the types that the notebook declares.
 
-    What cannot be parsed stays text, and undeclared names stay: the chapter's own check refuses
-    both and says what is allowed.
+    What cannot be parsed stays text, undeclared names stay: the chapter's check refuses both.
     """
     declared = parameters.read_cell(parameters_in(cells_of(notebook)))
     types = {parameter.name: parameter.type for parameter in declared}

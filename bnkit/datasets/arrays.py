@@ -1,9 +1,8 @@
 """Image data sets as arrays whose every byte is verified, and batches in a seeded order.
 
 ``digits`` comes with scikit-learn and is always there. The others are files: found in
-``$BNKIT_DATA/<name>/`` or ``data/cache/<name>/``, else downloaded into the latter. A data set that
-cannot be had is an error, never a substitute. Sources, licences and the counts that must come out:
-``data/README.md``.
+``$BNKIT_DATA/<name>/`` or ``data/cache/<name>/``, else downloaded into the latter; what cannot be
+had is an error, never replaced. ``data/README.md`` has sources, licences and counts.
 """
 
 import gzip
@@ -27,8 +26,7 @@ TIMEOUT = (5, 20)  # seconds to connect, and of silence: without a network the e
 class Dataset:
     """A data set in memory: n training and t test images of h x w pixels, labels from 0.
 
-    Shapes: train_images (n, h, w) uint8, train_labels (n,) int64, test_images (t, h, w) uint8,
-    test_labels (t,) int64.
+    Shapes: images (n, h, w) uint8, labels (n,) int64; those of the test (t, h, w) and (t,).
     """
 
     name: str
@@ -108,8 +106,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Dataset:
     """The data set `name`, verified byte by byte; downloads it first where its files are nowhere.
 
-    Raises DataError for an unknown name, for a truncated or altered file, and where there is
-    neither file nor network.
+    Raises DataError for an unknown name, an altered file, and without both file and network.
     """
     if name == "digits":
         return _load_digits()
@@ -144,8 +141,7 @@ def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.n
     """Endless batches of indices into `n` examples, int64 of shape (batch_size,), by `seed`.
 
     Each epoch is a fresh permutation; its tail that does not fill a batch is left out. `start`
-    skips that many batches at no cost, so that a resumed run continues exactly, in the middle of an
-    epoch too.
+    skips that many batches at no cost: a resumed run continues exactly, in mid-epoch too.
     """
     if not 1 <= batch_size <= n:
         allowed = f"it must be 1 to the number of examples, {n}"
@@ -171,8 +167,8 @@ def coloured(data: Dataset, size: int) -> Dataset:
 
     White becomes 255, as in photographs: ``pictures.distort`` counts light on that scale.
 
-    Shapes: images (n, h, w) -> (n, size, size, 3) uint8. Raises ValueError where `size` is no
-    multiple of h and w.
+    Shapes: images (n, h, w) -> (n, size, size, 3) uint8. ValueError where h or w does not divide
+    it.
     """
     height, width = data.train_images.shape[1:]
     if size % height or size % width:

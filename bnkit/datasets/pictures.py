@@ -37,9 +37,8 @@ Container = trees.Folder | trees.Archives
 class Pictures:
     """A data set of n training and t test pictures of size x size pixels in RGB, labels from 0.
 
-    Shapes: train_images (n, size, size, 3) uint8, train_labels (n,) int64, test_images (t, size,
-    size, 3) uint8, test_labels (t,) int64. The images are read-only memory maps: index them with
-    batches, never hold them all.
+    Shapes: images (n, size, size, 3) uint8, labels (n,) int64; t for n in the test. The images are
+    read-only memory maps: index them with batches, never hold them all.
     """
 
     name: str
@@ -98,12 +97,11 @@ def load(source: str | Path, size: int, *, on_broken: str = "refuse") -> Picture
 
     Each picture becomes RGB (transparent parts become white), its central square is resized with a
     Lanczos filter: the same as making its shorter side `size` and cutting the rest. A smaller one
-    is enlarged. What a camera noted about orientation or colour profile is not applied, as is the
-    custom for ImageNet.
+    is enlarged. Notes on orientation or colour profile are not applied, as is the custom for
+    ImageNet.
 
     A broken picture is an error that names it; with ``on_broken="skip"`` it is left out and counted
-    in `skipped`. Raises DataError for a source that is not there, altered, not a tree, or holds
-    broken pictures.
+    in `skipped`. Raises DataError for a source that is not there, altered, no tree, or broken.
     """
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1024:
         raise ValueError(f"size={size!r}: it must be a whole number of pixels, 1 to 1024")
@@ -139,13 +137,9 @@ def load(source: str | Path, size: int, *, on_broken: str = "refuse") -> Picture
 
 
 def distort(
-    images: np.ndarray,
-    rng: np.random.Generator,
-    shift: int = 0,
-    flip: bool = False,
-    scale: float = 1.0,
-    light: float = 0.0,
-) -> np.ndarray:
+    images: np.ndarray, rng: np.random.Generator, shift: int = 0, flip: bool = False,
+    scale: float = 1.0, light: float = 0.0,
+) -> np.ndarray:  # fmt: skip
     """A new batch, each picture moved, mirrored, enlarged and relit at random, repeatable by `rng`.
 
     `shift`: up to so many pixels in each direction, the rim filled by reflection. `flip`: mirrored

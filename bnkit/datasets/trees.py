@@ -1,8 +1,7 @@
 """Trees of pictures, ``train/<class>/*`` and ``val/<class>/*``, in a folder, a .zip or a .tgz.
 
-Nothing is ever extracted, and a name inside an archive is never used as a path. What a tree holds
-is checked before the first picture is opened: the same classes in both parts, a picture in each, no
-file that nobody can explain.
+Nothing is ever extracted, and a name inside an archive is never used as a path. A tree is checked
+before its first picture is opened: the same classes in both parts, and no file unexplained.
 """
 
 import csv
@@ -79,8 +78,7 @@ class Tree:
     def contents(self) -> Iterator[tuple[int, Reader]]:
         """Each picture's place in `pictures` and a function that reads it, in the best order.
 
-        The functions work in any thread. For pictures of more than MAX_BYTES they return nothing of
-        use.
+        The functions work in any thread. For pictures over MAX_BYTES they return nothing of use.
         """
         return self.container.contents(self.pictures)
 

@@ -23,8 +23,7 @@ def convnet(
     """3 x 3 convolutions, z = relu(norm(Wu)), the mean of each map, and a linear layer.
 
     The first two have stride 2. Shapes: (m, 1, h, w) -> (m, classes). `norm` is a name of NORMS or
-    None. Weights are He's, drawn with `generator`: networks that differ in `norm` alone start from
-    the same weights.
+    None. Weights are He's, drawn with `generator`, and the same whatever the norm.
     """
     if norm is not None and norm not in NORMS:
         raise ValueError(f"there is no norm {norm!r}; there are: {', '.join(NORMS)}")

@@ -55,14 +55,9 @@ class Unit(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        maps: int,
-        size: int,
-        style: Style,
-        stride: int = 1,
+        self, inputs: int, maps: int, size: int, style: Style, stride: int = 1,
         conv: nn.Module | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__()
         bias = style.conv_bias or style.norm is None
         self.conv = conv or nn.Conv2d(inputs, maps, size, stride, padding=size // 2, bias=bias)
@@ -124,20 +119,13 @@ class SideTower(nn.Module):
 class Inception(nn.Module):
     """A stem, Inception modules, global average pooling, Dropout and the softmax layer.
 
-    Shapes: (N, 3, H, W) -> (N, classes), unnormalised log-probabilities; in training with a side
-    tower a pair of them.
+    Shapes: (N, 3, H, W) -> (N, classes), logits; in training with a side tower a pair of them.
     """
 
     def __init__(
-        self,
-        stem: nn.Sequential,
-        inputs: int,
-        rows: Sequence[tuple[str, Widths]],
-        classes: int,
-        style: Style,
-        dropout: float,
-        tower_after: str | None = None,
-    ):
+        self, stem: nn.Sequential, inputs: int, rows: Sequence[tuple[str, Widths]], classes: int,
+        style: Style, dropout: float, tower_after: str | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.stem = stem
         self.blocks = nn.ModuleDict()
@@ -161,18 +149,10 @@ class Inception(nn.Module):
 
 
 def bn_inception(
-    classes: int = 1000,
-    *,
-    norm: Norm | None = None,
-    activation: str = "relu",
-    lrn: bool = False,
-    dropout: float = 0.0,
-    projection: tuple[int, int] = (128, 128),
-    conv_bias: bool = False,
-    separable: bool = False,
-    side_tower: bool = False,
-    generator: torch.Generator | None = None,
-) -> Inception:
+    classes: int = 1000, *, norm: Norm | None = None, activation: str = "relu", lrn: bool = False,
+    dropout: float = 0.0, projection: tuple[int, int] = (128, 128), conv_bias: bool = False,
+    separable: bool = False, side_tower: bool = False, generator: torch.Generator | None = None,
+) -> Inception:  # fmt: skip
     """The network of Section 4.2 for pictures of 224 x 224 pixels: the table of the Appendix.
 
     The sources disagree on four points, which are arguments. `projection`: filters after the
@@ -218,14 +198,9 @@ def bn_inception(
 
 
 def small_inception(
-    classes: int = 10,
-    *,
-    norm: Norm | None = None,
-    activation: str = "relu",
-    lrn: bool = False,
-    dropout: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Inception:
+    classes: int = 10, *, norm: Norm | None = None, activation: str = "relu", lrn: bool = False,
+    dropout: float = 0.0, generator: torch.Generator | None = None,
+) -> Inception:  # fmt: skip
     """The same modules for 32 to 64 pixels: six of them on two scales, about 250,000 parameters.
 
     The arguments are those of ``bn_inception``.
@@ -253,9 +228,8 @@ def small_inception(
 def initialise(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
     """Draw weights from N(0, 2 / fan_in), of linear layers N(0, 1 / fan_in); returns `network`.
 
-    The paper does not say how. This keeps the size of signals from layer to layer where ReLUs
-    follow (He et al. 2015), so that the network without batch normalization, too, can start. Biases
-    begin at 0.
+    The paper does not say how. This keeps the size of signals where ReLUs follow (He et al. 2015):
+    the network without batch normalization, too, can start. Biases begin at 0.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -95,8 +95,7 @@ class Along(NamedTuple):
 def along(networks: Stack, slope: Slope, rates: float | Array, lengths: Sequence[float]) -> Along:
     """Steps of `lengths` times the learning rates along the gradient of all parameters.
 
-    The networks stay as they are. Where a step leads out of what numbers can hold, the result is
-    infinite or NaN.
+    The networks stay as they are. Where a step leaves what numbers can hold: infinite or NaN.
     """
     _, gradients = slope(networks)
     start = _flat(gradients)

@@ -78,19 +78,10 @@ class Pass(NamedTuple):
 
 
 def build(
-    inputs: int,
-    width: int,
-    depth: int,
-    classes: int | None,
-    activation: str,
-    norm: bool,
-    deviation: Callable[[int, int], float | Array],
-    seeds: Sequence[int],
-    *,
-    eps: float = 1e-5,
-    place: str = "before",
-    dtype: type = np.float64,
-) -> Stack:
+    inputs: int, width: int, depth: int, classes: int | None, activation: str, norm: bool,
+    deviation: Callable[[int, int], float | Array], seeds: Sequence[int], *, eps: float = 1e-5,
+    place: str = "before", dtype: type = np.float64,
+) -> Stack:  # fmt: skip
     """Untrained networks, one for each of `seeds`; without `classes` they end in a hidden layer.
 
     Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the
@@ -124,21 +115,16 @@ def build(
 
 
 def forward(
-    stack: Stack,
-    u: Array,
-    *,
-    populations: list | None = None,
-    noise: Disturbance | None = None,
+    stack: Stack, u: Array, *, populations: list | None = None, noise: Disturbance | None = None,
     dropout: Disturbance | None = None,
-) -> tuple[Array, list[Pass]]:
+) -> tuple[Array, list[Pass]]:  # fmt: skip
     """Outputs of all networks for one mini-batch, and what ``backward`` needs.
 
     With `populations` (of ``observe``) the normalisation is that of inference, Algorithm 2;
     without, that of training. ``noise(layer, shape)`` gives a scale and a shift for each y,
     ``dropout(layer, shape)`` a scale for each output of a hidden layer.
 
-    Shapes: u (m, inputs), the same for all networks, or (R, m, inputs) -> outputs (R, m, classes),
-    or (R, m, width).
+    Shapes: u (m, inputs), shared, or (R, m, inputs) -> outputs (R, m, classes), or (R, m, width).
     """
     g = ACTIVATIONS[stack.activation]
     tape = []
@@ -229,18 +215,10 @@ def accuracy(stack: Stack, u: Array, labels: Array, populations: list | None = N
 
 
 def train(
-    stack: Stack,
-    u: Array,
-    labels: Array,
-    rates: float | Array,
-    steps: int,
-    batch_size: int,
-    *,
-    seed: int = 0,
-    decay: float | Array = 0.0,
-    noise: Disturbance | None = None,
+    stack: Stack, u: Array, labels: Array, rates: float | Array, steps: int, batch_size: int, *,
+    seed: int = 0, decay: float | Array = 0.0, noise: Disturbance | None = None,
     dropout: Disturbance | None = None,
-) -> Iterator[tuple[int, Array]]:
+) -> Iterator[tuple[int, Array]]:  # fmt: skip
     """Train in place by plain gradient descent; yield (step, batch) before a step and at the end.
 
     `rates` is the learning rate, one or one for each network, and so is `decay`, which times the
@@ -261,13 +239,9 @@ def train(
 
 
 def descend(
-    stack: Stack,
-    gradients: list[Layer],
-    rates: float | Array,
-    *,
-    decay: float | Array = 0.0,
+    stack: Stack, gradients: list[Layer], rates: float | Array, *, decay: float | Array = 0.0,
     layers: slice = slice(None),
-) -> None:
+) -> None:  # fmt: skip
     """One step of gradient descent, in place, of `layers`; diverged networks are taken out."""
     rates, decay = (np.broadcast_to(v, len(stack.diverged)) for v in (rates, decay))
     for layer, gradient in list(zip(stack.layers, gradients, strict=True))[layers]:

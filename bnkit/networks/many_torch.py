@@ -27,13 +27,9 @@ class Linear(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        units: int,
-        generators: Sequence[np.random.Generator],
-        gain: float | np.ndarray = 2**0.5,
-        bias: bool = True,
-    ):
+        self, inputs: int, units: int, generators: Sequence[np.random.Generator],
+        gain: float | np.ndarray = 2**0.5, bias: bool = True,
+    ):  # fmt: skip
         super().__init__()
         drawn = np.stack([generator.standard_normal((inputs, units)) for generator in generators])
         scale = np.broadcast_to(gain, len(generators))[:, None, None] / inputs**0.5
@@ -67,8 +63,7 @@ def mlp(
 ) -> nn.Sequential:
     """A ReLU network for each of `seeds`: hidden layers z = relu(norm(Wu)), then a linear one.
 
-    Shapes: (R, m, inputs) -> (R, m, classes). Networks of equal seeds start from equal weights,
-    whatever the norm.
+    Shapes: (R, m, inputs) -> (R, m, classes). Equal seeds are equal weights, whatever the norm.
     """
     generators = [np.random.default_rng(seed) for seed in seeds]
     layers = []

@@ -39,16 +39,10 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        hidden: Sequence[int] = (100, 100, 100),
-        classes: int = 10,
-        *,
-        norm: Norm | None = None,
-        activation: str = "sigmoid",
-        init_sigma: float = 0.1,
+        self, inputs: int, hidden: Sequence[int] = (100, 100, 100), classes: int = 10, *,
+        norm: Norm | None = None, activation: str = "sigmoid", init_sigma: float = 0.1,
         generator: torch.Generator | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")

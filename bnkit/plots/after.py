@@ -187,8 +187,7 @@ def populations(panels: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Draw
 def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
     """Test accuracy against the classes in a training batch, with BN and Batch Renormalization.
 
-    `tested` holds a ``few_classes.Tested`` by name; solid by population statistics, dashed by those
-    of like batches.
+    `tested` has ``few_classes.Tested`` by name; dashed is by statistics of like batches.
     """
     drawing, axes = figure(width=7.4, height=3.9)
     for (name, test), colour in zip(tested.items(), (WITH_BN, FASTER), strict=True):
@@ -218,8 +217,7 @@ def features(widths: Sequence[int], trained: Mapping) -> Drawing:
 def advantage(groups: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Drawing:
     """Test accuracy with BN and with what stands in its place, a line for each setting of a group.
 
-    Each setting holds two arrays (seeds,): with BN, and without it or with the alternative that its
-    name tells.
+    A setting holds two arrays (seeds,): with BN, and without it or with the alternative it names.
     """
     lines = sum(1 + len(settings) for settings in groups.values())
     drawing, axes = figure(width=9, height=0.6 + 0.36 * lines)

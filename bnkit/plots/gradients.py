@@ -151,8 +151,7 @@ def batch_sizes(
 ) -> Drawing:
     """Growth per layer with BN against the batch size.
 
-    Shapes: batches and `linear`, the linear network's theory, (n,), measured (n, seeds); `large`
-    has the limits of large batches.
+    Shapes: batches and `linear`, its theory, (n,), measured (n, seeds); `large`: of large batches.
     """
     drawing, axes = figure(height=4.0)
     end = 2.2 * batches[-1]

@@ -1,7 +1,6 @@
 """The figures of chapter 09: Figure 2 of the paper beside runs of ours, and what explains it.
 
-Runs are given by variant, ``{"inception": [...], "bn-x5": [...]}``; each network keeps its colour
-through the chapter.
+Runs are given by variant, ``{"bn-x5": [...]}``; each network keeps its colour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,8 +68,7 @@ def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Dr
 def figure_2(runs: Runs, title: str, paper: Curves) -> Drawing:
     """Validation accuracy against steps: above the paper's curves, below those of `runs`.
 
-    A dotted line marks Inception's best accuracy (below, its mean over seeds), a diamond where each
-    network gets there.
+    A dotted line marks Inception's best accuracy (a mean over seeds), diamonds where it is reached.
     """
     drawing, (above, below) = figure(2, width=WIDTH, height=7.6)
     for net, (steps, values) in paper.items():
@@ -100,8 +98,7 @@ def learning(runs: Runs, title: str) -> Drawing:
 def speedups(shares: Array, ours: ByName, theirs: ByName) -> Drawing:
     """How many times fewer steps each network needs, for every share of Inception's best accuracy.
 
-    Shapes: `shares` (k,), `ours` (seeds, k) by network, 0 where a run never gets there, `theirs`
-    (k,), dashed.
+    Shapes: `shares` (k,), `ours` (seeds, k), 0 where a run never gets there, `theirs` (k,), dashed.
     """
     drawing, axes = figure(width=WIDTH, height=4.4)
     for net, values in ours.items():
@@ -189,8 +186,7 @@ def beside(runs: Runs, title: str) -> Drawing:
 def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
     """85th minus 15th percentile of what each module's nonlinearity receives, over training.
 
-    A panel for each network; lines are means over seeds, one for each module by its name, from dark
-    (first) to light (last).
+    A panel for each network; lines are means over seeds, one a module, from dark (first) to light.
     """
     drawing, panels = _panels(runs)
     for axes, (net, records) in zip(panels, runs.items(), strict=True):

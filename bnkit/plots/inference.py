@@ -78,12 +78,9 @@ def small_batches(groups: Sequence[int], accuracies: ByName) -> Drawing:
 
 @styled
 def correction(
-    sizes: Sequence[int],
-    variances: Array,
-    true: float,
-    rhos: Sequence[float],
+    sizes: Sequence[int], variances: Array, true: float, rhos: Sequence[float],
     maps: Mapping[int, tuple],
-) -> Drawing:
+) -> Drawing:  # fmt: skip
     """Averaged batch variances: left of independent values, right of maps of correlated pixels.
 
     Shapes: variances (2, sizes), biased and corrected; `maps` holds measured and expected corrected

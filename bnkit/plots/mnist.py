@@ -114,8 +114,7 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
 def bands(pair: Pair, paper: Curves | None = None) -> Drawing:
     """What the last hidden sigmoids receive: 15th to 85th percentile, and every unit's median.
 
-    Band and thick line are medians over all units and seeds; thin lines are the medians of each
-    unit of the first seed.
+    Band and thick line are medians over all units and seeds; thin lines, units of the first seed.
     """
     drawing, panels = figure(2, width=WIDTH, height=7, sharex=True, sharey=True)
     nets = reversed(list(_nets(pair)))

@@ -68,8 +68,8 @@ def grid(gains: Sequence[float], rates: Sequence[float], panels: ByName) -> Draw
 def rotation(angles: Sequence[float], pictures: Array, rotated: Mapping) -> Drawing:
     """Against the angle of the test images: accuracy; and how far the distributions have moved.
 
-    `rotated` holds a ``shift.Rotated`` for networks "without BN" and "with BN". Shapes: angles
-    (n,), pictures (n, h, w).
+    `rotated` has ``shift.Rotated`` by "without BN", "with BN". Shapes: angles (n,), pictures (n, h,
+    w).
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
     for name, networks in rotated.items():
@@ -181,8 +181,7 @@ def amplifications(
 ) -> Drawing:
     """How much a load enlarges a small crookedness, for columns with several numbers of supports.
 
-    Shapes: `loads` (n,), computed (n,) with NaN above the critical load. Loads are drawn in units
-    of `unit`.
+    Shapes: `loads` (n,), in units of `unit`, computed (n,) with NaN above the critical load.
     """
     drawing, axes = figure(height=3.6)
     colours = (SERIES[0], SERIES[2], HIGHLIGHT, SERIES[4])

@@ -59,8 +59,7 @@ def stages(lines: ByName) -> Drawing:
 def company(sizes: Sequence[int], examples: Mapping[float, tuple[Array, Array]]) -> Drawing:
     """What single examples are normalised to in many batches, against the size of the batch.
 
-    For each example, by its value: the values it got, (sizes, batches), and the deviation expected
-    of them, (sizes,).
+    For each example: the values it got, (sizes, batches), and their expected deviation, (sizes,).
     """
     drawing, axes = figure(height=3.6)
     sizes = np.asarray(sizes)

@@ -148,8 +148,7 @@ def price(
 def derivative(gaps: Array, rates: ByName, formula: Array, errors: Mapping) -> Drawing:
     """As two eigenvalues meet: speed of the whitening matrices; error of ZCA's float32 derivative.
 
-    Shapes: `gaps`, `formula` and each of `rates` (g,); `errors`: name -> (gaps, relative errors),
-    NaN where it failed.
+    Shapes: `gaps`, `formula`, each of `rates` (g,); `errors`: name -> (gaps, errors), NaN: failed.
     """
     drawing, (left, right) = figure(1, 2, width=8.6, height=3.8)
     left.plot(gaps, formula, color=THEORY, linestyle=":", linewidth=3)

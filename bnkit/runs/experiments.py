@@ -199,15 +199,10 @@ def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
 
 
 def train(
-    recipe: AnyRecipe,
-    *,
-    name: str = "live/run",
-    device: str = "auto",
-    source: str | None = None,
-    checkpoint: Path | None = None,
-    answers: Path | None = None,
+    recipe: AnyRecipe, *, name: str = "live/run", device: str = "auto", source: str | None = None,
+    checkpoint: Path | None = None, answers: Path | None = None,
     on_step: OnStep = lambda step: None,
-) -> Record:
+) -> Record:  # fmt: skip
     """Train the network of `recipe` and return the run as a record; nothing is stored.
 
     `name` is that of the record; `device` "auto" (a GPU where there is one), "cpu" or "cuda";
@@ -250,14 +245,9 @@ def _device(name: str) -> torch.device:
 
 
 def run(
-    name: str,
-    seed: int,
-    *,
-    steps: int | None = None,
-    device: str = "auto",
-    source: str | None = None,
-    on_step: OnStep = lambda step: None,
-) -> tuple[Record, Path | None]:
+    name: str, seed: int, *, steps: int | None = None, device: str = "auto",
+    source: str | None = None, on_step: OnStep = lambda step: None,
+) -> tuple[Record, Path | None]:  # fmt: skip
     """Make one recorded run and store it; return it and where it lies.
 
     With `steps` other than the experiment's own the run is another one: it is stored in the cache,

@@ -84,18 +84,12 @@ class Progress:
 
 
 def fit(
-    model: nn.Module,
-    batches: Iterator[Batch],
-    recipe: Recipe,
-    watches: Iterable[Watch] = (),
-    *,
-    optimiser: Optimizer | None = None,
-    progress: Progress | None = None,
+    model: nn.Module, batches: Iterator[Batch], recipe: Recipe, watches: Iterable[Watch] = (), *,
+    optimiser: Optimizer | None = None, progress: Progress | None = None,
     loss_of: Callable[[Any, Tensor], Tensor] = cross_entropy,
-    average: Callable[[Tensor], Tensor] = lambda loss: loss,
-    pause_every: int = 1000,
+    average: Callable[[Tensor], Tensor] = lambda loss: loss, pause_every: int = 1000,
     on_pause: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+) -> Progress:  # fmt: skip
     """Train `model` in place for ``recipe.steps`` steps and return its curves.
 
     ``loss_of(outputs, labels)`` is what is made small. `batches` yields (x, labels), continuing at

@@ -61,8 +61,7 @@ def rules() -> dict[tuple[str, str], Callable]:
 def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
     """All quantities of the graph, from `inputs` ``x, gamma, beta, eps``; NumPy or torch.
 
-    A quantity in `held` is taken as given instead of computed, and the steps after it use that
-    value.
+    A quantity in `held` is taken as given instead of computed, and later steps use that value.
     """
     values = {name: inputs[name] for name in ("x", "gamma", "beta", "eps")} | dict(held or {})
     for name, step in steps().items():
@@ -74,9 +73,8 @@ def forward(inputs: Mapping, held: Mapping | None = None) -> dict:
 def backward(values: Mapping, dy: Array, changed: Mapping | None = None) -> tuple[dict, dict]:
     """Walk the graph back from `dy` = ∂ℓ/∂y, with the quantities of ``forward``.
 
-    Returns the gradient of each quantity, and what flowed along each arrow: where several arrows
-    arrive, their sum is the gradient. Rules in `changed` replace those of ``rules``, which makes a
-    wrong walk out of the right one.
+    Returns the gradient of each quantity, and what flowed along each arrow: where several arrive,
+    their sum is the gradient. Rules in `changed` replace those of ``rules``: a wrong walk.
     """
     gradients, flows = {"y": dy}, {}
     for (start, end), rule in (rules() | dict(changed or {})).items():
@@ -161,8 +159,7 @@ def differentiated(values: Mapping, dy: Array, by: str) -> dict[str, Array]:
 def fused(batch: Mapping, eps: float, by: str) -> tuple[Array, Array, Array, Array]:
     """y and the gradients of x, gamma and beta, from BN as one expression that is not ours.
 
-    PyTorch's own operation, with a derivative that other people wrote; or Algorithm 1 in one line
-    of complex numbers.
+    PyTorch's own operation, with a derivative by others; or Algorithm 1 in complex numbers.
     """
     x, gamma, beta, dy = (batch[name] for name in ("x", "gamma", "beta", "dy"))
     if by == "complex numbers":
@@ -349,8 +346,7 @@ def check(function: Callable) -> Verdict:
     ``WALK_ORDER``, at least dx, dgamma and dbeta; or the six of the paper in ``PAPER_ORDER``; or
     ``(dx, dgamma, dbeta)``. It is called once, with a batch of five examples and three features.
 
-    Raises TypeError or ValueError where what comes back is not that, or where the function changes
-    its arguments.
+    Raises TypeError or ValueError for another answer, or where the function changes its arguments.
     """
     batch, eps = example(5, 3, np.random.default_rng(0)), 0.1  # an eps that cannot be overlooked
     given = {name: array.copy() for name, array in batch.items()}

@@ -46,18 +46,10 @@ def deviation(init: str | float):
 
 
 def backpropagate(
-    activation: str,
-    init: str | float,
-    *,
-    depth: int,
-    width: int = 100,
-    batch: int = 128,
-    seeds: int = 5,
-    norm: bool = False,
-    keep: float = 1.0,
-    offset: float = 0.0,
+    activation: str, init: str | float, *, depth: int, width: int = 100, batch: int = 128,
+    seeds: int = 5, norm: bool = False, keep: float = 1.0, offset: float = 0.0,
     loss: str = "random",
-) -> Backprop:
+) -> Backprop:  # fmt: skip
     """Send a gradient through `depth` untrained layers, from the last to the first.
 
     Inputs are Gaussian. The gradient that enters at the top is Gaussian as well (`loss` "random"),
@@ -140,14 +132,9 @@ def expected(values: Array) -> float:
 
 
 def mean_field(
-    activation: str,
-    init: str | float,
-    *,
-    depth: int,
-    width: int = 100,
-    keep: float = 1.0,
+    activation: str, init: str | float, *, depth: int, width: int = 100, keep: float = 1.0,
     offset: float = 0.0,
-) -> float:
+) -> float:  # fmt: skip
     """Growth per layer without BN in the limit of infinite width, for ``backpropagate``'s inputs.
 
     A pre-activation has mean plus or minus `offset` and variance q. With weights of variance s /
@@ -171,8 +158,8 @@ def with_bn(activation: str) -> float:
 
     Weights of variance s / fan_in turn the variance of the layer below, Var[g], into s Var[g], by
     which BN divides. The squared gradient is multiplied by s E[g'²] and divided by the same: s
-    cancels. For ReLU this is π / (π − 1) (Yang et al. 2019). It is at least 1, by the Gaussian
-    Poincaré inequality.
+    cancels. For ReLU: π / (π − 1) (Yang et al. 2019). By the Gaussian Poincaré inequality, at least
+    1.
     """
     g = many_numpy.ACTIVATIONS[activation]
     return expected(g.slope(_Z) ** 2) / (expected(g.value(_Z) ** 2) - expected(g.value(_Z)) ** 2)
@@ -187,8 +174,7 @@ def sampling_error(width: int, depth: int, seeds: int) -> float:
     """Four standard deviations of the logarithm of a measured growth: what chance alone may do.
 
     A random layer of n units multiplies a squared norm by its mean factor times 1 ± sqrt(5 / n),
-    roughly: the number for a ReLU, others vary less. The logarithm is averaged over depth − 1
-    layers and all seeds.
+    roughly (for a ReLU; others vary less); the logarithm is averaged over layers and seeds.
     """
     return 4 * (5 / (width * (depth - 1) * seeds)) ** 0.5
 
@@ -254,16 +240,9 @@ def train(variants: Sequence[Variant], depths: Sequence[int], **options) -> dict
 
 
 def train_alike(
-    alike: Sequence[Variant],
-    depth: int,
-    *,
-    steps: int,
-    seeds: int,
-    width: int = 40,
-    batch: int = 64,
-    rates: Sequence[float] = (0.03, 0.1, 1.0),
-    examples: int = 1500,
-) -> list[tuple]:
+    alike: Sequence[Variant], depth: int, *, steps: int, seeds: int, width: int = 40,
+    batch: int = 64, rates: Sequence[float] = (0.03, 0.1, 1.0), examples: int = 1500,
+) -> list[tuple]:  # fmt: skip
     """The fields of ``Trained`` for several kinds of one architecture, on the first `examples`."""
     data, first = Digits.load(), alike[0]
     x, labels = data.x[:examples], data.labels[:examples]
@@ -297,16 +276,9 @@ class Settling(NamedTuple):
 
 
 def settle(
-    activation: str,
-    init: str,
-    *,
-    depth: int,
-    width: int,
-    seeds: int,
-    rate: float,
-    steps: Sequence[int],
-    batch: int = 128,
-) -> Settling:
+    activation: str, init: str, *, depth: int, width: int, seeds: int, rate: float,
+    steps: Sequence[int], batch: int = 128,
+) -> Settling:  # fmt: skip
     """Train networks with BN; look at their gradients after each of `steps` steps, ascending."""
     data = Digits.load(dtype=np.float64)
     form = (data.x.shape[1], width, depth, len(data.data.classes), activation, True, INITS[init])

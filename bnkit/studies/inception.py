@@ -1,7 +1,6 @@
 """Section 4.2 in numbers: which runs a page shows, and what is read off them.
 
-Runs are told apart by their variant, as ``bn-x5``. Accuracies are shares of 1, differences of them
-percentage points.
+Runs are told apart by variant, ``bn-x5``. Accuracies are shares of 1, differences points.
 """
 
 import json
@@ -60,8 +59,7 @@ Train = Callable[[list[dict]], list[Record]]  # trains the network of each recip
 class Family(Shown):
     """Runs of the networks of Section 4.2.2, by variant.
 
-    The runs of a seed see the same examples where their recipes shuffle alike, so that comparisons
-    are made by seed.
+    Where their recipes shuffle alike, the runs of a seed see the same examples: paired by seed.
     """
 
     @property
@@ -95,14 +93,9 @@ def family(size: str = "") -> Family:
 
 
 def choose(
-    recipes: Mapping[str, dict],
-    source: str,
-    dataset: str,
-    steps: int,
-    seeds: int,
-    live_seeds: int,
+    recipes: Mapping[str, dict], source: str, dataset: str, steps: int, seeds: int, live_seeds: int,
     train: Train,
-) -> Family:
+) -> Family:  # fmt: skip
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other

@@ -218,16 +218,9 @@ class Course(NamedTuple):
 
 
 def train(
-    digits: Digits,
-    *,
-    steps: int,
-    seed: int,
-    new_weights: Mapping[str, float | None],
-    batch_size: int = 60,
-    rate: float = 1.0,
-    frozen: int = 50,
-    checks: int = 16,
-) -> Course:
+    digits: Digits, *, steps: int, seed: int, new_weights: Mapping[str, float | None],
+    batch_size: int = 60, rate: float = 1.0, frozen: int = 50, checks: int = 16,
+) -> Course:  # fmt: skip
     """Train a network with two hidden layers of 50 units, and follow its population statistics.
 
     `new_weights` names moving averages over the training steps and gives the share of the new batch

@@ -21,8 +21,7 @@ PANELS = ("1c/with_bn", "1b/without_bn")  # where the paper draws the two networ
 class Pair(Shown):
     """Runs of one recipe with and without batch normalization.
 
-    The two runs of a seed start from the same weights and see the same mini-batches, so their
-    difference is paired.
+    The two runs of a seed share initial weights and mini-batches: their difference is paired.
     """
 
     @property
@@ -217,8 +216,7 @@ def percent(runs: list[Record], step: int | None = None, digits: int = 1) -> str
 def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
     """Paper and `both` side by side; the paper's column is empty for another data set.
 
-    Accuracies in percent. Percentile spreads are those of one unit in the paper and of the median
-    unit here; ± is over seeds.
+    Accuracies in percent. Spreads are of one unit (paper) and the median unit (here); ± over seeds.
     """
     same_data = both.recipe["dataset"] == "mnist"
 

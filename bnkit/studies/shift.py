@@ -20,22 +20,14 @@ Array = np.ndarray
 
 
 def respond(
-    activation: str,
-    change: float,
-    *,
-    where: str,
-    norm: bool,
-    depth: int,
-    width: int = 100,
-    batch: int = 128,
-    seeds: int = 5,
-    eps: float = 1e-5,
-) -> Array:
+    activation: str, change: float, *, where: str, norm: bool, depth: int, width: int = 100,
+    batch: int = 128, seeds: int = 5, eps: float = 1e-5,
+) -> Array:  # fmt: skip
     """How far a small change of the weights moves each y: ||y' − y|| / ||y||, (seeds, depth).
 
     `where` "first" turns the first layer's weights by the relative size `change` in a random
-    direction; "scale" multiplies the weights of every layer by 1 + `change`. Networks are
-    untrained, inputs Gaussian.
+    direction; "scale" multiplies all weights by 1 + `change`. Networks are untrained, inputs
+    Gaussian.
     """
     form = (width, width, depth, None, activation, norm, deviation(GAINS[activation]))
     networks = many_numpy.build(*form, range(seeds), eps=eps)
@@ -60,8 +52,7 @@ def respond(
 def growth(changes: Array) -> Array:
     """Factor by which squared `changes` grow per layer, from layer 2: (seeds, depth) -> (seeds,).
 
-    Layers count while the change is small enough to be proportional (below 0.03) and larger than
-    rounding errors.
+    Layers count while the change is proportional (below 0.03) and larger than rounding errors.
     """
     middle = changes.mean(0)
     last = 1
@@ -78,16 +69,9 @@ def _norm(values: Array) -> Array:
 
 
 def trainable(
-    activation: str,
-    norm: bool,
-    gains: Sequence[float],
-    rates: Sequence[float],
-    *,
-    seeds: int,
-    steps: int,
-    depth: int = 3,
-    width: int = 30,
-) -> Array:
+    activation: str, norm: bool, gains: Sequence[float], rates: Sequence[float], *, seeds: int,
+    steps: int, depth: int = 3, width: int = 30,
+) -> Array:  # fmt: skip
     """Test accuracy on digits for each initial scale, learning rate and seed; NaN: diverged.
 
     Shape: (gains, rates, seeds).
@@ -154,8 +138,7 @@ def covariate_shift(norm: bool, angles: Sequence[float], *, seeds: int, steps: i
 def company(seeds: int, *, steps: int) -> dict[str, Array]:
     """Accuracy of networks with BN on the same test images, by the batch these stand in, (seeds,).
 
-    "population" is Algorithm 2. The others leave BN in training mode: "shuffled" batches of 27, and
-    batches "by class".
+    "population" is Algorithm 2; the others stay in training mode, in batches of 27 or of one class.
     """
     digits = Digits.load()
     networks = digits.build("sigmoid", True, GAINS["sigmoid"], range(seeds), 3, 50)
@@ -180,8 +163,7 @@ def company(seeds: int, *, steps: int) -> dict[str, Array]:
 def distance(before: Array, after: Array) -> Array:
     """Wasserstein-1 distance of units' distributions, their mean, in units of the spread before.
 
-    Shapes: (R, m, d) twice -> (R,). For two samples of equal size it is the mean difference of the
-    sorted values.
+    Shapes: (R, m, d) twice -> (R,). For equal sizes: the mean difference of the sorted values.
     """
     moved = np.abs(np.sort(after, axis=1) - np.sort(before, axis=1)).mean((1, 2))
     return moved / before.std(1).mean(1)
@@ -244,14 +226,9 @@ VARIANTS = (
 
 
 def follow(
-    variant: Variant,
-    rates: Sequence[float],
-    *,
-    seeds: int,
-    steps: int,
-    every: int = 10,
+    variant: Variant, rates: Sequence[float], *, seeds: int, steps: int, every: int = 10,
     width: int = 50,
-) -> Shift:
+) -> Shift:  # fmt: skip
     """Train sigmoid networks on digits and measure both shifts, every `every` steps.
 
     Distributions are those of one fixed set of 256 training images, in training mode as the next

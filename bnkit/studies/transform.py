@@ -41,9 +41,9 @@ def statistics_error(
 ) -> tuple[Array, Array]:
     """How far mean and (unbiased) variance of a random mini-batch are from those of all x (n, d).
 
-    Root mean squares over `batches` mini-batches and all features, drawn with replacement; the mean
-    in units of the feature's standard deviation, the variance in units of its variance. Shapes:
-    (sizes,) both.
+    Root mean squares over `batches` mini-batches and all features, drawn with replacement, in units
+    of the feature's deviation for the mean, of its variance for the variance. Shapes: (sizes,)
+    both.
     """
     mean, variance = x.mean(axis=0), x.var(axis=0)
     errors = []
@@ -82,8 +82,7 @@ def fit_unit(u: Array, target: Array, learn: bool, steps: int, rate: float) -> U
     """Fit ``a * sigmoid(BN(w u)) + c`` to a curve, with gamma and beta learned or fixed at 1 and 0.
 
     a and c are the best there are, by least squares, at every step; gamma and beta learn by
-    gradient descent. The weight w is left out, because without it BN(w u) is the same. Shapes: u
-    and target (m,).
+    gradient descent. Without w, as BN(w u) is the same. Shapes: u and target (m,).
     """
     gamma, beta, losses = np.ones(1), np.zeros(1), np.empty(steps)
     for step in range(steps):
@@ -132,17 +131,9 @@ class Outcome(NamedTuple):
 
 
 def compare(
-    digits: Digits,
-    activation: str,
-    place: str,
-    settings: Sequence[Rates],
-    *,
-    seeds: int,
-    steps: int,
-    batch_size: int = 60,
-    width: int = 64,
-    batches: Iterator[Array] | None = None,
-) -> Outcome:
+    digits: Digits, activation: str, place: str, settings: Sequence[Rates], *, seeds: int,
+    steps: int, batch_size: int = 60, width: int = 64, batches: Iterator[Array] | None = None,
+) -> Outcome:  # fmt: skip
     """Train networks with two hidden layers, `seeds` of them at each of `settings`; test them.
 
     `place` is where the normalisation stands: "before" the nonlinearity (Section 3.2), "after" it,
@@ -168,8 +159,7 @@ def train(
 ) -> tuple[Array, Array]:
     """Plain gradient descent of S networks in place, each with batches and rates of its own.
 
-    Returns the loss of each mini-batch and the norm of the first layer's weights, both before the
-    step, (S, steps).
+    Returns each mini-batch's loss and the norm of the first layer's weights before it, (S, steps).
     """
     of_weights, of_gamma_beta, of_output = np.array(rates, dtype=np.float32).T
     losses, norms = [], []

@@ -121,8 +121,7 @@ def descend(x: Array, targets: Array, steps: int) -> Descent:
     """Fit ``targets ~ x @ weights + bias`` by full-batch gradient descent at the best fixed rate.
 
     Shapes: x (m, d), targets (m, k). The best constant rate for a quadratic is 2 / (largest +
-    smallest curvature); a distance along one axis then shrinks at least by (condition - 1) /
-    (condition + 1) per step.
+    smallest curvature); each step shrinks a distance by (condition - 1) / (condition + 1) at least.
     """
     z = np.column_stack([x, np.ones(len(x))])
     hessian, moment = z.T @ z / len(z), z.T @ targets / len(z)
@@ -212,8 +211,7 @@ def refused(x: Array) -> str:
 def operations(d: int, m: int) -> dict[str, float]:
     """Additions and multiplications to normalise a batch of m examples, d features; leading terms.
 
-    The eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction and implicit QR,
-    with vectors).
+    Eigenvectors of a symmetric matrix cost about 9 d^3 (tridiagonal reduction, implicit QR).
     """
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
@@ -257,8 +255,7 @@ def whitening_matrix(kind: str, covariance: Array) -> Array:
 def sensitivity(kind: str, eigenvalues: tuple[float, float], along: Array) -> float:
     """How fast the whitening matrix moves as covariance diag(`eigenvalues`) moves `along`.
 
-    A central difference, in the Frobenius norm, with a step far below both the eigenvalues and the
-    gap between them.
+    A central difference, in the Frobenius norm, its step far below eigenvalues and their gap.
     """
     step = 1e-3 * min(*eigenvalues, abs(eigenvalues[0] - eigenvalues[1]) or np.inf)
     moved = (np.diag(eigenvalues) + sign * step * along for sign in (1, -1))
@@ -280,8 +277,7 @@ def zca_change(covariance: Array, along: Array) -> Array:
 def zca_change_through_eigenvectors(covariance: Array, along: Array) -> Array:
     """The same derivative by the chain rule through ``eigh``, as automatic differentiation has it.
 
-    The eigenvectors change by 1 / (difference of two eigenvalues): equal eigenvalues give 0/0.
-    Keeps the dtype.
+    They change by 1 / (difference of two eigenvalues): equal ones give 0/0. Keeps the dtype.
     """
     eigenvalues, axes = np.linalg.eigh(covariance)
     change = axes.T @ along @ axes
@@ -343,10 +339,9 @@ def iterations_to_white(x: Array) -> int:
 def disturbance(fit: Fit, x: Array, sizes: list[int], batches: int, rng: Generator) -> Array:
     """How much the output of a fixed example depends on the mini-batch it is normalised with.
 
-    For each batch size: the root mean square, over `batches` random mini-batches and over ten
-    examples, of an output feature's distance from its mean over the mini-batches. The scale is that
-    of the output, 1. Shapes: x (n, d) -> (sizes,). Huang et al. (2019) call it stochastic
-    normalisation disturbance.
+    For each batch size: the root mean square, over `batches` mini-batches and ten examples, of an
+    output feature's distance from its mean over the mini-batches; the output's scale is 1. Shapes:
+    x (n, d) -> (sizes,). Huang et al. (2019) call it stochastic normalisation disturbance.
     """
     spreads = []
     for m in sizes:
@@ -399,8 +394,7 @@ def far_from_white(x: Array) -> float:
 def newton_uncoupled(covariance: Array, iterations: int) -> Array:
     """A mutant of ``newton_schulz``, (d, d): P <- (3P - P P P S) / 2, as it is usually printed.
 
-    Right for a handful of iterations; then rounding errors that do not commute with S double and
-    redouble.
+    Right for a handful of iterations; then rounding errors that do not commute with S double.
     """
     total = np.trace(covariance)
     inverse_root = np.eye(len(covariance))

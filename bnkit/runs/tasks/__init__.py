@@ -82,12 +82,9 @@ class Descent:
     model: nn.Module
 
     def __init__(
-        self,
-        recipe: Recipe,
-        device: torch.device,
-        source: str | Path | None = None,
+        self, recipe: Recipe, device: torch.device, source: str | Path | None = None,
         processes: Processes = ALONE,
-    ):
+    ):  # fmt: skip
         self.recipe, self.device, self.processes = recipe, device, processes
         self.prepare(source)
 

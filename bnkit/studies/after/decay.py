@@ -56,8 +56,7 @@ def predicted_angle(setting: Setting) -> float:
 def predicted_norm(setting: Setting, pull: float) -> float:
     """||w||² in balance, for a mean squared gradient `pull` at length one.
 
-    (1 − rate decay)² ||w||² + rate² pull / ||w||² = ||w||², solved for ||w||² with (rate decay)²
-    left out.
+    (1 − rate decay)² n + rate² pull / n = n, solved for n = ||w||² without (rate decay)².
     """
     return (setting.rate * pull / (2 * setting.decay)) ** 0.5
 
@@ -97,8 +96,7 @@ def twins(digits, setting: Setting, *, steps: int, width: int = 40) -> Twins:
     """Weight decay as a schedule of the learning rate (Hoffer et al. 2018), exact for plain SGD.
 
     Decay turns w by the same angle as the rate' = rate ||v||² / ((1 − rate decay) ||w||²) turns
-    weights v of the same direction that do not decay. In float64 and at epsilon = 0, where BN
-    ignores the scale entirely.
+    weights v of the same direction that do not decay. In float64, at epsilon = 0: BN ignores scale.
     """
     form = (digits.x.shape[1], width, DEPTH, 10, "relu", True, deviation(setting.gain))
     decaying = many_numpy.build(*form, [0], eps=0.0)

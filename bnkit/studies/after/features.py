@@ -31,8 +31,7 @@ class Trained(NamedTuple):
 def mask(kind: str, layer: Layer, hidden: bool, generator: np.random.Generator) -> Layer:
     """What of a layer is trained: 1 for what is, 0 for what stays as it was drawn.
 
-    "two weights a unit" picks two weights of each hidden unit at random: as many numbers as gamma
-    and beta.
+    "two weights a unit": two weights of each hidden unit at random, as many as gamma and beta.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no kind {kind!r}; there are: {', '.join(KINDS)}")
@@ -46,15 +45,9 @@ def mask(kind: str, layer: Layer, hidden: bool, generator: np.random.Generator) 
 
 
 def train(
-    digits,
-    kind: str,
-    widths: Sequence[int],
-    *,
-    seeds: int,
-    steps: int,
-    depth: int = 3,
+    digits, kind: str, widths: Sequence[int], *, seeds: int, steps: int, depth: int = 3,
     rates: Sequence[float] = (1.0, 3.0),
-) -> Trained:
+) -> Trained:  # fmt: skip
     """Train ReLU networks with BN on `digits`, a ``digits.Digits``, at each width."""
     trained = []
     for width in widths:

@@ -1,7 +1,6 @@
 """Chapter 10: mini-batches of few classes, where BN leans on the company; Batch Renormalization.
 
-After Ioffe (2017), Section 4.3: there batches of 16 classes with two images each, out of a thousand
-classes.
+After Ioffe (2017), Section 4.3: there 16 of a thousand classes, two images each, make a batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,16 +58,9 @@ class Tested(NamedTuple):
 
 
 def train(
-    digits,
-    classes: Sequence[int],
-    schedule: Schedule | None,
-    *,
-    seeds: int,
-    steps: int,
-    rate: float = 0.1,
-    hidden: Sequence[int] = (50, 50),
-    new_weight: float = 0.02,
-) -> Tested:
+    digits, classes: Sequence[int], schedule: Schedule | None, *, seeds: int, steps: int,
+    rate: float = 0.1, hidden: Sequence[int] = (50, 50), new_weight: float = 0.02,
+) -> Tested:  # fmt: skip
     """Train on batches of so many classes, with Batch Renormalization or, schedule None, BN.
 
     BN is Batch Renormalization with r = 1 and d = 0 throughout. `digits` is a ``digits.Digits``.

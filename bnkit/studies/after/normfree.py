@@ -42,8 +42,8 @@ class Block(nn.Module):
 
     Fixup starts W2 at 0 and W1 at He's weights over sqrt(`blocks`), which is L^(−1/(2m−2)) for m =
     2 layers, and gives the branch a factor that starts at 1. Its extra biases are those that the
-    layers have anyway. SkipInit leaves He's weights and starts the factor at 0. Shapes: (R, m,
-    units) -> the same.
+    layers have. SkipInit leaves He's weights and starts the factor at 0. Shapes: (R, m, units) ->
+    the same.
     """
 
     def __init__(self, units: int, generators: Sequence, kind: Kind, blocks: int):
@@ -78,15 +78,9 @@ def build(
 
 
 def train(
-    digits,
-    kind: Kind,
-    depths: Sequence[int],
-    *,
-    seeds: int,
-    steps: int,
-    rates: Sequence[float] = (0.03, 0.1),
-    units: int = 32,
-) -> Array:
+    digits, kind: Kind, depths: Sequence[int], *, seeds: int, steps: int,
+    rates: Sequence[float] = (0.03, 0.1), units: int = 32,
+) -> Array:  # fmt: skip
     """Test accuracy by number of blocks, at the rate best on training images, (depths, seeds).
 
     A network that has diverged counts as 0. `digits` is a ``digits.Digits``.

@@ -1,8 +1,7 @@
 """Chapter 10: the numbers that its sentences quote, by name.
 
 Each function takes what one section has computed and returns a dictionary of plain numbers. The
-chapter asserts what it says about them, quotes them, and hands them on to other pages under the
-same names.
+chapter asserts what it says about them, quotes them, and hands them on to other pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,8 +111,7 @@ def balance(
 def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
     """Accuracy at the largest batch minus at the smallest, in points, "small_batch_group".
 
-    Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add to
-    batch norm there.
+    Shapes: (sizes, seeds), sizes ascending. "company" is what batch statistics in the test add.
     """
     pairs = by_norm.items()
     numbers = {f"small_batch_{norm}": 100 * (of[0] - of[-1]).mean() for norm, of in pairs}

@@ -1,7 +1,6 @@
 """Chapter 10: which population statistics, while the network is still moving.
 
-After Wu and Johnson (2021): moving averages against PreciseBN, statistics taken anew with the
-network held still.
+After Wu and Johnson (2021): moving averages against PreciseBN, statistics of a network at rest.
 """
 
 import copy
@@ -31,18 +30,12 @@ class Inference(NamedTuple):
 
 
 def follow(
-    digits,
-    new_weight: float,
-    rates: Sequence[float],
-    sizes: Sequence[int],
-    at: Sequence[int],
-    *,
+    digits, new_weight: float, rates: Sequence[float], sizes: Sequence[int], at: Sequence[int], *,
     seeds: int,
-) -> Inference:
+) -> Inference:  # fmt: skip
     """Train networks with torch's BN; test them after the steps `at`, ascending, in several ways.
 
-    `new_weight` is the share of the new batch in the moving averages, PyTorch's ``momentum``.
-    `digits` is a ``digits.Digits``.
+    `new_weight` is the share of the new batch, PyTorch's ``momentum``; `digits` ``digits.Digits``.
     """
     x, labels, x_test, labels_test = many_torch.tensors(digits)
     networks, every_rate = len(rates) * seeds, np.repeat(rates, seeds)

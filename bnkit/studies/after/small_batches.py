@@ -1,8 +1,7 @@
 """Chapter 10: normalisation in small mini-batches, after Wu and He (2018), from recorded runs.
 
 ``bnkit.runs.tasks.small_batches`` makes them: a convolutional network with batch, group or layer
-norm, the learning rate in proportion to the size of the batch, every network one pass through the
-same images.
+norm, rates in proportion to the size of the batch, one pass through the same images.
 """
 
 import numpy as np

@@ -37,21 +37,12 @@ def amplified(noise: Disturbance, strengths: Array) -> Disturbance:
 
 
 def with_noise(
-    digits,
-    activation: str,
-    norm: bool,
-    strengths: Sequence[float],
-    noise: Disturbance,
-    *,
-    rate: float,
-    depth: int,
-    seeds: int,
-    steps: int,
-) -> Array:
+    digits, activation: str, norm: bool, strengths: Sequence[float], noise: Disturbance, *,
+    rate: float, depth: int, seeds: int, steps: int,
+) -> Array:  # fmt: skip
     """Test accuracy after training with `noise`, (strengths, seeds); 0 for a diverged network.
 
-    The noise acts in training only, on the input of each hidden nonlinearity: behind BN where there
-    is BN.
+    The noise acts in training only, on the input of each hidden nonlinearity: behind BN, if any.
     """
     networks = build(digits, activation, norm, list(range(seeds)) * len(strengths), depth)
     louder = amplified(noise, np.repeat(strengths, seeds))
@@ -84,17 +75,9 @@ class Path(NamedTuple):
 
 
 def follow(
-    digits,
-    activation: str,
-    norm: bool,
-    rates: Sequence[float],
-    *,
-    depth: int,
-    seeds: int,
-    steps: int,
-    looks: int = 12,
-    width: int = 50,
-) -> Path:
+    digits, activation: str, norm: bool, rates: Sequence[float], *, depth: int, seeds: int,
+    steps: int, looks: int = 12, width: int = 50,
+) -> Path:  # fmt: skip
     """Train networks on digits; look along the gradient at `looks` steps, denser early."""
     networks = build(digits, activation, norm, list(range(seeds)) * len(rates), depth, width)
     every_rate = np.repeat(rates, seeds)
@@ -156,8 +139,8 @@ def passage(networks: Stack, x: Array, labels: Array) -> Passage:
 
 
 def passages(digits, *, depth: int, seeds: int, steps: int) -> dict[str, Passage]:
-    """``passage`` of one mini-batch through ReLU networks: untrained, trained, and untrained with
-    weights a tenth as large."""
+    """``passage`` of one mini-batch through ReLU networks: untrained, trained, untrained with a
+    tenth."""
     networks = build(digits, "relu", True, range(seeds), depth)
     x, labels = digits.x[:BATCH], digits.labels[:BATCH]
     small = many_numpy.copy(networks)
