@@ -41,12 +41,13 @@ fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
 	$(PRESS) strip
 
 rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="steps=5000 seeds=3"
-	@$(PRESS) rerun '$(CHAPTER)' '$(PARAMS)'
+	@$(PRESS) rerun "$$CHAPTER" "$$PARAMS"
 
 runs: $(STAMP) ## make every recorded run that is missing; safe to stop and to start again
 	$(BIN)/python -m bnkit runs
 
 verify: $(STAMP) ## train the first steps of a recorded run again and compare: RUN=mnist/with-bn SEED=0 STEPS=500
+	@test $(words $(RUN)) = 1 || { echo "RUN is one name: make verify RUN=mnist/with-bn SEED=0 STEPS=500" >&2; exit 1; }
 	$(BIN)/python -m bnkit verify $(RUN) --seed $(SEED) --steps $(STEPS)
 
 bench: $(STAMP) ## time ours beside its peers

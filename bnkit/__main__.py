@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from bnkit import datasets
 from bnkit.datasets import pictures
+from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
 from bnkit.runs.verification import Verdict
 
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("run", _run, "make one run and store it")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
-    add("--seed", type=_whole, default=0)
+    add("--seed", type=_seed, default=0)
     add("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     tree = "a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("verify", _verify, "train the first steps of a recorded run again and compare")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
-    add("--seed", type=_whole, default=0)
+    add("--seed", type=_seed, default=0)
     add("--steps", type=_positive, default=500)
 
     add = command("data", _data, "find or download a data set and check it")
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.do(options) or 0
-    except (KeyError, RecordError, datasets.DataError, OSError) as error:
+    except (KeyError, RecordError, datasets.DataError, DeviceError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -75,15 +76,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
 def _positive(text: str) -> int:
-    if not _whole(text):
-        raise argparse.ArgumentTypeError("0 is too few; give 1 or more")
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
@@ -121,6 +122,8 @@ def _bar(steps: int, hidden: bool = False) -> Iterator[Callable[[int], None]]:
 def _runs(options: argparse.Namespace) -> int:
     from bnkit.runs import experiments, pool
 
+    if not any(name.startswith(options.only) for name in experiments.EXPERIMENTS):
+        raise KeyError(f"no experiment begins with {options.only!r}; `list` shows their names")
     todo = [(name, seed) for name, seed in experiments.missing() if name.startswith(options.only)]
     if not todo:
         print("nothing to do: every run is recorded")
@@ -190,9 +193,7 @@ def _bench(options: argparse.Namespace) -> int | None:
     from bnkit.runs import pool
 
     if options.device == "cuda" and not torch.cuda.is_available():
-        remedy = "leave out --device, or install a CUDA build of torch"
-        print(f"error: torch sees no GPU here; {remedy}", file=sys.stderr)
-        return 1
+        raise DeviceError
     ratio, copy = "time of the peer over time of ours", "the time of a copy of the same tensor"
     print(f"{ratio}: median (quartiles) over rounds; above 1, ours is faster")
     print(f"the limit: 2.5 times {copy}, over time of ours; at most about 1")

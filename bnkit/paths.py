@@ -28,7 +28,7 @@ def root() -> Path:
 def runs() -> Path:
     """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project."""
     given = os.environ.get("BNKIT_RUNS")
-    return Path(given) if given else root() / "data" / "runs"
+    return Path(given).expanduser().resolve() if given else root() / "data" / "runs"
 
 
 def paper() -> Path:

@@ -67,7 +67,7 @@ def standardise(x: np.ndarray, eps: float = 0.0) -> Whitening:
 
     This is x_hat of Algorithm 1, not whitening. Raises ValueError for a constant one, if eps is 0.
     """
-    x = _batch(x)
+    x = _batch(x, eps)
     variance = x.var(axis=0) + eps
     if constant := np.flatnonzero(variance <= 0).tolist():
         raise ValueError(
@@ -104,7 +104,7 @@ def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> White
     """
     if iterations < 0:
         raise ValueError(f"iterations={iterations}: a number of matrix updates cannot be negative")
-    x = _batch(x)
+    x = _batch(x, eps)
     identity = np.eye(x.shape[1], dtype=x.dtype)
     regularised = covariance(x) + eps * identity
     # Divided by it, all eigenvalues are at most 1 and the iteration converges.
@@ -121,8 +121,8 @@ def newton_schulz(x: np.ndarray, iterations: int = 5, eps: float = 0.0) -> White
 
 def _eigen(x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean (d,), eigenvalues + eps (d,) in falling order, and the axes (d, d), one to a column."""
-    x = _batch(x)
-    if eps <= 0 and rank(x) < x.shape[1]:
+    x = _batch(x, eps)
+    if eps == 0 and rank(x) < x.shape[1]:
         raise ValueError(
             f"the covariance of {len(x)} examples with {x.shape[1]} features has rank {rank(x)} "
             "and cannot be inverted: take more examples or fewer features, or give eps > 0"
@@ -135,11 +135,15 @@ def _eigen(x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return x.mean(axis=0), np.maximum(eigenvalues, 0) + eps, axes * np.sign(largest)
 
 
-def _batch(x: np.ndarray) -> np.ndarray:
+def _batch(x: np.ndarray, eps: float = 0.0) -> np.ndarray:
+    if not 0 <= eps < np.inf:
+        raise ValueError(f"eps={eps}: what is added to a variance is finite and at least 0")
     x = np.asarray(x)
     x = x if np.issubdtype(x.dtype, np.floating) else x.astype(float)
     if x.ndim != 2:
         raise ValueError(f"a batch has two axes, examples and features; given: shape {x.shape}")
+    if not x.shape[1]:
+        raise ValueError(f"a batch without features has nothing to whiten; given: shape {x.shape}")
     if len(x) < 2:
         raise ValueError(f"a batch of {len(x)} has no variance: at least 2 examples are needed")
     if not np.isfinite(x).all():

@@ -54,3 +54,14 @@ def test_a_killed_writer_leaves_the_file_whole(tmp_path):
         content = target.read_bytes()
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path):
+    path = paths.write_atomically(tmp_path / "a.json", "{}")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_folder_of_runs_is_one_place_wherever_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BNKIT_RUNS", "~/runs")
+    assert paths.runs() == tmp_path / "runs"

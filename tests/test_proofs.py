@@ -3,6 +3,7 @@ line here.
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ RUN_BY_CHAPTERS = {
     )
 }  # fmt: skip
 # The press is one machine: its tests give it tiny books and look at what comes out.
-PRESS = "book/test_press.py"
+PRESS = TESTS / "book" / "test_press.py"
 
 
 def modules() -> list[str]:
@@ -69,12 +70,28 @@ def test_every_module_has_a_proof(module):
         source = (TESTS.parent / "chapters").glob("*.ipynb")
         assert any(f"from bnkit.plots import {module[6:]} " in file.read_text() for file in source)
         return
-    proof = PRESS if module.startswith("book/") else PROVEN_BY.get(module)
+    if module.startswith("book/"):
+        assert PRESS.exists()
+        assert module in reached(), "the press, which is run as a whole, never comes to it"
+        return
+    proof = PROVEN_BY.get(module)
     assert proof, f"nothing proves {module}: write {own(module).relative_to(TESTS)}, or a line here"
     text = (TESTS / proof).read_text()
-    if module.startswith("book/"):
-        return  # run as ``python -m bnkit.book``
     assert re.search(rf"\b{module.rpartition('/')[2]}\b", text), f"{proof} does not know {module}"
+
+
+@cache
+def reached() -> set[str]:
+    """What the press imports on its way, from its command and from the settings of Sphinx on."""
+    press = {path.stem: path.read_text() for path in (PACKAGE / "book").glob("*.py")}
+    settings = (TESTS.parent / "_config.yml").read_text()
+    todo, seen = {"__main__", *re.findall(r"bnkit\.book\.(\w+)", settings)}, set()
+    while todo:
+        seen.add(name := todo.pop())
+        places = re.findall(r"from bnkit\.book(?:\.(\w+))? import ([\w, ]+)", press[name])
+        names = {word for module, rest in places for word in [module, *re.split(r"\W+", rest)]}
+        todo |= names & press.keys() - seen
+    return {f"book/{name}" for name in seen}
 
 
 def test_every_line_is_needed():

@@ -175,3 +175,16 @@ def test_singular():
         whitening.newton_schulz(np.ones((4, 2)))
     with pytest.raises(ValueError, match="iterations=-1"):
         whitening.newton_schulz(batch(), iterations=-1)
+
+
+@pytest.mark.parametrize("eps", [-1e-9, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["standardise", "pca", "zca", "newton_schulz"])
+def test_eps_is_what_can_be_added_to_a_variance(name, eps):
+    with pytest.raises(ValueError, match=r"eps=.*finite and at least 0"):
+        getattr(whitening, name)(batch(), eps=eps)
+
+
+def test_a_batch_without_features_is_refused():
+    for function in (whitening.pca, whitening.condition_number, whitening.standardise):
+        with pytest.raises(ValueError, match=r"without features .* shape \(4, 0\)"):
+            function(np.ones((4, 0)))

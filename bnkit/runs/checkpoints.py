@@ -38,9 +38,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict] | None:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop(_FACTS).tobytes())
-    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         return None
-    return arrays, facts
+    return (arrays, facts) if isinstance(facts, dict) else None
 
 
 class Checkpoint:
@@ -58,7 +58,7 @@ class Checkpoint:
         """Arrays and facts of a run of this recipe that was stopped; None where there is none."""
         arrays, about = load(self.path) or ({}, {})
         # of another recipe, or in the form of an earlier version: the run starts again
-        if about.get("recipe") != self.recipe or "facts" not in about:
+        if about.get("recipe") != self.recipe or not {"facts", "seconds"} <= about.keys():
             return None
         self.earlier = about["seconds"]
         return arrays, about["facts"]
@@ -72,7 +72,3 @@ class Checkpoint:
         seconds = self.earlier + time.monotonic() - self.began
         save(self.path, arrays, {"recipe": self.recipe, "facts": facts, "seconds": seconds})
         self.saved = time.monotonic()
-
-    def remove(self) -> None:
-        """The run has ended: there is nothing to take up."""
-        self.path.unlink(missing_ok=True)

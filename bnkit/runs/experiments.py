@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bnkit import datasets, paths
-from bnkit.runs import checkpoints, probes, records, tasks
+from bnkit.runs import DeviceError, checkpoints, probes, records, tasks
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
 from bnkit.runs.records import Record, RecordError
@@ -207,8 +207,8 @@ def train(
 
     `name` is that of the record; `device` "auto" (a GPU where there is one), "cpu" or "cuda";
     `source` the place of the data for recipes that name none of the book's. With `checkpoint`, a
-    file name, the run is taken up where that file left it and kept there every minute; the file is
-    removed at the end. `answers` is a file for the class probabilities that the trained network
+    file name, the run is taken up where that file left it and kept there every minute; whoever has
+    stored the run removes it. `answers` is a file for the class probabilities that the trained network
     gives the test examples, for ``ensemble``. `on_step` is told the number of steps done, now and
     then. A run that diverges ends early and says so in ``manifest["diverged_at"]``.
 
@@ -222,8 +222,6 @@ def train(
         progress = task.train(kept, on_step)
         if answers and progress.diverged_at is None:
             _keep(answers, task)
-        if kept and processes.rank == 0:
-            kept.remove()
         seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
         manifest = records.manifest(
             device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
@@ -240,8 +238,10 @@ def train(
 
 
 def _device(name: str) -> torch.device:
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(automatic if name == "auto" else name)
+    gpu = torch.cuda.is_available()
+    if name == "cuda" and not gpu:
+        raise DeviceError
+    return torch.device(name if name != "auto" else "cuda" if gpu else "cpu")
 
 
 def run(
@@ -250,9 +250,10 @@ def run(
 ) -> tuple[Record, Path | None]:  # fmt: skip
     """Make one recorded run and store it; return it and where it lies.
 
-    With `steps` other than the experiment's own the run is another one: it is stored in the cache,
-    beside nothing, and so is a run on data that are not the book's. Raises DataError for a `source`
-    that would not be used, and RecordError for a part of what is only made whole.
+    With `steps` or a seed that the experiment does not have the run is another one: it is stored in
+    the cache, where no page reads it, and so is a run on data that are not the book's. Raises
+    DataError for a `source` that would not be used, RecordError for a part of what is only made
+    whole and for a folder that nothing can be written to, DeviceError where there is no such device.
     """
     recipe, cache = recipe_of(name, seed), paths.cache()
     family = task_of(recipe)
@@ -269,13 +270,21 @@ def run(
         folder = cache / "runs" / f"{steps}-steps"
     elif source is not None:
         folder = cache / "runs" / "own-data"
+    elif seed >= experiment(name).seeds:
+        folder = cache / "runs" / "other-seeds"
+    if first():
+        records.make_room(folder)  # now, not when hours of work have nowhere to go
     asked = any(name == members for members, _ in ENSEMBLES.values())
     files = {
         "checkpoint": cache / "checkpoints" / name / f"seed-{seed}-{_digest(recipe)}.npz",
         "answers": _answers(name, recipe) if asked else None,
     }
     record = train(recipe, name=name, device=device, source=source, on_step=on_step, **files)
-    return record, records.save(record, folder) if first() else None
+    if not first():
+        return record, None
+    path = records.save(record, folder)
+    files["checkpoint"].unlink(missing_ok=True)  # only now: a record that is not stored is no loss
+    return record, path
 
 
 def missing() -> list[tuple[str, int]]:

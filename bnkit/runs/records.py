@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -79,6 +80,17 @@ def save(record: Record, folder: Path | None = None) -> Path:
         raise RecordError(f"{record.name} cannot be saved: {error}") from error
     path = _path(record.experiment, record.variant, record.seed, folder)
     return paths.write_atomically(path, text)
+
+
+def make_room(folder: Path | None = None) -> None:
+    """Make `folder` (default: the book's); RecordError where nothing can be written to it."""
+    folder = Path(folder or paths.runs())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = "Set BNKIT_RUNS to a folder of your own, or make this one writable."
+        raise RecordError(f"{folder} cannot hold records: {error.strerror}. {remedy}") from error
 
 
 def load(experiment: str, variant: str, seed: int, folder: Path | None = None) -> Record:

@@ -47,6 +47,8 @@ def test_a_run_takes_up_its_own_checkpoint_and_no_other(tmp_path):
     assert checkpoints.Checkpoint(path, "b").load() is None, "of another recipe"
     checkpoints.save(path, arrays, {"recipe": "a", "progress": {}, "seconds": 1.0})
     assert checkpoints.Checkpoint(path, "a").load() is None, "in the form of an earlier version"
-    again.remove()
-    again.remove()
-    assert not path.exists()
+    checkpoints.save(path, arrays, {"recipe": "a", "facts": {}})
+    assert checkpoints.Checkpoint(path, "a").load() is None, "without its time"
+    np.save(tmp_path / "plain.npy", np.arange(3))
+    (tmp_path / "plain.npy").rename(path)
+    assert checkpoints.Checkpoint(path, "a").load() is None, "an array in the place of an archive"

@@ -131,7 +131,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, mo
     assert told[0] > 1000, "it started from the beginning"
     assert resumed.manifest["checksums"] == whole.manifest["checksums"]
     assert resumed.curves == whole.curves
-    assert not checkpoint.exists()
 
 
 @pytest.fixture
@@ -224,3 +223,58 @@ def test_a_senseless_number_of_steps_is_refused(steps, capsys):
     with pytest.raises(SystemExit):
         main(["run", "mnist/with-bn", "--steps", steps])
     assert "argument --steps" in capsys.readouterr().err
+
+
+def test_a_seed_that_the_experiment_does_not_have_changes_no_page(workshop):
+    _, path = experiments.run("digits/with-bn", 7)
+    assert path.is_relative_to(workshop / "cache" / "runs" / "other-seeds")
+    assert not (workshop / "runs").exists() or not records.index(workshop / "runs")
+
+
+def test_a_record_that_cannot_be_stored_loses_nothing(workshop, monkeypatch, capsys):
+    """Its folder is tried before it trains; what fails after that leaves the checkpoint."""
+    monkeypatch.setenv("BNKIT_RUNS", "/dev/null/runs")
+    trained = []
+    monkeypatch.setattr(experiments, "train", lambda *_, **__: trained.append(1))
+    assert main(["run", "digits/with-bn"]) == 1
+    assert "cannot hold records" in capsys.readouterr().err
+    assert not trained
+
+    monkeypatch.undo()
+    monkeypatch.setenv("BNKIT_RUNS", str(workshop / "runs"))
+    monkeypatch.setattr(paths, "cache", lambda: workshop / "cache")
+    small = experiments.Experiment("digits/with-bn", replace(LIVE, steps=1000), 1, "a test")
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {small.name: small})
+    monkeypatch.setattr(Checkpoint, "EVERY", 0)
+    monkeypatch.setattr(Task, "PAUSE_EVERY", 300)
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(records, "save", full_disk)
+        assert main(["run", "digits/with-bn"]) == 1
+    (kept,) = (workshop / "cache" / "checkpoints").rglob("*.npz")
+    assert main(["run", "digits/with-bn"]) == 0
+    assert not kept.exists()
+    assert experiments.missing() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "digits/with-bn", "--device", "cuda"], "torch sees no GPU here"),
+        (["runs", "--only", "zzz"], "no experiment begins with 'zzz'"),
+    ],
+)
+def test_bad_input_is_one_sentence(workshop, capsys, monkeypatch, arguments, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(arguments) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--seed", str(2**63)], ["--seed", "-1"], ["--steps", "0"]])
+def test_numbers_out_of_range_are_named(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "mnist/with-bn", *arguments])
+    assert f"{arguments[1]!r} is not a whole number from" in capsys.readouterr().err
