@@ -13,16 +13,6 @@ Numbers = dict[str, float]
 SHORT = {"with BN": "bn", "without BN": "plain"}
 
 
-def noise(strengths: Sequence[float], **panels: Mapping[str, Array]) -> Numbers:
-    """Mean accuracy by kind, network and noise, "fast_bn_noise_4". Shapes: (strengths, seeds)."""
-    return {
-        f"{kind}_{SHORT[name]}_noise_{strength:g}": float(mean)
-        for kind, networks in panels.items()
-        for name, accuracy in networks.items()
-        for strength, mean in zip(strengths, accuracy.mean(1), strict=True)
-    }
-
-
 def interference(runs: Mapping, rate: float) -> Numbers:
     """What the recorded linear networks show; `runs` holds ``linear.Recorded`` values by name.
 
@@ -118,15 +108,6 @@ def batches(by_norm: Mapping[str, Array], by_batch: Array) -> Numbers:
     batch, group = by_norm["batch"][0], by_norm["group"][0]
     company = 100 * (by_batch[0] - batch).mean()
     return _plain(numbers | {"group_lead": 100 * (group.mean() - batch.mean()), "company": company})
-
-
-def lag(curves: Mapping[str, Array], best: str) -> dict[str, tuple[float, float]]:
-    """Accuracy lost against the curve `best`, in points: most at any step and rate, and at the end.
-
-    Shapes: (looks, rates, seeds).
-    """
-    behind = {name: 100 * (curves[best] - curve).mean(2) for name, curve in curves.items()}
-    return {name: (float(lost.max()), float(lost[-1].mean())) for name, lost in behind.items()}
 
 
 def company(classes: Sequence[int], tested: Mapping) -> Numbers:

@@ -15,16 +15,7 @@ TWO = {
 }
 
 
-def test_noise_and_rates():
-    found = numbers.noise((0, 4), relu=TWO)
-    assert found == pytest.approx(
-        {
-            "relu_plain_noise_0": 0.3,
-            "relu_plain_noise_4": 0.8,
-            "relu_bn_noise_0": 0.2,
-            "relu_bn_noise_4": 0.9,
-        }
-    )
+def test_rates():
     found = numbers.rates((0.1, 3.0), TWO, small=1, passing=0.85)
     assert found["gain_at_small_rates"] == pytest.approx(-10)
     assert (found["usable_rate_plain"], found["usable_rate_bn"]) == (0, 3)
@@ -97,7 +88,7 @@ def test_depth_names_and_balance():
     assert found == pytest.approx(expected)
 
 
-def test_batches_lag_and_company():
+def test_batches_and_company():
     by_norm = {"batch": np.array([[0.6], [0.8]]), "group": np.array([[0.7], [0.65]])}
     found = numbers.batches(by_norm, np.array([[0.5], [0.8]]))
     expected = {
@@ -107,8 +98,6 @@ def test_batches_lag_and_company():
         "company": -10.0,
     }
     assert found == pytest.approx(expected)
-    curves = {"best": np.array([[[0.5]], [[0.9]]]), "slow": np.array([[[0.2]], [[0.88]]])}
-    assert numbers.lag(curves, "best")["slow"] == pytest.approx((30.0, 2.0))
     tested = {
         name: SimpleNamespace(population=np.array([[value, value]]), batch=np.array([[0.1, 0.3]]))
         for name, value in (("BN", 0.4), ("Batch Renormalization", 0.9))
