@@ -48,6 +48,11 @@ class Schedule(NamedTuple):
         return 1 + share * (self.r_max - 1), share * self.d_max
 
 
+def schedules(steps: int) -> dict[str, Schedule | None]:
+    """The networks that are compared: BN, and Batch Renormalization, loosened by half-way."""
+    return {"BN": None, "Batch Renormalization": Schedule(steps // 4, steps // 2)}
+
+
 class Tested(NamedTuple):
     """Test accuracy of the trained networks, (classes, seeds)."""
 

@@ -1,7 +1,7 @@
 """Chapter 10: the numbers that its sentences quote, by name.
 
 Each function takes what one section has computed and returns a dictionary of plain numbers. The
-chapter asserts what it says about them, quotes them, and hands them on to other pages.
+chapter asserts and quotes them, and hands them on. Settings that two chapters share stand here too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,9 @@ import numpy as np
 Array = np.ndarray
 Numbers = dict[str, float]
 SHORT = {"with BN": "bn", "without BN": "plain"}
+# Learning rates of the sections on rates, on the landscape and on weights behind BN.
+RATES, SPEEDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0), (0.03, 0.3)
+WILD = (0.1, 1.0, 10.0, 100.0, 1_000.0)
 
 
 def interference(runs: Mapping, rate: float) -> Numbers:
