@@ -1,0 +1,136 @@
+"""The examination: every question asked of one implementation, none able to stop the rest."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bnkit.conformance import conduct, conventions, defects
+from bnkit.conformance.card import Card
+from bnkit.conformance.findings import PROBES, Finding
+from bnkit.conformance.limit import TooSlow, Worker
+from bnkit.conformance.step import Function, Subject, Trouble, named
+
+DTYPES = ("float64", "float32", "float16")
+
+
+def examine(
+    step: Function, infer: Function | None = None, *, name: str = "", axis: int | None = None,
+    dtypes: Sequence[str] = DTYPES, momentum: float | None = None,
+    bfloat16: Function | None = None, limit: float = 20.0, made: dict[str, str] | None = None,
+) -> Card:  # fmt: skip
+    """Ask an implementation of batch normalization everything, and return its card.
+
+    ``step(x, gamma, beta, dy, state)`` is one training step, from NumPy to NumPy: a
+    ``conformance.Step``, or anything with such fields, of which only y is needed. `infer` has the
+    same face and is called with a state that `step` returned.
+
+    `axis` is where features are, 1 or −1; found out if None. `momentum` is the number that the
+    library calls so, if it has one. `bfloat16` is a step that gets float32 arrays of bfloat16
+    numbers, computes in bfloat16 and returns float32. `limit` is in seconds for each probe: a call
+    that hangs is left behind and named. `made` goes onto the card. Raises TypeError for a step that
+    cannot be called, ValueError for another axis or dtype; whatever `step` does is on the card.
+    """
+    _check(step, infer, axis, dtypes)
+    subject, worker = Subject(step, infer), Worker()
+    try:
+        answers = _conventions(subject, worker, limit, axis, dtypes, momentum)
+        session = defects.Session(answers, _bfloat16(bfloat16, subject))
+        findings = _findings(subject, session, worker, limit, dtypes)
+    finally:
+        worker.close()
+    shown = {"axis": answers["axis"]} | {k: answers[k] for k in conventions.QUESTIONS}
+    return Card(name or _name(step), shown, tuple(findings), made or {})
+
+
+def _check(step, infer, axis, dtypes):
+    for word, function in (("step", step), ("infer", infer)):
+        if not callable(function) and not (word == "infer" and function is None):
+            wanted = "pass a function (x, gamma, beta, dy, state) -> Step"
+            raise TypeError(f"{word} is {type(function).__name__}; {wanted}.")
+    if axis not in (None, 1, -1):
+        raise ValueError(f"axis is {axis!r}; 1, -1, or None to find out, are allowed.")
+    if unknown := set(dtypes) - set(DTYPES) or not dtypes:
+        raise ValueError(f"dtypes hold {unknown}; some of {', '.join(DTYPES)} are allowed.")
+
+
+def _name(step) -> str:
+    return f"{getattr(step, '__module__', '')}.{getattr(step, '__qualname__', type(step).__name__)}"
+
+
+def _bfloat16(function, subject) -> Subject | None:
+    if function is None:
+        return None
+    half = Subject(function)
+    half.axis, half.flat = subject.axis, subject.flat
+    return half
+
+
+def _asked(worker, limit, ask: Callable, *arguments):
+    """The answer of a question, or in words why there is none."""
+    try:
+        return worker.call(lambda: ask(*arguments), limit), ""
+    except Trouble as trouble:
+        return None, str(trouble)
+    except TooSlow as slow:
+        return None, f"hung: {slow}"
+    except (Exception, SystemExit) as error:
+        return None, f"no answer, {named(error)}"
+
+
+# ---- Conventions ---------------------------------------------------------------------------------
+
+
+def _conventions(subject, worker, limit, axis, dtypes, momentum):
+    answers = {"momentum given": momentum}
+    answers["dtype"], subject.flat = _way_in(subject, worker, limit, axis, dtypes)
+    for name, ask in conventions.QUESTIONS.items():
+        if name == "axis" and axis is not None:
+            answers["axis"] = axis
+        else:
+            answer, why = _asked(worker, limit, ask, subject, answers)
+            answers[name] = why if answer is None else answer
+        if name == "axis" and answers["axis"] == -1:
+            subject.axis = -1
+    return answers
+
+
+def _way_in(subject, worker, limit, axis, dtypes) -> tuple[str, bool]:
+    """The most precise dtype that the subject takes, and whether it takes (m, d).
+
+    The first that works; where nothing does, every probe will say so.
+    """
+    subject.axis = axis or 1
+    for dtype in sorted(dtypes, key=DTYPES.index):
+        x = np.arange(12.0).reshape(4, 3).astype(dtype)
+        gamma, beta = np.ones(3, dtype), np.zeros(3, dtype)
+        for flat in (True, False):
+            subject.flat = flat
+            for subject.axis in (axis,) if axis else (1, -1):
+                step, why = _asked(worker, limit, subject.train, x, gamma, beta)
+                if step is not None:
+                    subject.axis = axis or 1
+                    return dtype, flat
+                if why.startswith("hung"):
+                    return dtype, True
+    return sorted(dtypes, key=DTYPES.index)[0], True
+
+
+# ---- Defects -------------------------------------------------------------------------------------
+
+
+def _findings(subject, session, worker, limit, dtypes):
+    findings = []
+    for probe in PROBES.values():
+        for dtype in _dtypes(probe, session, dtypes):
+            finding, why = _asked(worker, limit, probe.ask, subject, session, dtype)
+            findings.append(finding or Finding(probe.name, dtype, False, note=why))
+            session.findings[probe.name, dtype] = findings[-1].holds
+    return findings
+
+
+def _dtypes(probe, session, dtypes):
+    if probe.dtypes == (conduct.WORK,):
+        return [session.answers["dtype"]]
+    asked = [d for d in dtypes if probe.dtypes is None or d in probe.dtypes]
+    wanted = probe.dtypes is not None and "bfloat16" in probe.dtypes
+    return [*asked, "bfloat16"] if session.bfloat16 is not None and wanted else asked

@@ -1,0 +1,51 @@
+"""What a probe finds, and the list of probes: a name, a question in one line, a function."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+LIMIT = 64.0
+"""Spacings up to which an error is rounding: a few sums of some thousand values cost that much."""
+
+
+class Finding(NamedTuple):
+    """The answer to one probe in one dtype."""
+
+    probe: str
+    dtype: str
+    holds: bool | None
+    """Whether it passed; None where it was not asked or gave no answer, and `note` says why."""
+    spacings: float | None = None
+    """The largest error, in spacings of the dtype; None for a question of yes and no."""
+    best: float | None = None
+    """The same error of ``bnkit.reference`` in that dtype."""
+    note: str = ""
+
+
+class Probe(NamedTuple):
+    name: str
+    about: str
+    """The question, in one line: the first of the docstring."""
+    dtypes: tuple[str, ...] | None
+    """The dtypes in which it is asked; None: each that is examined."""
+    ask: Callable
+    """(subject, session, dtype) -> Finding."""
+
+
+PROBES: dict[str, Probe] = {}
+
+
+def probe(*dtypes: str):
+    """Register a function as a probe, asked in these dtypes, or in all where none is named."""
+
+    def register(function):
+        name = function.__name__
+        about = function.__doc__.split("\n")[0]
+        PROBES[name] = Probe(name, about, dtypes or None, function)
+        return function
+
+    return register
+
+
+def measured(name: str, dtype: str, error: float, best=None, note: str = "") -> Finding:
+    """A finding with an error: it holds up to LIMIT."""
+    return Finding(name, dtype, bool(error <= LIMIT), error, best, note)
