@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from bnkit.conformance.conventions import QUESTIONS
 from bnkit.conformance.findings import PROBES, Finding
+
 
 class Card(NamedTuple):
     """Conventions, which are a choice, and findings, which are not. Prints as a table."""
@@ -35,9 +37,9 @@ class Card(NamedTuple):
         examined; conventions equal their value (numbers to three digits). ``card.require("all")``
         asks for every probe that gave an answer. Raises ValueError for a name that there is not.
         """
-        known = [*self.conventions, *PROBES]
+        known = [*QUESTIONS, *PROBES]
         if unknown := [n for n in (*probes, *wanted) if n not in known and n != "all"]:
-            allowed = f"conventions are {', '.join(self.conventions)}; probes {', '.join(PROBES)}"
+            allowed = f"conventions are {', '.join(QUESTIONS)}; probes {', '.join(PROBES)}"
             raise ValueError(f"{', '.join(unknown)}: neither a convention nor a probe. {allowed}.")
         misses = [self._miss(name) for name in (self.failed if "all" in probes else probes)]
         misses += [self._miss(name, value) for name, value in wanted.items()]
@@ -45,8 +47,8 @@ class Card(NamedTuple):
             raise AssertionError(f"{self.name}: " + "; ".join(misses))
 
     def _miss(self, name: str, wanted: Any = None) -> str:
-        if name in self.conventions:
-            value = self.conventions[name]
+        if name in QUESTIONS:
+            value = self.conventions.get(name)
             return "" if _equal(value, wanted) else f"{name} is {value!r}, wanted was {wanted!r}"
         answers = self.of(name)
         if not [f for f in answers if f.holds is not None]:
@@ -67,8 +69,22 @@ class Card(NamedTuple):
         lines += [f"  {k:{width}}  {shown(v)}" for k, v in self.conventions.items()]
         lines += ["", "Defects: error / error of the reference, in spacings; ! is beyond rounding"]
         lines += _table([["", *self.dtypes], *self._rows()])
-        notes = [f"  {f.probe}, {f.dtype}: {f.note}" for f in self.findings if f.note]
+        notes = [f"  {', '.join(where)}: {note}" for note, where in self._notes().items()]
         return "\n".join([*lines, *(["", "Notes", *notes] if notes else [])])
+
+    def _notes(self) -> dict[str, list[str]]:
+        """Each note once, with the probes, and the dtypes, that it is about."""
+        about = {}
+        for f in self.findings:
+            if f.note:
+                about.setdefault((f.note, f.probe), []).append(f.dtype)
+        notes = {}
+        for (note, probe), dtypes in about.items():
+            all_of_them = len(dtypes) == len(self.of(probe))
+            notes.setdefault(note, []).append(
+                probe if all_of_them else f"{probe} ({', '.join(dtypes)})"
+            )
+        return notes
 
     @property
     def dtypes(self) -> list[str]:

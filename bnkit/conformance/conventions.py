@@ -329,7 +329,7 @@ def inference_uses(subject, answers):
     """Which statistics inference normalises by."""
     if not subject.infers:
         return "not given"
-    batches, steps = _three_steps(subject, answers)
+    _, steps = _three_steps(subject, answers)
     gamma, beta = ones(12, answers)
     x = (3 + 2 * normal(9, 5, 12)).astype(answers["dtype"])
     y = subject.infer(x, gamma, beta, steps[-1].state).y
@@ -405,7 +405,7 @@ def without_gamma_beta(subject, answers):
 
 
 def refused(trouble: Trouble) -> str:
-    """"refused (ValueError)": that it refuses is a convention, its words are not."""
+    """ "refused (ValueError)": that it refuses is a convention, its words are not."""
     said = str(trouble)
     if not said.startswith("raised "):
         return said

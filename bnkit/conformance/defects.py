@@ -7,7 +7,7 @@ wrong on an ordinary batch is not held against the later probes: one mistake, on
 import numpy as np
 
 from bnkit import reference
-from bnkit.conformance import conventions, judge
+from bnkit.conformance import conventions, judge, recipe
 from bnkit.conformance.findings import LIMIT, Finding, measured, probe
 from bnkit.conformance.step import Step, spacings
 
@@ -52,11 +52,11 @@ def errors(step: Step, right: Step, dtype, scale=None) -> dict[str, float]:
 class Session:
     """What the probes of one examination share: the answers so far, and what is known as wrong."""
 
-    def __init__(self, answers, train_in_bfloat16=None):
+    def __init__(self, answers, train_in_bfloat16=None, load=None):
         self.answers = answers
         self.rule = conventions.rule(answers)
         self.running = conventions.running(answers)
-        self.bfloat16 = train_in_bfloat16
+        self.bfloat16, self.load = train_in_bfloat16, load
         self.wrong: dict[str, set[str]] = {}
         """dtype -> results that are wrong on an ordinary batch."""
         self.findings: dict[tuple[str, str], bool | None] = {}
@@ -166,7 +166,10 @@ def running_values(subject, session, dtype):
         return Finding("running_values", dtype, None, note="no rule for them was found")
     batches, step, _ = _trained(subject, dtype)
     right = judge.observe(batches, session.running)
-    found = {"mean": spacings(step.mean, right[0], dtype), "var": spacings(step.var, right[1], dtype)}
+    found = {
+        "mean": spacings(step.mean, right[0], dtype),
+        "var": spacings(step.var, right[1], dtype),
+    }
     name = max(found, key=found.get)
     note = "" if found[name] <= LIMIT else f"in {name}"
     return measured("running_values", dtype, found[name], note=note)
@@ -185,7 +188,9 @@ def _inference(name, result, subject, session, dtype):
     if getattr(step, result) is None:
         return Finding(name, dtype, None, note="not reported")
     right = judge.infer(x, gamma, beta, last.mean, last.var, dy, session.rule)
-    best = _best_inference(x, gamma, beta, last, dy, session.rule.epsilon) if result == "y" else None
+    best = (
+        _best_inference(x, gamma, beta, last, dy, session.rule.epsilon) if result == "y" else None
+    )
     return measured(name, dtype, errors(step, right, dtype)[result], best)
 
 
@@ -221,6 +226,24 @@ def inference_dgamma(subject, session, dtype):
 def inference_dbeta(subject, session, dtype):
     """∂ℓ/∂β at inference."""
     return _inference("inference_dbeta", "dbeta", subject, session, dtype)
+
+
+@probe()
+def moved_weights(subject, session, dtype):
+    """y at inference with weights moved here from layers with ε = 1e-3 and 1e-5, by the recipe."""
+    if session.load is None or not subject.infers:
+        return Finding("moved_weights", dtype, None, note="no function to load them was given")
+    x, gamma, beta, _ = batch(dtype, 8, 5, seed=30)
+    mean, var = np.array([0, 1, -2, 0.5, 0]), np.array([0, 1e-4, 0.01, 1, 9])
+    worst, target = 0.0, recipe.at_inference(session.answers)
+    for epsilon in (1e-3, 1e-5):
+        source = judge.Rule(epsilon)
+        right = judge.infer(x, gamma, beta, mean, var, rule=source).y
+        moved = recipe.move(recipe.Weights(gamma, beta, mean, var), source, target)
+        scale, shift, *values = (v.astype(dtype) for v in moved)
+        y = subject.infer(x, scale, shift, session.load(*values)).y
+        worst = max(worst, spacings(y, right, dtype))
+    return measured("moved_weights", dtype, worst)
 
 
 # ---- Where digits are lost -----------------------------------------------------------------------

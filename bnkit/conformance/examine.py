@@ -1,5 +1,6 @@
 """The examination: every question asked of one implementation, none able to stop the rest."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ DTYPES = ("float64", "float32", "float16")
 def examine(
     step: Function, infer: Function | None = None, *, name: str = "", axis: int | None = None,
     dtypes: Sequence[str] = DTYPES, momentum: float | None = None,
-    bfloat16: Function | None = None, limit: float = 20.0, made: dict[str, str] | None = None,
+    bfloat16: Function | None = None, load: Callable | None = None, limit: float = 20.0,
+    made: dict[str, str] | None = None,
 ) -> Card:  # fmt: skip
     """Ask an implementation of batch normalization everything, and return its card.
 
@@ -26,20 +28,25 @@ def examine(
 
     `axis` is where features are, 1 or −1; found out if None. `momentum` is the number that the
     library calls so, if it has one. `bfloat16` is a step that gets float32 arrays of bfloat16
-    numbers, computes in bfloat16 and returns float32. `limit` is in seconds for each probe: a call
+    numbers, computes in bfloat16 and returns float32. ``load(mean, var)`` makes a state of running
+    values, as for weights that come from elsewhere. `limit` is in seconds for each probe: a call
     that hangs is left behind and named. `made` goes onto the card. Raises TypeError for a step that
     cannot be called, ValueError for another axis or dtype; whatever `step` does is on the card.
     """
     _check(step, infer, axis, dtypes)
     subject, worker = Subject(step, infer), Worker()
+    name, made = name or _name(step), made or {}
     try:
-        answers = _conventions(subject, worker, limit, axis, dtypes, momentum)
-        session = defects.Session(answers, _bfloat16(bfloat16, subject))
+        dtype, why = _way_in(subject, worker, limit, axis, dtypes)
+        if why:
+            return Card(name, {}, (Finding("a_first_step", dtype, False, note=why),), made)
+        answers = {"dtype": dtype, "momentum given": momentum}
+        _conventions(subject, worker, limit, axis, answers)
+        session = defects.Session(answers, _bfloat16(bfloat16, subject), load)
         findings = _findings(subject, session, worker, limit, dtypes)
     finally:
         worker.close()
-    shown = {"axis": answers["axis"]} | {k: answers[k] for k in conventions.QUESTIONS}
-    return Card(name or _name(step), shown, tuple(findings), made or {})
+    return Card(name, {k: answers[k] for k in conventions.QUESTIONS}, tuple(findings), made)
 
 
 def _check(step, infer, axis, dtypes):
@@ -80,39 +87,37 @@ def _asked(worker, limit, ask: Callable, *arguments):
 # ---- Conventions ---------------------------------------------------------------------------------
 
 
-def _conventions(subject, worker, limit, axis, dtypes, momentum):
-    answers = {"momentum given": momentum}
-    answers["dtype"], subject.flat = _way_in(subject, worker, limit, axis, dtypes)
-    for name, ask in conventions.QUESTIONS.items():
-        if name == "axis" and axis is not None:
-            answers["axis"] = axis
-        else:
-            answer, why = _asked(worker, limit, ask, subject, answers)
-            answers[name] = why if answer is None else answer
-        if name == "axis" and answers["axis"] == -1:
-            subject.axis = -1
-    return answers
+def _way_in(subject, worker, limit, axis, dtypes) -> tuple[str, str]:
+    """The most precise dtype that the subject takes; whether it takes (m, d) it then knows.
 
-
-def _way_in(subject, worker, limit, axis, dtypes) -> tuple[str, bool]:
-    """The most precise dtype that the subject takes, and whether it takes (m, d).
-
-    The first that works; where nothing does, every probe will say so.
+    Where no step comes back: a dtype, and why. Nothing else need be asked then.
     """
-    subject.axis = axis or 1
+    whys = []
     for dtype in sorted(dtypes, key=DTYPES.index):
         x = np.arange(12.0).reshape(4, 3).astype(dtype)
         gamma, beta = np.ones(3, dtype), np.zeros(3, dtype)
-        for flat in (True, False):
-            subject.flat = flat
-            for subject.axis in (axis,) if axis else (1, -1):
-                step, why = _asked(worker, limit, subject.train, x, gamma, beta)
-                if step is not None:
-                    subject.axis = axis or 1
-                    return dtype, flat
-                if why.startswith("hung"):
-                    return dtype, True
-    return sorted(dtypes, key=DTYPES.index)[0], True
+        for subject.flat, place in itertools.product((True, False), (axis,) if axis else (1, -1)):
+            subject.axis = place
+            step, why = _asked(worker, limit, subject.train, x, gamma, beta)
+            if step is not None:
+                subject.axis = axis or 1
+                return dtype, ""
+            whys.append((dtype, why))
+            if why.startswith("hung"):
+                return whys[-1]
+    return whys[0]
+
+
+def _conventions(subject, worker, limit, axis, answers) -> None:
+    """Put an answer to every question into `answers`."""
+    for name, ask in conventions.QUESTIONS.items():
+        if name == "axis" and axis is not None:
+            answers["axis"] = axis
+            continue
+        answer, why = _asked(worker, limit, ask, subject, answers)
+        answers[name] = why if answer is None else answer
+        if answers["axis"] == -1:
+            subject.axis = -1
 
 
 # ---- Defects -------------------------------------------------------------------------------------

@@ -1,0 +1,35 @@
+"""keras on torch."""
+
+import os
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import torch
+
+from bnkit.conformance import library
+
+INSTALL = "keras torch"
+PACKAGES = ("keras", "torch")
+shared = library.adapter(Path(__file__).with_name("keras.py"))
+
+
+def on_torch():
+    def call_with_gradients(layer, x, dy, training):
+        dtype = getattr(torch, layer.compute_dtype)
+        x = torch.tensor(x, dtype=dtype, requires_grad=True)
+        trainable = [v.value for v in layer.trainable_variables]
+        y = layer(x, training=training)
+        dx, *d = torch.autograd.grad(y, [x, *trainable], torch.tensor(dy, dtype=y.dtype))
+        state = [v.value for v in layer.non_trainable_variables]
+        y, dx = (v.float() if v.dtype == torch.bfloat16 else v for v in (y, dx))
+        return arrays([y])[0], arrays([dx])[0], arrays(d), arrays(state)
+
+    return shared.of_backend(call_with_gradients)
+
+
+def arrays(values):
+    return [value.detach().cpu().numpy().copy() for value in values]
+
+
+CARDS = {"keras on torch": on_torch}
