@@ -13,6 +13,9 @@ jax.config.update("jax_enable_x64", True)
 
 
 def of_mode(mode):
+    # After so many batches nothing is left of the start, and nothing to be debiased.
+    count = jnp.array(False) if mode == "ema" else jnp.array(1_000_000)
+
     def call(x, gamma, beta, dy, state, inference):
         affine = {"channelwise_affine": gamma is not None}
         bn = eqx.nn.BatchNorm(x.shape[1], "batch", dtype=x.dtype, mode=mode, **affine)
@@ -31,7 +34,7 @@ def of_mode(mode):
         parameters = None if gamma is None else (jnp.asarray(gamma), jnp.asarray(beta))
         y, vjp, after = jax.vjp(f, parameters, jnp.asarray(x), has_aux=True)
         d, dx = vjp(jnp.asarray(dy))
-        kept = Kept(bn, after)
+        kept = Kept([after.get(index) for index in indices(bn)])
         results = (y, dx, *(d or (None, None)), *kept.running(bn))
         return Step(*(None if v is None else np.asarray(v) for v in results), kept)
 
@@ -45,14 +48,15 @@ def of_mode(mode):
         "infer": lambda *given: call(*given, True),
         "bfloat16": half,
         "momentum": 0.99,
+        "load": lambda mean, var: Kept([count, (jnp.asarray(mean), jnp.asarray(var))]),
     }
 
 
 class Kept:
     """A state by value: an equinox State belongs to the layer that made it."""
 
-    def __init__(self, bn, state):
-        self.values = [state.get(index) for index in indices(bn)]
+    def __init__(self, values):
+        self.values = values
 
     def restored(self, bn):
         state = eqx.nn.State(bn)

@@ -15,20 +15,22 @@ DECAY = 0.99
 
 def layer():
     def call(x, gamma, beta, dy, state, is_training):
-        def forward(x):
+        def forward(x, is_training):
             use = {"create_scale": gamma is not None, "create_offset": beta is not None}
             return hk.BatchNorm(decay_rate=DECAY, **use)(x, is_training)
 
         bn, x = hk.transform_with_state(forward), jnp.asarray(x)
-        parameters, at_first = bn.init(None, x)
+        parameters, at_first = bn.init(None, x, True)
         shape = (*[1] * (x.ndim - 1), -1)
         if gamma is not None:
             scale, offset = (jnp.reshape(v, shape) for v in (gamma, beta))
             parameters = {"batch_norm": {"scale": scale, "offset": offset}}
         state = at_first if state is None else reshaped(state, shape)
-        y, vjp, state = jax.vjp(
-            lambda p, x: bn.apply(p, state, None, x), parameters, x, has_aux=True
-        )
+
+        def f(parameters, x):
+            return bn.apply(parameters, state, None, x, is_training)
+
+        y, vjp, state = jax.vjp(f, parameters, x, has_aux=True)
         d, dx = vjp(jnp.asarray(dy))
         d = d.get("batch_norm", {})
         running = [state[f"batch_norm/~/{name}_ema"]["average"] for name in ("mean", "var")]

@@ -57,14 +57,15 @@ def on_jax():
         x = jnp.asarray(x, layer.compute_dtype)
         y, vjp, state = jax.vjp(f, trainable, x, has_aux=True)
         d, dx = vjp(jnp.asarray(dy, y.dtype))
-        plain = "float32" if layer.compute_dtype == "bfloat16" else None
-        return np.asarray(y, plain), np.asarray(dx, plain), arrays(d), arrays(state)
+        return *plain([y, dx]), plain(d), plain(state)
 
     return of_backend(call_with_gradients)
 
 
-def arrays(values):
-    return [np.asarray(value) for value in values]
+def plain(values):
+    """As NumPy arrays, bfloat16 as float32."""
+    arrays = [np.asarray(value) for value in values]
+    return [a.astype(np.float32) if a.dtype.name == "bfloat16" else a for a in arrays]
 
 
 CARDS = {"keras on jax": on_jax}

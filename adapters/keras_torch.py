@@ -22,13 +22,14 @@ def on_torch():
         y = layer(x, training=training)
         dx, *d = torch.autograd.grad(y, [x, *trainable], torch.tensor(dy, dtype=y.dtype))
         state = [v.value for v in layer.non_trainable_variables]
-        y, dx = (v.float() if v.dtype == torch.bfloat16 else v for v in (y, dx))
-        return arrays([y])[0], arrays([dx])[0], arrays(d), arrays(state)
+        return *plain([y, dx]), plain(d), plain(state)
 
     return shared.of_backend(call_with_gradients)
 
 
-def arrays(values):
+def plain(values):
+    """As NumPy arrays, bfloat16 as float32."""
+    values = [v.float() if v.dtype == torch.bfloat16 else v for v in values]
     return [value.detach().cpu().numpy().copy() for value in values]
 
 

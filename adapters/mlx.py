@@ -15,10 +15,10 @@ def layer():
     def call(x, gamma, beta, dy, state, training):
         bn = nn.BatchNorm(x.shape[-1], affine=gamma is not None)
         bn.train(training)
-        x, dy = mx.array(x), mx.array(dy)
+        x, dy = own(x), own(dy)
         if state is not None:
             bn.running_mean, bn.running_var = state
-        leaves = [x] if gamma is None else [x, mx.array(gamma), mx.array(beta)]
+        leaves = [x] if gamma is None else [x, own(gamma), own(beta)]
 
         def f(x, *parameters):
             if parameters:
@@ -32,7 +32,7 @@ def layer():
         return Step(*map(array, (y, *gradients, *state)), state)
 
     def half(x, gamma, beta, dy, state):
-        given = [mx.array(v).astype(mx.bfloat16) for v in (x, gamma, beta, dy)]
+        given = [own(v).astype(mx.bfloat16) for v in (x, gamma, beta, dy)]
         return call(*given, state, True)
 
     return {
@@ -40,8 +40,15 @@ def layer():
         "infer": lambda *given: call(*given, False),
         "bfloat16": half,
         "momentum": 0.1,
-        "load": lambda mean, var: (mx.array(mean), mx.array(var)),
+        "load": lambda mean, var: (own(mean), own(var)),
     }
+
+
+def own(array):
+    """As an array of mlx, which makes float32 of float64 unless it is told."""
+    if isinstance(array, mx.array):
+        return array
+    return mx.array(np.ascontiguousarray(array), dtype=getattr(mx, str(array.dtype)))
 
 
 def array(value):

@@ -27,10 +27,8 @@ def keras_layer():
             y = layer(x, training=training)
         trainable = [v.value for v in layer.trainable_variables]
         dx, *d = tape.gradient(y, [x, *trainable], output_gradients=tf.cast(dy, y.dtype))
-        if y.dtype == tf.bfloat16:
-            y, dx = tf.cast(y, tf.float32), tf.cast(dx, tf.float32)
-        state = [v.value.numpy() for v in layer.non_trainable_variables]
-        return y.numpy(), dx.numpy(), [v.numpy() for v in d], state
+        state = [v.value for v in layer.non_trainable_variables]
+        return *shared.plain([y, dx]), shared.plain(d), shared.plain(state)
 
     return shared.of_backend(call_with_gradients)
 

@@ -9,6 +9,7 @@ if not shutil.which("clang"):
     os.environ.setdefault("DEV", "PYTHON")
 
 from tinygrad import Tensor, dtypes, nn
+from tinygrad.helpers import Context
 
 from bnkit.conformance import Step
 
@@ -26,7 +27,7 @@ def layer():
         if gamma is not None:
             bn.weight, bn.bias = leaf(gamma), leaf(beta)
             leaves += [bn.weight, bn.bias]
-        with Tensor.train(training):
+        with Context(TRAINING=int(training)):
             y = bn(x)
             gradients = [*y.gradient(*leaves, gradient=dy), None, None][:3]
         state = bn.running_mean.numpy(), bn.running_var.numpy()
@@ -36,7 +37,7 @@ def layer():
     def half(x, gamma, beta, dy, state):
         bn = nn.BatchNorm(x.shape[1])
         x, bn.weight, bn.bias, dy = (Tensor(v).cast(dtypes.bfloat16) for v in (x, gamma, beta, dy))
-        with Tensor.train():
+        with Context(TRAINING=1):
             y = bn(x)
             gradients = y.gradient(x, bn.weight, bn.bias, gradient=dy)
         return Step(*(v.float().numpy() for v in (y, *gradients)))

@@ -58,6 +58,21 @@ def axis(subject, answers):
     return best
 
 
+@question
+def dtypes(subject, answers):
+    """Which of the dtypes asked for it takes; in the others nothing more is asked."""
+    taken, refusals = answers["dtypes taken"], []
+    for dtype, train in answers["ways in"].items():
+        x, gamma, beta = np.arange(12.0).reshape(4, 3), np.ones(3), np.zeros(3)
+        kind = np.float32 if dtype == "bfloat16" else dtype
+        try:
+            train(x.astype(kind), gamma.astype(kind), beta.astype(kind))
+            taken.append(dtype)
+        except Trouble as trouble:
+            refusals.append(f"; {dtype} {refused(trouble)}")
+    return ", ".join(taken) + "".join(refusals)
+
+
 # ---- How a batch is normalised -------------------------------------------------------------------
 
 
@@ -88,10 +103,8 @@ def biased_or_not(ratio, m):
     return f"{NO_RULE}: {ratio:.3g} times the biased one"
 
 
-def _epsilons(subject, answers):
+def _epsilons(answers):
     """ε by each place for it, from every channel in which it shows: place -> values."""
-    if "divisors" not in answers:
-        return {}
     var, divided_by = answers["divisors"]
     var = var * (4 / 3 if answers["batch_variance"] == "unbiased" else 1)
     shows = divided_by**2 > 1.02 * var
@@ -106,8 +119,10 @@ def _epsilons(subject, answers):
 @question
 def epsilon(subject, answers):
     """ε, from channels whose variance it outweighs."""
-    by_place = _epsilons(subject, answers)
-    if not len(by_place.get(INSIDE, ())):
+    if "divisors" not in answers:
+        return "not asked: batch_variance has no answer"
+    by_place = _epsilons(answers)
+    if not len(by_place[INSIDE]):
         return 0.0
     place = answers["epsilon_place"] = _best_place(by_place)
     return rounded(np.median(by_place.get(place, by_place[INSIDE])))
@@ -373,7 +388,9 @@ def one_value(subject, answers):
         return refused(trouble)
     if not np.isfinite(step.y).all():
         return "y is not finite"
-    word = "β" if spacings(step.y, beta[None], str(x.dtype)) < 64 else "another y than β"
+    words = {"β": beta[None], "x itself": x}
+    near = [w for w, y in words.items() if spacings(step.y, y, str(x.dtype)) < 64]
+    word = near[0] if near else "neither β nor x"
     spoilt = step.var is not None and not np.isfinite(step.var).all()
     return f"{word}, and the running variance is not finite" if spoilt else word
 

@@ -34,16 +34,19 @@ def examine(
     cannot be called, ValueError for another axis or dtype; whatever `step` does is on the card.
     """
     _check(step, infer, axis, dtypes)
-    subject, worker = Subject(step, infer), Worker()
+    subject, worker = Subject(step, infer, bfloat16), Worker()
     name, made = name or _name(step), made or {}
     try:
         dtype, why = _way_in(subject, worker, limit, axis, dtypes)
         if why:
             return Card(name, {}, (Finding("a_first_step", dtype, False, note=why),), made)
-        answers = {"dtype": dtype, "momentum given": momentum}
+        answers = {"dtype": dtype, "momentum given": momentum, "dtypes taken": []}
+        answers["ways in"] = dict.fromkeys(dtypes, subject.train)
+        if bfloat16 is not None:
+            answers["ways in"]["bfloat16"] = subject.in_bfloat16
         _conventions(subject, worker, limit, axis, answers)
-        session = defects.Session(answers, _bfloat16(bfloat16, subject), load)
-        findings = _findings(subject, session, worker, limit, dtypes)
+        session = defects.Session(answers, load)
+        findings = _findings(subject, session, worker, limit, answers["dtypes taken"])
     finally:
         worker.close()
     return Card(name, {k: answers[k] for k in conventions.QUESTIONS}, tuple(findings), made)
@@ -62,14 +65,6 @@ def _check(step, infer, axis, dtypes):
 
 def _name(step) -> str:
     return f"{getattr(step, '__module__', '')}.{getattr(step, '__qualname__', type(step).__name__)}"
-
-
-def _bfloat16(function, subject) -> Subject | None:
-    if function is None:
-        return None
-    half = Subject(function)
-    half.axis, half.flat = subject.axis, subject.flat
-    return half
 
 
 def _asked(worker, limit, ask: Callable, *arguments):
@@ -135,7 +130,6 @@ def _findings(subject, session, worker, limit, dtypes):
 
 def _dtypes(probe, session, dtypes):
     if probe.dtypes == (conduct.WORK,):
-        return [session.answers["dtype"]]
-    asked = [d for d in dtypes if probe.dtypes is None or d in probe.dtypes]
-    wanted = probe.dtypes is not None and "bfloat16" in probe.dtypes
-    return [*asked, "bfloat16"] if session.bfloat16 is not None and wanted else asked
+        right = [d for d in DTYPES if session.findings.get(("forward", d))]
+        return [*right, session.answers["dtype"]][:1]
+    return [d for d in dtypes if d in (DTYPES if probe.dtypes is None else probe.dtypes)]

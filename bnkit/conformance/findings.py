@@ -46,6 +46,6 @@ def probe(*dtypes: str):
     return register
 
 
-def measured(name: str, dtype: str, error: float, best=None, note: str = "") -> Finding:
-    """A finding with an error: it holds up to LIMIT."""
-    return Finding(name, dtype, bool(error <= LIMIT), error, best, note)
+def measured(name, dtype, error: float, best=None, note: str = "", limit=LIMIT) -> Finding:
+    """A finding with an error: it holds up to `limit`."""
+    return Finding(name, dtype, bool(error <= limit), error, best, note)

@@ -20,6 +20,8 @@ from bnkit.conformance.card import Card
 from bnkit.conformance.examine import examine
 from bnkit.conformance.step import named
 
+LIMIT = 60.0  # seconds for a probe: some libraries compile for every new shape
+
 
 class Missing(Exception):
     """What was to be examined is not there. The message says what to do."""
@@ -64,7 +66,8 @@ def cards(module: ModuleType, only: str = ""):
     for name, arguments in module.CARDS.items():
         if only in name:
             try:
-                yield name, examine(**arguments(), name=name, made=made(module.PACKAGES)), ""
+                given = {"limit": LIMIT} | arguments()
+                yield name, examine(**given, name=name, made=made(module.PACKAGES)), ""
             except ImportError as error:
                 yield name, None, f"not examined, {named(error)}"
 

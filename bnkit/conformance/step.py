@@ -47,15 +47,15 @@ class Trouble(Exception):
 class Subject:
     """The functions under examination, and what is known of how to call them."""
 
-    def __init__(self, train: Function, infer: Function | None = None) -> None:
-        self._train, self._infer = train, infer
+    def __init__(
+        self, train: Function, infer: Function | None = None, bfloat16: Function | None = None
+    ) -> None:
+        self._train, self._infer, self._bfloat16 = train, infer, bfloat16
         self.axis = 1
         self.flat = True
         """Whether it takes batches of two axes; else (m, d) becomes (m, d, 1, 1)."""
         self.mutated: set[str] = set()
         """Names of arguments that a call has changed."""
-        self.other_dtypes: dict[str, str] = {}
-        """dtypes of x for which y came back in another one."""
 
     @property
     def infers(self) -> bool:
@@ -64,6 +64,10 @@ class Subject:
     def train(self, x, gamma, beta, dy=None, state=None) -> Step:
         """A training step. Shapes: x and dy with features on axis 1; gamma and beta (d,)."""
         return self._call(self._train, x, gamma, beta, dy, state)
+
+    def in_bfloat16(self, x, gamma, beta, dy=None, state=None) -> Step:
+        """A training step in bfloat16, from and to float32."""
+        return self._call(self._bfloat16, x, gamma, beta, dy, state)
 
     def infer(self, x, gamma, beta, state, dy=None) -> Step:
         """A step of inference: nothing learned, the running values used."""
@@ -76,12 +80,15 @@ class Subject:
         flat = x.ndim == 2 and not self.flat
         given = {"x": self._turned(x, flat), "dy": self._turned(dy, flat)}
         given |= {"gamma": gamma, "beta": beta}
-        before = {k: None if v is None else v.tobytes() for k, v in given.items()}
+        before = {k: np.array(v) for k, v in given.items() if v is not None}
         try:
             result = function(given["x"], gamma, beta, given["dy"], state)
         except Exception as error:
             raise Trouble(f"raised {named(error)}") from error
-        self.mutated |= {k for k, v in given.items() if v is not None and v.tobytes() != before[k]}
+        for name, value in before.items():
+            if not np.array_equal(given[name], value, equal_nan=True):
+                self.mutated.add(name)
+                np.copyto(given[name], value)
         return self._checked(result, given["x"], flat)
 
     def _turned(self, x, flat):
@@ -102,9 +109,7 @@ class Subject:
             if value is None and name != "y":
                 arrays[name] = None
                 continue
-            value = np.asarray(value)
-            if name == "y" and value.dtype != x.dtype:
-                self.other_dtypes[str(x.dtype)] = str(value.dtype)
+            value = np.array(value)  # a copy: it may be the step's own memory
             wanted = x.shape if name in ("y", "dx") else features
             if value.shape != wanted:
                 raise Trouble(f"returned {name} of shape {value.shape}, where {wanted} was due")
