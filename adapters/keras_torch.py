@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import numpy as np
 import torch
 
 from bnkit.conformance import library
@@ -17,10 +18,12 @@ shared = library.adapter(Path(__file__).with_name("keras.py"))
 def on_torch():
     def call_with_gradients(layer, x, dy, training):
         dtype = getattr(torch, layer.compute_dtype)
-        x = torch.tensor(x, dtype=dtype, requires_grad=True)
+        x = torch.tensor(np.ascontiguousarray(x), dtype=dtype, requires_grad=True)
         trainable = [v.value for v in layer.trainable_variables]
         y = layer(x, training=training)
-        dx, *d = torch.autograd.grad(y, [x, *trainable], torch.tensor(dy, dtype=y.dtype))
+        dx, *d = torch.autograd.grad(
+            y, [x, *trainable], torch.tensor(np.ascontiguousarray(dy), dtype=y.dtype)
+        )
         state = [v.value for v in layer.non_trainable_variables]
         return *plain([y, dx]), plain(d), plain(state)
 

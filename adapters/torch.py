@@ -14,12 +14,12 @@ def of_layer(kinds=KINDS, memory_format=torch.contiguous_format):
     """What ``examine`` needs of a module with torch's own face."""
 
     def call(x, gamma, beta, dy, state, training, dtype=None):
-        x, dy = (torch.tensor(v, dtype=dtype) for v in (x, dy))
+        x, dy = (own(v, dtype) for v in (x, dy))
         if x.ndim == 4:
             x, dy = (v.contiguous(memory_format=memory_format) for v in (x, dy))
         bn = kinds[x.ndim](x.shape[1], affine=gamma is not None, dtype=x.dtype).train(training)
         if gamma is not None:
-            bn.weight.data, bn.bias.data = (torch.tensor(v, dtype=x.dtype) for v in (gamma, beta))
+            bn.weight.data, bn.bias.data = (own(v, x.dtype) for v in (gamma, beta))
         if state is not None:
             bn.running_mean, bn.running_var = state
         y = bn(x.requires_grad_())
@@ -38,13 +38,13 @@ def compiled():
     training_step = torch.compile(functional.batch_norm, dynamic=False)
 
     def call(x, gamma, beta, dy, state, training, dtype=None):
-        leaves = [None if v is None else torch.tensor(v, dtype=dtype) for v in (x, gamma, beta)]
+        leaves = [None if v is None else own(v, dtype) for v in (x, gamma, beta)]
         given = [leaf.requires_grad_() for leaf in leaves if leaf is not None]
         d = x.shape[1]
         fresh = torch.zeros(d, dtype=leaves[0].dtype), torch.ones(d, dtype=leaves[0].dtype)
         mean, var = (v.clone() for v in (fresh if state is None else state))
         y = training_step(leaves[0], mean, var, *leaves[1:], training)
-        dy = torch.tensor(dy, dtype=y.dtype)
+        dy = own(dy, y.dtype)
         gradients = [*torch.autograd.grad(y, given, dy), None, None][:3]
         return Step(*map(array, (y, *gradients, mean, var)), (mean, var))
 
@@ -62,6 +62,12 @@ def arguments(call):
         "momentum": 0.1,
         "load": lambda mean, var: (torch.tensor(mean), torch.tensor(var)),
     }
+
+
+def own(array, dtype=None):
+    """As a tensor of its own memory, laid out alike; no tensor has a negative stride."""
+    array = array.copy() if min(array.strides, default=0) < 0 else array
+    return torch.from_numpy(array).clone().to(dtype or torch.from_numpy(array).dtype)
 
 
 def array(value):

@@ -47,7 +47,8 @@ def axis(subject, answers):
     try:
         y = subject.train(x, gamma, beta).y
     except Trouble as trouble:
-        return f"1 (batches of 4 axes: {trouble})"
+        answers["no maps"] = refused(trouble)
+        return f"1, no maps: {answers['no maps']}"
     misses = {}
     for place in (1, -1):
         right = judge.train(np.moveaxis(x, place, 1), gamma, beta).y

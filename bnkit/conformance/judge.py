@@ -61,7 +61,8 @@ def inverse_root(var, rule: Rule):
     if rule.place == OUTSIDE:
         root = np.sqrt(var)
         s = 1 / (root + rule.epsilon)
-        return s, -(s**2) / (2 * np.maximum(root, np.finfo(root.dtype).tiny))
+        # √ has no slope at 0; there x − μ is 0, and so is whatever it would be multiplied with.
+        return s, np.divide(-(s**2), 2 * root, out=np.zeros_like(s), where=root > 0)
     if rule.place == FLOOR:
         s = 1 / np.sqrt(np.maximum(var, rule.epsilon))
         return s, np.where(var > rule.epsilon, -(s**3) / 2, 0)

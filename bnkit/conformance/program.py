@@ -12,6 +12,7 @@ written so. The answer has y, and what else there is of dx, dgamma, dbeta, mean 
 order; "nan" and "inf", as C prints them, are understood.
 """
 
+import contextlib
 import json
 import re
 import shlex
@@ -61,11 +62,11 @@ class Program:
         vectors = {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "x": x, "dy": dy}
         request |= {k: [] if v is None else np.ravel(v).tolist() for k, v in vectors.items()}
         answer = self._exchange(json.dumps(request))
+        if "y" not in answer:
+            raise RuntimeError(f"the answer has no y, but {', '.join(answer) or 'nothing'}")
         arrays = {k: np.array(v, x.dtype) for k, v in answer.items() if k in Step._fields}
         for name in {"y", "dx"} & arrays.keys():
             arrays[name] = arrays[name].reshape(x.shape)
-        if "y" not in arrays:
-            raise RuntimeError(f"the answer has no y, but {', '.join(answer) or 'nothing'}")
         return Step(**arrays, state=(arrays.get("mean", []), arrays.get("var", [])))
 
     # ---- The process ----
@@ -99,6 +100,7 @@ class Program:
             raise RuntimeError(f"no JSON: {error}; it begins {answer[:40]!r}") from None
 
     def _start(self) -> None:
+        self._end()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(shlex.split(self.command), **pipes)
 
@@ -107,7 +109,8 @@ class Program:
             self._process.kill()
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what was never read
+                    pipe.close()
             self._process = None
 
 
