@@ -82,7 +82,8 @@ def cell(card: Card, probe: str, dtype: str | None = None) -> str:
         return "–"
     finding = given[0]
     text = number(finding.spacings) if finding.spacings is not None else "no"
-    return f"**{text}**" if finding.holds is False else "yes" if text == "no" else text
+    beyond_rounding = not finding.holds  # also where a simpler probe was failed already
+    return f"**{text}**" if beyond_rounding else "yes" if text == "no" else text
 
 
 def beyond(found: Mapping[str, Card], probe: str) -> list[str]:

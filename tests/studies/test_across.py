@@ -50,7 +50,7 @@ def test_cells_and_lines_of_findings():
     one = CARDS["a"]
     probes = ("forward", "larger_mean", "deterministic", "nan_stays", "maps", "dx")
     cells = [across.cell(one, probe) for probe in probes]
-    assert cells == ["**1.0e+09**", "1.0e+07", "yes", "**no**", "–", "–"]
+    assert cells == ["**1.0e+09**", "**1.0e+07**", "yes", "**no**", "–", "–"]
     assert across.cell(one, "forward", "float32") == "2.0"
     assert across.beyond({"a": one}, "forward") == ["a (float64: 1.0e+09)"]
     assert across.beyond({"a": one}, "nan_stays") == ["a (float64: spoilt)"]
