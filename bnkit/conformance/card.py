@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bnkit.conformance.conventions import QUESTIONS
-from bnkit.conformance.findings import PROBES, Finding
+from bnkit.conformance.asked import PROBES, QUESTIONS
+from bnkit.conformance.findings import Finding
 
 
 class Card(NamedTuple):

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bnkit.conformance import conduct, conventions, defects
+from bnkit.conformance.asked import PROBES, QUESTIONS
 from bnkit.conformance.card import Card
-from bnkit.conformance.findings import PROBES, Finding
+from bnkit.conformance.conduct import WORK
+from bnkit.conformance.findings import Finding
 from bnkit.conformance.limit import TooSlow, Worker
+from bnkit.conformance.session import Session
 from bnkit.conformance.step import Function, Subject, Trouble, named
 
 DTYPES = ("float64", "float32", "float16")
@@ -45,11 +47,11 @@ def examine(
         if bfloat16 is not None:
             answers["ways in"]["bfloat16"] = subject.in_bfloat16
         _conventions(subject, worker, limit, axis, answers)
-        session = defects.Session(answers, load)
+        session = Session(answers, load)
         findings = _findings(subject, session, worker, limit, answers["dtypes taken"])
     finally:
         worker.close()
-    return Card(name, {k: answers[k] for k in conventions.QUESTIONS}, tuple(findings), made)
+    return Card(name, {k: answers[k] for k in QUESTIONS}, tuple(findings), made)
 
 
 def _check(step, infer, axis, dtypes):
@@ -59,8 +61,8 @@ def _check(step, infer, axis, dtypes):
             raise TypeError(f"{word} is {type(function).__name__}; {wanted}.")
     if axis not in (None, 1, -1):
         raise ValueError(f"axis is {axis!r}; 1, -1, or None to find out, are allowed.")
-    if unknown := set(dtypes) - set(DTYPES) or not dtypes:
-        raise ValueError(f"dtypes hold {unknown}; some of {', '.join(DTYPES)} are allowed.")
+    if not dtypes or not set(dtypes) <= set(DTYPES):
+        raise ValueError(f"dtypes are {list(dtypes)}; some of {', '.join(DTYPES)} are allowed.")
 
 
 def _name(step) -> str:
@@ -105,7 +107,7 @@ def _way_in(subject, worker, limit, axis, dtypes) -> tuple[str, str]:
 
 def _conventions(subject, worker, limit, axis, answers) -> None:
     """Put an answer to every question into `answers`."""
-    for name, ask in conventions.QUESTIONS.items():
+    for name, ask in QUESTIONS.items():
         if name == "axis" and axis is not None:
             answers["axis"] = axis
             continue
@@ -129,7 +131,7 @@ def _findings(subject, session, worker, limit, dtypes):
 
 
 def _dtypes(probe, session, dtypes):
-    if probe.dtypes == (conduct.WORK,):
+    if probe.dtypes == (WORK,):
         right = [d for d in DTYPES if session.findings.get(("forward", d))]
         return [*right, session.answers["dtype"]][:1]
     return [d for d in dtypes if d in (DTYPES if probe.dtypes is None else probe.dtypes)]

@@ -1,4 +1,4 @@
-"""What a probe finds, and the list of probes: a name, a question in one line, a function."""
+"""What a probe finds, and what a probe is: a name, a question in one line, a function."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,19 +31,21 @@ class Probe(NamedTuple):
     """(subject, session, dtype) -> Finding."""
 
 
-PROBES: dict[str, Probe] = {}
+def into(probes: dict[str, Probe]) -> Callable:
+    """A decorator that enters a probe into `probes`, to be asked in the dtypes that are named.
 
+    In all that are examined where none is named.
+    """
 
-def probe(*dtypes: str):
-    """Register a function as a probe, asked in these dtypes, or in all where none is named."""
+    def probe(*dtypes: str):
+        def register(function):
+            name, about = function.__name__, function.__doc__.split("\n")[0]
+            probes[name] = Probe(name, about, dtypes or None, function)
+            return function
 
-    def register(function):
-        name = function.__name__
-        about = function.__doc__.split("\n")[0]
-        PROBES[name] = Probe(name, about, dtypes or None, function)
-        return function
+        return register
 
-    return register
+    return probe
 
 
 def measured(name, dtype, error: float, best=None, note: str = "", limit=LIMIT) -> Finding:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bnkit.conformance import judge
-from bnkit.conformance.conventions import rule
 from bnkit.conformance.judge import FLOOR, OUTSIDE, Rule
+from bnkit.conformance.questions import rule
 
 
 class Weights(NamedTuple):

@@ -9,9 +9,9 @@ from torch import nn
 
 from bnkit import paths
 from bnkit.conformance import Card, from_json, judge, recipe
+from bnkit.conformance.asked import PROBES, QUESTIONS
 from bnkit.conformance.card import number, shown
-from bnkit.conformance.conventions import QUESTIONS
-from bnkit.conformance.findings import PROBES, Finding
+from bnkit.conformance.findings import Finding
 from bnkit.conformance.recipe import Weights
 from bnkit.networks.digits import Digits
 

@@ -9,7 +9,7 @@ import pytest
 
 from bnkit import paths
 from bnkit.conformance import Card, from_json, library
-from bnkit.conformance.findings import PROBES
+from bnkit.conformance.asked import PROBES
 
 ADAPTERS = sorted((paths.root() / "adapters").glob("*.py"))
 LAYER = """

@@ -1,5 +1,7 @@
-"""Mutant x probe: every probe, of findings, defects and conduct, has a mutant that fails it alone;
-every convention a variant that differs in it alone.
+"""Mutant x probe: every probe, of defects and of conduct, has a mutant that fails it alone; every
+question, of conventions and of running values, a variant that answers it alone otherwise.
+
+With that findings, questions, the session that they share, and variants are proved, too.
 """
 
 from functools import cache
@@ -8,8 +10,7 @@ import pytest
 
 from bnkit import mutants as papers
 from bnkit.conformance import examine, faces
-from bnkit.conformance.conventions import QUESTIONS
-from bnkit.conformance.findings import PROBES
+from bnkit.conformance.asked import PROBES, QUESTIONS
 from bnkit.conformance.judge import FLOOR, OUTSIDE, Rule, Running
 from bnkit.conformance.mutants import MUTANTS
 from bnkit.conformance.variants import Variant
