@@ -25,7 +25,7 @@ def arguments(add) -> None:
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options) -> int:
     """Examine and print; 1 where something was missing, 0 else, whatever the card says."""
     missing = 0
     try:

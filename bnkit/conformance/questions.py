@@ -70,9 +70,9 @@ def nearest(y, candidates):
     return word if misses[word] < 10 * CLOSE else NO_RULE
 
 
-def rounded(value, digits=4):
+def rounded(value, digits=3):
     """A measured setting without the noise of its measurement."""
-    return float(f"{float(value):.{digits - 1}g}")
+    return float(f"{float(value):.{digits}g}")
 
 
 def refused(trouble: Trouble) -> str:

@@ -143,6 +143,11 @@ def running_variance(subject, answers):
         shares, variances, strict=True
     )) > 10 * CLOSE:  # fmt: skip
         return f"{NO_RULE}: its shares are not those of the mean"
+    kept = [
+        keep for _, keep, _ in variances[1:]
+    ]  # of the old value; before the first there is none
+    if max(abs(k - 1 + s) for k, s in zip(kept, shares[1:], strict=True)) > 10 * CLOSE:
+        return f"{NO_RULE}: of the old value it keeps {kept[0]:.3g}, not {1 - shares[1]:.3g}"
     word = biased_or_not(variances[0][0] / shares[0], 4)
     return word if word != "unbiased" else _counted(subject, answers, shares[0])
 

@@ -134,6 +134,21 @@ def test_conventions_are_inferred_together(start, rule, dtypes):
     assert found.failed == []
 
 
+def test_a_correction_of_the_old_value_is_found_by_what_is_kept_of_it():
+    """m/(m − 1) on the whole running variance, where it belongs to the new batch alone."""
+
+    class All(Variant):
+        def observed(self, state, x):
+            mean, var, batches = super().observed(state, x)
+            m = x.size / x.shape[1]
+            return mean, var * m / (m - 1), batches
+
+    found = card(All(running=Running(unbiased=False)))
+    assert found.conventions["start"] == "mean 0, variance 1.33"
+    said = "no rule fits: of the old value it keeps 1.2, not 0.9"
+    assert found.conventions["running_variance"] == said
+
+
 # ---- The wrong variants of the paper -------------------------------------------------------------
 
 DX = {"dx": False}
