@@ -6,13 +6,14 @@ STAMP := .venv/.ready
 RUN ?= mnist/with-bn
 SEED ?= 0
 STEPS ?= 500
+LIBRARY ?= none
 PRESS := $(BIN)/python -m bnkit.book
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve lab test check fix rerun runs verify bench clean lock
+.PHONY: help setup book serve lab test check fix rerun runs verify bench conformance clean lock
 
 help: ## list the doors
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## set up .venv from requirements.lock, when needed and only then
 
@@ -52,6 +53,13 @@ verify: $(STAMP) ## train the first steps of a recorded run again and compare: R
 
 bench: $(STAMP) ## time ours beside its peers
 	$(BIN)/python -m bnkit bench
+
+conformance: ## examine a library's batch norm in an environment of its own, record its card: LIBRARY=flax
+	@test -f 'adapters/$(LIBRARY).py' || { echo "LIBRARY is one of: $(basename $(notdir $(wildcard adapters/*.py)))" >&2; exit 1; }
+	$(PYTHON) -m venv '_build/conformance/$(LIBRARY)'
+	'_build/conformance/$(LIBRARY)/bin/python' -m pip install --quiet --disable-pip-version-check 'numpy>=2.0' \
+	  $$(sed -n 's/^INSTALL = "\(.*\)"$$/\1/p' 'adapters/$(LIBRARY).py')
+	PYTHONPATH=. '_build/conformance/$(LIBRARY)/bin/python' -m bnkit.conformance 'adapters/$(LIBRARY).py' --record data/conformance
 
 clean: ## remove everything built; records and downloaded data stay
 	rm -rf _build

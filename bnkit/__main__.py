@@ -1,4 +1,6 @@
-"""``python -m bnkit``: list the experiments, run and verify them, fetch data, measure speed."""
+"""``python -m bnkit``: list the experiments, run and verify them, fetch data, measure speed,
+examine other layers.
+"""
 
 import argparse
 import math
@@ -13,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bnkit import datasets
+from bnkit.conformance import __main__ as conformance
 from bnkit.datasets import pictures
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
@@ -54,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("data", _data, "find or download a data set and check it")
     add("name", choices=(*datasets.names(), *pictures.names()))
+
+    add = command("conformance", conformance.run, "examine any batch normalization")
+    conformance.arguments(add)
 
     add = command("bench", _bench, "time ours beside its peers, as ratios")
     add("--quick", action="store_true", help="few rounds, three shapes: a first impression")

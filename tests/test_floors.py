@@ -19,7 +19,7 @@ PACKAGE = paths.root() / "bnkit"
 FLOORS = [
     ["paths"],
     ["reference", "whitening", "gradcheck", "layers", "datasets", "page"],
-    ["mutants", "networks", "claims"],
+    ["mutants", "conformance", "networks", "claims"],
     ["runs"],
     ["studies", "plots", "bench"],
     ["front", "book", "__main__"],
@@ -29,6 +29,7 @@ NEED_NO_TORCH = [
     "reference",
     "whitening",
     "gradcheck",
+    "conformance",
     "datasets",
     "datasets.pictures",
     "runs.records",
@@ -141,9 +142,10 @@ def test_imports_without_torch(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_reference_needs_numpy_alone():
+@pytest.mark.parametrize("module", ["reference", "conformance.__main__"])
+def test_the_reference_and_the_kit_need_numpy_alone(module):
     code = (
-        "import sys; import bnkit.reference\n"
+        f"import sys; import bnkit.{module}\n"
         "heavy = {'torch', 'matplotlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"
     )

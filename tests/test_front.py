@@ -170,9 +170,10 @@ def test_snippets_run(snippet):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_both_implementations_are_shown():
-    assert ["bnkit import reference" in snippet for snippet in SNIPPETS] == [True, False]
-    assert ["bnkit.layers import" in snippet for snippet in SNIPPETS] == [False, True]
+def test_both_implementations_and_the_kit_are_shown():
+    shown = ("bnkit import reference", "bnkit.layers import", "bnkit import conformance")
+    for snippet, line in zip(SNIPPETS, shown, strict=True):
+        assert [each in snippet for each in shown] == [each == line for each in shown]
 
 
 def test_make_knows_the_targets():

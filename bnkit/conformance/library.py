@@ -1,0 +1,95 @@
+"""What is examined by name: a function of a module, an adapter's file, a program.
+
+An adapter is a short file outside the package that calls one library. It has ``INSTALL``, what pip
+installs; ``PACKAGES``, whose versions go onto the card; ``CARDS``, a name for each card and a
+function that makes the arguments of ``examine``.
+"""
+
+import datetime
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from bnkit.conformance.card import Card
+from bnkit.conformance.examine import examine
+from bnkit.conformance.step import named
+
+LIMIT = 60.0  # seconds for a probe: some libraries compile for every new shape
+
+
+class Missing(Exception):
+    """What was to be examined is not there. The message says what to do."""
+
+
+def function(name: str) -> Callable:
+    """``module:function``, found from the working directory. Raises Missing."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise Missing(f"{name!r}: name it module:function, as in mylayer:step")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise Missing(f"{name}: {error}; run this where {module} can be imported") from None
+    except AttributeError as error:
+        raise Missing(f"{name}: {error}") from None
+    return found
+
+
+def adapter(path: Path) -> ModuleType:
+    """The module of an adapter's file, under a name that hides no library. Raises Missing."""
+    path = Path(path)
+    if not path.is_file():
+        others = ", ".join(sorted(p.stem for p in path.parent.glob("*.py"))) or "none"
+        raise Missing(f"there is no adapter {path.stem}; there are {others}")
+    spec = importlib.util.spec_from_file_location(f"adapter_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise Missing(f"{path.stem} is missing here: {error}; make conformance LIBRARY={path.stem} "
+                      "installs it in an environment of its own") from None  # fmt: skip
+    return module
+
+
+def cards(module: ModuleType, only: str = ""):
+    """The cards of an adapter, one after the other: (name, card, why there is none)."""
+    for name, arguments in module.CARDS.items():
+        if only in name:
+            try:
+                given = {"limit": LIMIT} | arguments()
+                yield name, examine(**given, name=name, made=made(module.PACKAGES)), ""
+            except ImportError as error:
+                yield name, None, f"not examined, {named(error)}"
+
+
+def made(packages: Sequence[str]) -> dict[str, str]:
+    """With what and when a card is made."""
+    versions = {name: importlib.metadata.version(name) for name in (*packages, "numpy")}
+    return versions | {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def file_name(card: str) -> str:
+    """flax nnx, use_fast_variance=False -> flax-nnx-use-fast-variance-false.json"""
+    return re.sub(r"[^a-z0-9.]+", "-", card.lower()).strip("-") + ".json"
+
+
+def record(card: Card, folder: Path) -> Path:
+    """Store a card in a folder under its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(card.name)
+    path.write_text(card.json(), encoding="utf-8")
+    return path

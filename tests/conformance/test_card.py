@@ -1,0 +1,97 @@
+"""The card as a table, as data and as a test."""
+
+import math
+
+import pytest
+
+from bnkit.conformance import from_json
+from bnkit.conformance.card import Card, number
+from bnkit.conformance.findings import Finding
+
+CARD = Card(
+    "a layer",
+    {"epsilon": 1e-3, "running_variance": "biased", "axis": -1},
+    (
+        Finding("forward", "float64", True, 0.84, 0.5),
+        Finding("forward", "float32", False, 1234.5, 0.5, "in y"),
+        Finding("dx", "float64", None, note="not reported"),
+        Finding("large_mean", "float32", False, math.inf, 1.0),
+        Finding("deterministic", "float64", True),
+    ),
+    {"numpy": "2.0", "day": "2026-01-01"},
+)
+
+
+def test_it_prints_every_answer_as_a_table():
+    assert (
+        str(CARD)
+        == """a layer
+  numpy 2.0
+  day 2026-01-01
+
+Conventions
+  epsilon           0.001
+  running_variance  biased
+  axis              -1
+
+Defects: error / error of the reference, in spacings; ! is beyond rounding
+                 float64    float32
+  forward        0.8 / 0.5  1.2e+03 / 0.5 !
+  dx             -
+  large_mean                not finite / 1.0 !
+  deterministic  yes
+
+Notes
+  forward (float32): in y
+  dx: not reported"""
+    )
+
+
+def test_data_come_back_to_four_digits():
+    back = from_json(CARD.json())
+    assert back.findings[1].spacings == 1234  # of 1234.5, to even
+    assert back.findings[3].spacings == math.inf
+    assert back._replace(findings=()) == CARD._replace(findings=())
+    assert [f.holds for f in back.findings] == [f.holds for f in CARD.findings]
+    assert from_json(back.json()) == back
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"name": "x", "findings": [{"probe": 1}]}', "3"])
+def test_other_data_are_refused(text):
+    with pytest.raises(ValueError, match="no card"):
+        from_json(text)
+
+
+def test_what_holds_may_be_required():
+    CARD.require("deterministic", epsilon=1e-3, axis=-1, running_variance="biased")
+    CARD.require(forward=2000, epsilon=0.0010004)
+
+
+@pytest.mark.parametrize(
+    ("probes", "wanted", "said"),
+    [
+        ((), {"epsilon": 1e-5}, "epsilon is 0.001, wanted was 1e-05"),
+        ((), {"axis": True}, "axis is -1, wanted was True"),
+        ((), {"batch_variance": "biased"}, "batch_variance is None"),
+        (("forward",), {}, r"forward in float32: 1\.2e\+03 spacings in y"),
+        ((), {"forward": 1000}, "forward in float32"),
+        ((), {"large_mean": 1e9}, "large_mean in float32: not finite"),
+        (("dx",), {}, r"dx has no answer \(not reported\)"),
+        (("long_sums",), {}, "long_sums has no answer"),
+        (("all",), {}, "forward in float32.*; large_mean in float32"),
+    ],
+)
+def test_what_does_not_hold_is_named(probes, wanted, said):
+    with pytest.raises(AssertionError, match=said):
+        CARD.require(*probes, **wanted)
+
+
+def test_an_unknown_name_is_refused_with_all_that_are_known():
+    with pytest.raises(ValueError, match=r"frward: neither.*epsilon_place.*long_sums"):
+        CARD.require("frward")
+
+
+def test_numbers_for_the_eye():
+    assert [number(v) for v in (0, 0.04, 99.94, 100, 1e9, math.inf)] == [
+        "0", "0.0", "99.9", "1.0e+02", "1.0e+09", "not finite",
+    ]  # fmt: skip

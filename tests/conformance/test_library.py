@@ -1,0 +1,145 @@
+"""What is examined by name, the adapters' files, and the command, ``__main__``."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bnkit import paths
+from bnkit.conformance import Card, from_json, library
+from bnkit.conformance.asked import PROBES
+
+ADAPTERS = sorted((paths.root() / "adapters").glob("*.py"))
+LAYER = """
+import numpy as np
+from bnkit.conformance import Step
+from bnkit.conformance.variants import Variant
+layer = Variant()
+step, infer = layer.step, layer.infer
+CARDS = {"a layer": lambda: {"step": step, "infer": infer, "dtypes": ["float64"]},
+         "another, of a library that is not there": lambda: __import__("no_such_library")}
+INSTALL, PACKAGES = "numpy", ("numpy",)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "mylayer.py").write_text(LAYER)
+    (tmp_path / "absent.py").write_text("import no_such_library")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments):
+    run = [sys.executable, "-m", "bnkit.conformance", *map(str, arguments)]
+    return subprocess.run(run, capture_output=True, text=True)
+
+
+def test_a_function_is_found_by_name_from_the_working_directory(folder):
+    ran = command("mylayer:step", "--infer", "mylayer:layer.infer", "--momentum", "0.1", "--json")
+    assert ran.returncode == 0, ran.stderr
+    card = from_json(ran.stdout)
+    assert card.name == "mylayer:step"
+    card.require("all", momentum="share of the new batch", inference_uses="running values")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("mylayer", "name it module:function"),
+        ("mylayer:forward", "no attribute 'forward'"),
+        ("nolayer:step", "No module named 'nolayer'; run this where nolayer can be imported"),
+        ("none.py", "there is no adapter none; there are absent, mylayer"),
+        ("absent.py", "absent is missing here.*make conformance LIBRARY=absent"),
+    ],
+)
+def test_what_is_not_there_is_one_clear_error(folder, what, said):
+    find = library.adapter if what.endswith(".py") else library.function
+    with pytest.raises(library.Missing, match=said):
+        find(what)
+    ran = command(what)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_an_adapter_is_examined_and_recorded_and_what_is_missing_is_named(folder):
+    ran = command("mylayer.py", "--record", folder / "cards")
+    assert ran.returncode == 1
+    assert "another, of a library that is not there: not examined, ModuleNotFound" in ran.stderr
+    assert "forward" in ran.stdout
+    (path,) = (folder / "cards").iterdir()
+    assert path.name == "a-layer.json"
+    card = from_json(path.read_text())
+    assert {"numpy", "python", "platform", "day"} == set(card.made)
+    assert command("mylayer.py", "--only", "a layer").returncode == 0
+
+
+def test_a_program_that_is_not_there(folder):
+    ran = command("no-such-program", "--program")
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+
+
+def test_names_of_files():
+    assert library.file_name("flax nnx, use_fast_variance=False") == (
+        "flax-nnx-use-fast-variance-false.json"
+    )
+    assert library.file_name("bnkit.layers.BatchNorm") == "bnkit.layers.batchnorm.json"
+
+
+# ---- What is committed ---------------------------------------------------------------------------
+
+
+def constants(path):
+    """The literals at the top of an adapter, which need not be importable here."""
+    tree = ast.parse(path.read_text())
+    return {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
+def names(adapter):
+    keys = constants(adapter)["CARDS"].keys
+    folded = {"DECAY": 0.99}
+    parts = [
+        "".join(
+            str(v.value if isinstance(v, ast.Constant) else folded[v.value.id]) for v in k.values
+        )
+        if isinstance(k, ast.JoinedStr)
+        else k.value
+        for k in keys
+    ]
+    return parts
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.stem)
+def test_an_adapter_says_what_it_needs(adapter):
+    found = constants(adapter)
+    assert ast.literal_eval(found["INSTALL"])
+    assert ast.literal_eval(found["PACKAGES"])
+    assert ast.get_docstring(ast.parse(adapter.read_text()))
+    assert len(adapter.read_text().splitlines()) < 120
+
+
+def recorded():
+    return {p.name: p.read_text() for p in (paths.root() / "data/conformance").glob("*.json")}
+
+
+def test_every_card_of_every_adapter_is_recorded_and_no_other():
+    wanted = {library.file_name(name) for adapter in ADAPTERS for name in names(adapter)}
+    assert set(recorded()) == wanted
+
+
+@pytest.mark.parametrize("name", sorted(recorded()))
+def test_a_recorded_card_is_whole(name):
+    card = from_json(recorded()[name])
+    assert isinstance(card, Card)
+    assert library.file_name(card.name) == name
+    assert json.loads(card.json()) == json.loads(recorded()[name])
+    assert {f.probe for f in card.findings} <= set(PROBES)
+    assert len(card.made["day"]) == 10
+    assert not [f for f in card.findings if f.note.startswith("no answer")]
