@@ -9,6 +9,8 @@ and take over where they can.
 # PyTorch's names stay: γ is `weight`, β is `bias`, and what bnkit.reference calls `new_weight`, the
 # share of the new batch in the running value, is `momentum` (nothing to do with the optimiser's).
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """
     x = wide(x)
     mean = x.mean(AXES[x.ndim])
-    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), x.numel() // x.shape[1]
+    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), count(x)
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
@@ -120,6 +122,11 @@ def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
 def wide(x: Tensor) -> Tensor:
     """x, in float32 if it is shorter."""
     return x.float() if x.dtype in HALF else x
+
+
+def count(x: Tensor) -> int:
+    """How many values a channel has, also where there are no channels."""
+    return x.shape[0] * math.prod(x.shape[2:])
 
 
 def layout(x: Tensor) -> torch.memory_format:

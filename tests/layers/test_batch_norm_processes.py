@@ -288,6 +288,6 @@ def test_a_group_that_was_never_started_is_refused():
 def test_convert_gives_the_group_to_all_of_them():
     net = nn.Sequential(nn.BatchNorm1d(3), BatchNorm(3), nn.SyncBatchNorm(3))
     convert(net, process_group="world")
-    assert [layer.process_group for layer in net] == ["world", "world", None]
+    assert [layer.process_group for layer in net] == ["world"] * 3
     convert(net)
     assert net[0].process_group == "world"
