@@ -123,7 +123,9 @@ def batch_norm(
 def _forward(
     path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
 ):
-    """The result, the mean and 1/√(var + eps) behind it, and how many values these stand for."""
+    """The result, the mean, (C,) or (2, C), and 1/√(var + eps) behind it, and how many values these
+    stand for.
+    """
     x, m = plain.laid(x, x), plain.count(x)
     if path is triton and not training:
         return *triton.forward_running(x, running_mean, running_var, weight, bias, eps, relu), m
@@ -139,6 +141,12 @@ def _forward(
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
         # A copy of the mean: a training step may move the running one before the gradient is made.
         mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
+    if path is aten:
+        known = var if training else var + eps
+        if not aten.far(mean, known):
+            mean = plain.whole(mean)
+        elif not training:
+            mean = torch.stack([mean, torch.zeros_like(mean)])
     inv_std = plain.inverse_std(var, eps)
     return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
 
@@ -213,7 +221,7 @@ def partners(process_group: object) -> object:
 
 
 def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,) and biased variance (C,) over the parts of all processes, and their count ().
+    """Mean (2, C) and biased variance (C,) over the parts of all processes, and their count ().
 
     One exchange; everybody pools the same numbers in the same order, and gets the same bits.
 
@@ -223,14 +231,18 @@ def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, 
     if m:
         mean, var, _ = path.moments(x)
     else:
-        mean = var = torch.zeros(channels, dtype=plain.wide(x).dtype, device=x.device)
-    own = torch.cat([mean, var, mean.new_full((1,), m)])
+        var = torch.zeros(channels, dtype=plain.wide(x).dtype, device=x.device)
+        mean = torch.stack([var, var])
+    own = torch.cat([mean.flatten(), var, var.new_full((1,), m)])
     parts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
     distributed.all_gather(parts, own, group=group)
-    means, variances, counts = torch.stack(parts).split((channels, channels, 1), dim=1)
+    *means, variances, counts = torch.stack(parts).split((channels, channels, channels, 1), dim=1)
     if m < 2:  # only then can it be too few, and only then is it worth waiting for the number
         refuse_one_value(x, int(counts.sum()))
-    return *aten.pool(means, variances, counts), counts.sum()
+    near = means[0][counts.argmax()]  # of one that has values
+    rest = torch.where(counts > 0, (means[0] - near) + means[1], 0)
+    rest, var = aten.pool(rest, variances, counts)
+    return plain.split(near, rest), var, counts.sum()
 
 
 def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, Tensor]:
