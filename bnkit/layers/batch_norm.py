@@ -5,7 +5,6 @@ tensor meets, and why. Three modules have the mathematics, under the same names:
 and ``triton``; with ``BNKIT_KERNELS=off`` in the environment it is the plain one.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -70,7 +69,7 @@ def _path(x: Tensor) -> tuple[ModuleType, str]:
     problem = triton.unavailable(x)
     if problem is None:
         return triton, f"the tensor is on {x.device.type}"
-    if not x.is_cpu or os.environ.get("BNKIT_KERNELS") == "off":
+    if not x.is_cpu or problem == triton.OFF:
         return plain, problem
     return aten, problem
 
@@ -109,7 +108,7 @@ def batch_norm(
     ``BatchNorm``. Shapes: x and the result (N, C, ...), all others (C,).
     """
     group = partners(process_group) if training else None
-    if not x.numel() and group is None:  # nothing to normalise, nothing to observe: any constants
+    if group is None and not x.numel():  # nothing to normalise, nothing to observe: any constants
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
     path, _ = _path(x)
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)

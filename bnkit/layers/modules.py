@@ -243,8 +243,8 @@ def refuse(
     input: Tensor, channels: int, state: Tensor | None, training: bool, eps: float, group: object
 ) -> None:
     """Raise what ``BatchNorm`` says it raises; `state` is a tensor of the layer, if it has any."""
-    shape = tuple(input.shape)
-    if shape[1] != channels:
+    if input.shape[1] != channels:
+        shape = tuple(input.shape)
         raise RuntimeError(
             f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has "
             f"{channels}. Move the channels to axis 1, or make the layer for that number."
@@ -255,16 +255,17 @@ def refuse(
             "Use input.float()."
         )
     if state is not None:
-        half = input.dtype in plain.HALF and state.dtype is torch.float32
-        if not (half or input.dtype is state.dtype) or input.device != state.device:
+        dtype = input.dtype
+        fits = dtype is state.dtype or (dtype in plain.HALF and state.dtype is torch.float32)
+        if not fits or input.device != state.device:
             raise RuntimeError(
                 f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on "
                 f"{state.device}; allowed are one device and one dtype, or a 16-bit input and "
                 "a float32 layer. Use .to() on one of them."
             )
     alone = not training or partners(group) is None
-    if training and alone and plain.count(input) == 1:
-        refuse_one_value(input, 1)
+    if training and alone and input.numel() == channels:
+        refuse_one_value(input, 1 if channels else plain.count(input))
     if eps < 0 or (training and eps == 0):
         raise ValueError(
             f"eps is {eps}; it must be above 0 in training, where a constant channel "

@@ -358,7 +358,9 @@ def pooled(x: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     """Mean and variance of a batch from those of its parts, of so many examples each."""
     zeros = x.new_zeros(x.shape[1])
     parts = [plain.moments(p)[:2] if len(p) else (zeros, zeros) for p in x.split(sizes)]
-    means, variances = map(torch.stack, zip(*((plain.whole(mean), var) for mean, var in parts), strict=True))
+    means, variances = map(
+        torch.stack, zip(*((plain.whole(mean), var) for mean, var in parts), strict=True)
+    )
     return aten.pool(means, variances, x.new_tensor(sizes).unsqueeze(1))
 
 
