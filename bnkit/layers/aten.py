@@ -106,9 +106,9 @@ def _good_enough(mean: Tensor, inv_std: Tensor, eps: float) -> bool:
             return False
         if not distances.dot(distances) < FAR**2 and not abs(distances).max() < FAR:
             return False
-        if inv_std.dot(inv_std) < 0.998 / eps:
+        if eps * inv_std.dot(inv_std) < 0.998:
             return True
-        return not ((inv_std**2 >= 0.998 / eps) & (mean != 0)).any()
+        return not ((eps * inv_std**2 >= 0.998) & (mean != 0)).any()
 
 
 def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:

@@ -117,7 +117,8 @@ def test_processes_that_share_a_batch_see_what_one_sees():
 
 def test_pooling_parts_gives_the_whole():
     x = studies.batch("images", torch.float64, (9, 3, 2, 2), mean=50.0)[0]
-    for found, right in zip(studies.pooled(x, [4, 0, 5]), plain.moments(x)[:2], strict=True):
+    mean, var, _ = plain.moments(x)
+    for found, right in zip(studies.pooled(x, [4, 0, 5]), (mean.sum(0), var), strict=True):
         assert_close(found, right)
 
 
