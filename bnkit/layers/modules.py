@@ -79,7 +79,9 @@ class BatchNorm(_BatchNorm):
         Raises RuntimeError for those of torch's tools that build a layer from the numbers of this
         one, which all need this one, where something would be lost on the way.
         """
-        if self.activation is None and self.process_group is None:
+        whole = type(self).forward is BatchNorm.forward
+        whole = whole and self.activation is None and self.process_group is None
+        if whole or torch.compiler.is_compiling():
             return self.__dict__["eps"]
         return _eps_for(sys._getframe(1), self)
 
@@ -301,6 +303,12 @@ def _eps_for(caller: FrameType, layer: BatchNorm) -> float:
     relu = layer.takes_activation and layer.activation is not None
     if by_torch and relu:
         raise RuntimeError(LOST)
+    own = type(layer).forward is not BatchNorm.forward
+    if by_torch and own and caller.f_code.co_name != "forward":
+        raise RuntimeError(
+            f"{type(layer).__name__} has a forward of its own, which is lost where another layer is "
+            "built from its numbers."
+        )
     group, synced = layer.process_group, caller.f_code.co_name == "convert_sync_batchnorm"
     if by_torch and synced and group not in (None, "world"):
         raise RuntimeError(
