@@ -29,6 +29,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "datasets/files": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
     "layers/aten": "layers/test_batch_norm.py",
+    "layers/modules": "layers/test_conversion.py",
     "layers/plain": "layers/test_batch_norm.py",
     "networks/convnet": "runs/tasks/test_small_batches.py",
     "plots/backprop": "studies/test_backprop.py",

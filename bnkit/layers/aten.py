@@ -16,8 +16,9 @@ arguments of those in ``bnkit.layers.triton``.
 from contextvars import ContextVar
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnkit.layers import plain
 from bnkit.layers.plain import Vector
@@ -39,10 +40,13 @@ class Limits(NamedTuple):
 
 EVERYDAY = Limits()
 LIMITS = ContextVar("limits", default=EVERYDAY)  # ``layers.using`` sets others
+# The operators compute γ·inv_std·x + (β − γ·inv_std·mean), in which the means cancel. From so many
+# standard deviations on, x is measured from its mean first, which costs one more way through it.
+FAR = 16
 
 # Shapes: x, y, dy and dx (N, C, ...), contiguous or channels last; means and variances to be pooled
 # (parts, C), counts (parts, 1); all others (C,), float64 where x is, else float32, but for weight
-# and bias, which may be of any dtype.
+# and bias, which may be of any dtype, and for means, which may be (2, C), as in ``plain``.
 
 
 def batch_norm(
@@ -50,16 +54,103 @@ def batch_norm(
     training: bool, momentum: float, eps: float, relu: bool = False,
 ) -> Tensor:  # fmt: skip
     """The whole layer in one operator, which has derivatives of its own, for ``small`` batches."""
-    if not training and torch.is_grad_enabled():
-        # The gradient needs them as they are now; a later step may move them.
-        running_mean, running_var = running_mean.clone(), running_var.clone()
     if x.ndim > 3 and 1 in x.shape:
         x = plain.laid(x, x)
-    known = (x, weight, bias, running_mean, running_var)
-    y = torch.native_batch_norm(*known, training, momentum, eps)[0]
+    if training:
+        y = _by_batch(x, weight, bias, running_mean, running_var, momentum, eps)
+    else:
+        y = _by_running(x, weight, bias, running_mean, running_var, eps)
     if x.ndim > 3 and 1 in x.shape and y.requires_grad:
         y.register_hook(lambda dy: plain.laid(dy, x))
     return y.relu_() if relu else y
+
+
+def _by_running(x, weight, bias, running_mean, running_var, eps) -> Tensor:
+    if type(x) in PLAIN and far(running_mean, running_var + eps):
+        x, running_mean = _from(running_mean, x), torch.zeros_like(running_mean)
+    if torch.is_grad_enabled():
+        # The gradient needs them as they are now; a later step may move them.
+        running_mean, running_var = running_mean.clone(), running_var.clone()
+    known = (x, weight, bias, running_mean, running_var)
+    return torch.native_batch_norm(*known, False, 0.0, eps)[0]
+
+
+PLAIN = (Tensor, nn.Parameter)  # of others, DTensors say, one does not look at single numbers
+
+
+def _by_batch(x, weight, bias, running_mean, running_var, momentum, eps) -> Tensor:
+    running = () if running_mean is None else (running_mean, running_var)
+    before = torch.stack(running) if running else ()
+    known = (x, weight, bias, running_mean, running_var, True, momentum, eps)
+    try:
+        y, mean, inv_std = torch.native_batch_norm(*known)
+    except BaseException:  # a checkpoint that has seen enough: the running values have moved
+        _keep_finite(running, before)
+        raise
+    if type(x) not in PLAIN or _good_enough(mean, inv_std, eps):
+        return y
+    for value, old in zip(running, before, strict=True):
+        value.copy_(old)
+    return _from_the_mean(x, weight, bias, running, momentum, eps)
+
+
+def _good_enough(mean: Tensor, inv_std: Tensor, eps: float) -> bool:
+    """Whether no channel is `FAR` from 0, none a constant but 0, and no variance infinite.
+
+    First by sums over all channels, which are quick to have; one by one where that is not enough.
+    """
+    mean, inv_std = mean.numpy(), inv_std.numpy()  # the same memory; NumPy's calls cost less
+    with np.errstate(all="ignore"):
+        distances = mean * inv_std
+        if not inv_std.min() > HUGE[inv_std.dtype]:
+            return False
+        if not distances.dot(distances) < FAR**2 and not abs(distances).max() < FAR:
+            return False
+        if eps * inv_std.dot(inv_std) < 0.998:
+            return True
+        return not ((eps * inv_std**2 >= 0.998) & (mean != 0)).any()
+
+
+def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
+    """The same where it matters that a mean is rounded: x is measured from a number near it.
+
+    As contiguous maps, which the operator sums in float64.
+    """
+    known, axes = x.detach(), plain.AXES[x.ndim]
+    first = known[0].flatten(1)[:, 0] if x.ndim > 2 else known[0]
+    near = known.double().mean(axes).to(x.dtype)
+    near = torch.where((_from(first, known) == 0).all(axes), first, near)  # a constant, exactly
+    memory_format, shifted = plain.layout(x), _from(near, x).contiguous()
+    rest, before = torch.zeros_like(near), torch.stack(running) if running else ()
+    # Not the running values themselves: what an operator has seen must not be changed afterwards.
+    known = (rest, running[1].clone()) if running else (None, None)
+    try:
+        y = torch.native_batch_norm(shifted, weight, bias, *known, True, momentum, eps)[0]
+    finally:
+        if running:
+            running[0].lerp_(near, momentum).add_(rest)
+            running[1].copy_(known[1])
+            _keep_finite(running, before)
+    return y.contiguous(memory_format=memory_format)
+
+
+# 1/√var from which on m/(m − 1) · var may be infinite.
+HUGE = {np.dtype(d): 2 * np.finfo(d).max ** -0.5 for d in (np.float32, np.float64)}
+
+
+def _keep_finite(running: tuple[Tensor, ...], before: Tensor) -> None:
+    """A channel whose running variance has become infinite goes back: ``plain.observe``."""
+    if running:
+        mean, var = running
+        lost = mean.isfinite() & ~var.isfinite()
+        if lost.any():
+            for value, old in zip(running, before, strict=True):
+                value.copy_(torch.where(lost, old, value))
+
+
+def far(mean: Tensor, var: Tensor) -> bool:
+    """Whether a channel is so far from 0 that rounding its mean would show, or a constant."""
+    return not bool((plain.whole(mean).square() <= FAR**2 * var).all())
 
 
 def small(x: Tensor, training: bool) -> bool:
@@ -87,7 +178,8 @@ def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tens
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, and its number of values: Algorithm 1, lines 1, 2.
+    """Mean (2, C) and biased variance of each channel, and its number of values: Algorithm 1, lines
+    1, 2.
 
     x is measured from the mean of its first block, so that a large mean costs no digits. It need
     not be near the mean of the others: where it is not, the variance of the whole is as large as
@@ -109,8 +201,13 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
             parts.append((mean, shifted.square_().mean(axes).sub_(mean.square()).clamp_(min=0)))
     means, variances = map(torch.stack, zip(*parts, strict=True))
     counts = torch.tensor([[len(block)] for block in blocks], dtype=origin.dtype)
-    mean, var = pool(means, variances, counts)
-    return mean.add_(origin.flatten()), var, m
+    rest, var = pool(means, variances, counts)
+    mean = plain.split(origin.flatten(), rest)
+    if far(mean, var):  # the last digits of the variance are worth one more way through it
+        squares = [_from(mean[1], _from(mean[0], b)).square_().mean(axes) for b in blocks]
+        var = (torch.stack(squares) * (counts / counts.sum())).sum(0)
+    # Squares of finite values that are infinite: what has become ∞ − ∞ is as well.
+    return mean, torch.where(rest.isfinite() & var.isnan(), torch.inf, var), m
 
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
@@ -123,16 +220,26 @@ def normalise(
     x: Tensor, mean: Tensor, inv_std: Tensor, weight: Vector, bias: Vector, relu: bool = False
 ) -> Tensor:
     """γ · (x − mean) · inv_std + β, or 0 if `relu` and 0 is larger: Algorithm 1, lines 3, 4."""
-    scale, bias = _scale(inv_std, weight), None if bias is None else bias.to(mean.dtype)
+    scale, bias = _scale(inv_std, weight), None if bias is None else bias.to(inv_std.dtype)
+    rounded, left = (None, mean) if mean.ndim == 1 else mean.unbind()
     # weight, bias, mean, var, training, momentum, eps
-    affine = (scale, bias, mean, torch.ones_like(mean), False, 0.0, 0.0)
-    if not relu:
+    affine = (scale, bias, left, torch.ones_like(left), False, 0.0, 0.0)
+    if not relu and rounded is None:
         return torch.native_batch_norm(x, *affine)[0]
-    y, unused = torch.empty_like(x), torch.empty_like(mean)
+    y, unused = torch.empty_like(x), torch.empty_like(left)
     for block, out in zip(_blocks(x), _blocks(y), strict=True):
-        torch.native_batch_norm(block, *affine, out=(out, unused, unused))
-        out.relu_()
+        if rounded is None:
+            torch.native_batch_norm(block, *affine, out=(out, unused, unused))
+        else:
+            out.copy_(torch.native_batch_norm(_from(rounded, block), *affine)[0])
+        if relu:
+            out.relu_()
     return y
+
+
+def _from(rounded: Tensor, x: Tensor) -> Tensor:
+    """x − rounded, exact where x is within a factor of two; no shorter than float32."""
+    return x - rounded.view(-1, *[1] * (x.ndim - 2))
 
 
 def gradient_sums(
@@ -150,7 +257,7 @@ def input_gradient(
     evaluation, γ · inv_std · dy."""
     dy, scale = _behind_relu(dy, x, mean, inv_std, weight, bias, relu), _scale(inv_std, weight)
     if dweight is None:
-        return normalise(dy, torch.zeros_like(mean), scale, None, None)
+        return normalise(dy, torch.zeros_like(inv_std), scale, None, None)
     # In 16 bits, not rounded before the two parts are added.
     dx = normalise(dy.to(mean.dtype), dbias / m, scale, None, None)
     dx += normalise(x.to(mean.dtype), mean, -scale * inv_std * dweight / m, None, None)
@@ -166,10 +273,14 @@ def backward(
 
 def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
-    weight = None if weight is None else weight.to(mean.dtype)
-    return torch.ops.aten.native_batch_norm_backward(
+    weight, dtype = None if weight is None else weight.to(mean.dtype), x.dtype
+    if mean.ndim == 2:
+        rounded, mean = mean.unbind()
+        x, dy = _from(rounded, x), dy.to(mean.dtype)
+    dx, *sums = torch.ops.aten.native_batch_norm_backward(
         dy, x, weight, None, None, mean, inv_std, True, 0.0, wanted
     )
+    return dx if dx is None else dx.to(dtype), *sums
 
 
 def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:

@@ -1,23 +1,18 @@
-"""Batch Normalization for torch: a drop-in for ``torch.nn.BatchNorm1d``, ``2d`` and ``3d``.
+"""Batch Normalization for torch as a function, with its gradients, on the path that suits a tensor.
 
-``BatchNorm`` is the layer, ``convert`` gives it to a model that exists already, ``backend`` says
-which code a tensor meets, and why. Three modules have the mathematics, under the same names:
-``plain``, ``aten`` and ``triton``; with ``BNKIT_KERNELS=off`` in the environment it is the plain
-one. Constructor, parameters, buffers and ``state_dict`` are torch's, inherited, so that they cannot
-differ.
+``batch_norm`` is what the layers of ``bnkit.layers.modules`` call, ``backend`` says which code a
+tensor meets, and why. Three modules have the mathematics, under the same names: ``plain``, ``aten``
+and ``triton``; with ``BNKIT_KERNELS=off`` in the environment it is the plain one.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.autograd import forward_ad
-from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
-from torch.nn.utils.parametrize import is_parametrized
 
 from bnkit.layers import aten, plain, triton
 from bnkit.layers.plain import Vector
@@ -74,7 +69,7 @@ def _path(x: Tensor) -> tuple[ModuleType, str]:
     problem = triton.unavailable(x)
     if problem is None:
         return triton, f"the tensor is on {x.device.type}"
-    if not x.is_cpu or os.environ.get("BNKIT_KERNELS") == "off":
+    if not x.is_cpu or problem == triton.OFF:
         return plain, problem
     return aten, problem
 
@@ -113,7 +108,7 @@ def batch_norm(
     ``BatchNorm``. Shapes: x and the result (N, C, ...), all others (C,).
     """
     group = partners(process_group) if training else None
-    if not x.numel() and group is None:  # nothing to normalise, nothing to observe: any constants
+    if group is None and not x.numel():  # nothing to normalise, nothing to observe: any constants
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
     path, _ = _path(x)
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
@@ -127,8 +122,10 @@ def batch_norm(
 def _forward(
     path, group, x, running_mean, running_var, weight, bias, training, momentum, eps, relu
 ):
-    """The result, the mean and 1/√(var + eps) behind it, and how many values these stand for."""
-    x, m = plain.laid(x, x), x.numel() // x.shape[1]
+    """The result, the mean, (C,) or (2, C), and 1/√(var + eps) behind it, and how many values these
+    stand for.
+    """
+    x, m = plain.laid(x, x), plain.count(x)
     if path is triton and not training:
         return *triton.forward_running(x, running_mean, running_var, weight, bias, eps, relu), m
     if path is triton and group is None:
@@ -143,6 +140,12 @@ def _forward(
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
         # A copy of the mean: a training step may move the running one before the gradient is made.
         mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
+    if path is aten:
+        known = var if training else var + eps
+        if not aten.far(mean, known):
+            mean = plain.whole(mean)
+        elif not training:
+            mean = torch.stack([mean, torch.zeros_like(mean)])
     inv_std = plain.inverse_std(var, eps)
     return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
 
@@ -217,24 +220,28 @@ def partners(process_group: object) -> object:
 
 
 def moments_of_all(path: ModuleType, group: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,) and biased variance (C,) over the parts of all processes, and their count ().
+    """Mean (2, C) and biased variance (C,) over the parts of all processes, and their count ().
 
     One exchange; everybody pools the same numbers in the same order, and gets the same bits.
 
     Raises ValueError, in every process, where a channel has fewer than two values in all.
     """
-    channels, m = x.shape[1], x.numel() // x.shape[1]
+    channels, m = x.shape[1], plain.count(x)
     if m:
         mean, var, _ = path.moments(x)
     else:
-        mean = var = torch.zeros(channels, dtype=plain.wide(x).dtype, device=x.device)
-    own = torch.cat([mean, var, mean.new_full((1,), m)])
+        var = torch.zeros(channels, dtype=plain.wide(x).dtype, device=x.device)
+        mean = torch.stack([var, var])
+    own = torch.cat([mean.flatten(), var, var.new_full((1,), m)])
     parts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
     distributed.all_gather(parts, own, group=group)
-    means, variances, counts = torch.stack(parts).split((channels, channels, 1), dim=1)
+    *means, variances, counts = torch.stack(parts).split((channels, channels, channels, 1), dim=1)
     if m < 2:  # only then can it be too few, and only then is it worth waiting for the number
-        _refuse_one_value(x, int(counts.sum()))
-    return *aten.pool(means, variances, counts), counts.sum()
+        refuse_one_value(x, int(counts.sum()))
+    near = means[0][counts.argmax()]  # of one that has values
+    rest = torch.where(counts > 0, (means[0] - near) + means[1], 0)
+    rest, var = aten.pool(rest, variances, counts)
+    return plain.split(near, rest), var, counts.sum()
 
 
 def sums_of_all(group: object, dweight: Tensor, dbias: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,146 +259,11 @@ def _refuse_across_processes(group: object, what: str) -> None:
         )
 
 
-# ---- Bookkeeping ---------------------------------------------------------------------------------
-
-
-class BatchNorm(_BatchNorm):
-    """Batch Normalization of (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W): a drop-in for
-    ``torch.nn.BatchNorm*``.
-
-    In training, and always where ``track_running_stats=False``, a channel is normalised by its mean
-    and biased variance over the mini-batch (Algorithm 1), in evaluation by its running values
-    (Algorithm 2, line 11), of which the variance is unbiased. `momentum` is the share of a new
-    batch in the running values; None makes them a plain average.
-
-    Two options are not torch's. ``activation="relu"`` applies the ReLU on the way, where a
-    ``torch.nn.ReLU`` after the layer would go over the batch again, and keep it. `process_group`
-    makes the mini-batch that of several processes, each with a part of it, of any size: a group of
-    ``torch.distributed``, or ``"world"`` for all there are. Its processes must call the layer
-    together, and the backward pass as well. The gradients of weight and bias stay those of each
-    process's own part, for ``DistributedDataParallel`` to put together. None is the layer on its
-    own.
-
-    The statistics of float16 and bfloat16 are float32, the parameters of the input's dtype or, as
-    under autocast, float32. The result is channels last where the input is, else contiguous. First
-    and second derivatives, ``torch.func`` and forward mode work; the running values take no part in
-    them. To torch this is one of its own layers (``isinstance``), so what looks for those, such as
-    ``torch.optim.swa_utils.update_bn``, finds it.
-
-    Raises, before anything has changed: ValueError for an unknown activation, for another number of
-    axes, for one value per channel in training, and for an `eps` that is not positive in training
-    or negative in evaluation; RuntimeError for a number of channels, a dtype or a device that is
-    not the layer's, and for a `process_group` that is not there; NotImplementedError for an input
-    that is not floating, and across processes for second derivatives and ``torch.func``. NaN and
-    infinity are no error, as in torch: they spoil their channel of the result and, in training, of
-    the running values, which from then on are NaN.
-    """
-
-    activation = None  # of a layer that was made before there was one, such as by `convert`
-    process_group = None
-
-    def __init__(
-        self,
-        num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, device=None, dtype=None, *, bias: bool = True,
-        activation: str | None = None, process_group: object = None,
-    ) -> None:  # fmt: skip
-        known = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
-        super().__init__(*known, bias=bias)
-        if activation not in (None, "relu"):
-            allowed = '"relu" and None are allowed. Put others after the layer.'
-            raise ValueError(f"activation is {activation!r}; {allowed}")
-        self.activation, self.process_group = activation, process_group
-
-    def extra_repr(self) -> str:
-        options = {"activation": self.activation, "process_group": self.process_group}
-        shown = [f", {name}={value}" for name, value in options.items() if value]
-        return "".join([super().extra_repr(), *shown])
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input`; in training, observe it. Shapes: input and result (N, C, ...)."""
-        weight, running_mean, running_var = self.weight, self.running_mean, self.running_var
-        training = self.training or (running_mean is None and running_var is None)
-        self._refuse(input, training, running_mean if weight is None else weight)
-        tracking = self.training and self.track_running_stats
-        count = self.num_batches_tracked if tracking else None
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.momentum is None and count is not None:  # the plain average
-            momentum = 1.0 / (float(count) + 1.0)
-        if training and not tracking:
-            running_mean = running_var = None
-        state, options = (weight, self.bias), (self.activation is not None, self.process_group)
-        known = (running_mean, running_var, *state, training, momentum, self.eps)
-        y = batch_norm(input, *known, *options)
-        if count is not None:
-            count.add_(1)
-        return y
-
-    def _refuse(self, input: Tensor, training: bool, state: Tensor | None) -> None:
-        shape = tuple(input.shape)
-        if input.ndim not in plain.AXES:
-            raise ValueError(
-                f"the input has shape {shape}; 2 to 5 axes are allowed, (N, C) to (N, C, D, H, W). "
-                "Give a single example a batch axis with unsqueeze(0)."
-            )
-        if shape[1] != self.num_features:
-            raise RuntimeError(
-                f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has "
-                f"{self.num_features}. Move the channels to axis 1, or make the layer for that "
-                "number."
-            )
-        if not input.is_floating_point():
-            raise NotImplementedError(
-                f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. "
-                "Use input.float()."
-            )
-        if state is not None:
-            half = input.dtype in plain.HALF and state.dtype is torch.float32
-            if not (half or input.dtype is state.dtype) or input.device != state.device:
-                raise RuntimeError(
-                    f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on "
-                    f"{state.device}; allowed are one device and one dtype, or a 16-bit input and "
-                    "a float32 layer. Use .to() on one of them."
-                )
-        if training and input.numel() == self.num_features and partners(self.process_group) is None:
-            _refuse_one_value(input, 1)
-        if self.eps < 0 or (training and self.eps == 0):
-            raise ValueError(
-                f"eps is {self.eps}; it must be above 0 in training, where a constant channel "
-                "would divide by zero, and at least 0 in evaluation. 1e-5 is usual."
-            )
-
-
-def _refuse_one_value(input: Tensor, count: int) -> None:
+def refuse_one_value(input: Tensor, count: int) -> None:
+    """Raise ValueError where a channel has fewer than two values in all."""
     if count < 2:
         values = "one value" if count else "no value at all"
         raise ValueError(
             f"the input has shape {tuple(input.shape)}: {values} per channel has no variance to "
             "train with. Use at least two, or eval()."
         )
-
-
-def convert(module: nn.Module, process_group: object = None) -> nn.Module:
-    """Make every ``torch.nn.BatchNorm1d/2d/3d`` in `module`, itself included, a ``BatchNorm``;
-    returns `module`.
-
-    In place: a layer stays the object it was, with its parameters, buffers, hooks and mode. So an
-    optimiser made before goes on working, and a shared layer stays shared. Subclasses are converted
-    too, but for those with a ``forward`` of their own or a parametrization, which would be lost:
-    like ``SyncBatchNorm`` they stay what they are. Every ``BatchNorm`` there is then gets the
-    `process_group`, if one is given; a ReLU behind a layer stays where it is.
-
-    Raises ValueError, having converted nothing, for a lazy layer that has not seen a batch yet.
-    """
-    layers = dict(module.named_modules())
-    for name, layer in layers.items():
-        if isinstance(layer, _LazyNormBase):
-            what = f"{name or 'the module'} is a {type(layer).__name__} without a shape."
-            raise ValueError(f"{what} Run a batch through it first.")
-    for layer in layers.values():
-        torchs = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
-        if torchs and type(layer).forward is _BatchNorm.forward and not is_parametrized(layer):
-            layer.__class__ = BatchNorm
-        if process_group is not None and isinstance(layer, BatchNorm):
-            layer.process_group = process_group
-    return module

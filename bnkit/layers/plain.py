@@ -9,6 +9,8 @@ and take over where they can.
 # PyTorch's names stay: γ is `weight`, β is `bias`, and what bnkit.reference calls `new_weight`, the
 # share of the new batch in the running value, is `momentum` (nothing to do with the optimiser's).
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,18 +19,22 @@ Vector = Tensor | None  # a number per channel, (C,), where there is one
 AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}
 HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
 
-# Shapes: x, y, dy and dx (N, C, ...), all others (C,). All but `observe` can be differentiated,
-# again and again.
+# Shapes: x, y, dy and dx (N, C, ...), all others (C,), but that a mean may be (2, C), for float32
+# cannot hold a mean of 1e4 to better than 5e-4, which matters where the spread is 1e-2: a rounded
+# mean, and what rounding has left, to be taken away one after the other. All but `observe` can be
+# differentiated, again and again.
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, and its number of values: Algorithm 1, lines 1, 2.
+    """Mean (2, C) and biased variance of each channel, and its number of values: Algorithm 1, lines
+    1, 2.
 
     The variance is that of the centred values: E[x²] − E[x]² loses digits where the mean is large.
     """
     x = wide(x)
-    mean = x.mean(AXES[x.ndim])
-    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), x.numel() // x.shape[1]
+    rounded = x.detach().mean(AXES[x.ndim])  # any number near the mean will do: a constant
+    mean = torch.stack([rounded, _centred(x, rounded).mean(AXES[x.ndim])])
+    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), count(x)
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
@@ -81,19 +87,37 @@ def observe(
 ) -> None:  # fmt: skip
     """Move the running values, in place, by the share `momentum` towards the batch's: Section 3.1.
 
-    The variance is stored unbiased, m/(m − 1) times the batch's: Algorithm 2, line 10.
+    The variance is stored unbiased, m/(m − 1) times the batch's: Algorithm 2, line 10. A channel
+    stays where it is if finite values have a variance that the running values cannot hold, or that
+    nobody can: once infinite, they would be infinite for good.
     """
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
-    _move(running_mean, mean, momentum)
-    _move(running_var, var * (m / (m - 1)), momentum)
+    mean = whole(mean)
+    new_mean, new_var = (
+        _moved(running_mean, mean, momentum),
+        _moved(running_var, var * (m / (m - 1)), momentum),
+    )
+    moves = (new_mean.isfinite() & new_var.isfinite()) | ~mean.isfinite()
+    running_mean.copy_(torch.where(moves, new_mean, running_mean))
+    running_var.copy_(torch.where(moves, new_var, running_var))
 
 
-def _move(running: Tensor, new: Tensor, share: float) -> None:
-    if running.dtype is new.dtype:
-        running.lerp_(new, share)
-    else:  # 16 bits: rounded once, at the end
-        running.copy_(running.to(new.dtype).lerp_(new, share))
+def _moved(running: Tensor, new: Tensor, share: float) -> Tensor:
+    """In the dtype of the running value: 16 bits are rounded once, at the end."""
+    return running.to(new.dtype).lerp(new, share).to(running.dtype)
+
+
+def whole(mean: Tensor) -> Tensor:
+    """A mean as one number per channel, (C,), rounded."""
+    return mean if mean.ndim == 1 else mean.sum(0)
+
+
+def split(near: Tensor, rest: Tensor) -> Tensor:
+    """near + rest as a mean (2, C): rounded, and what rounding has left. Knuth's two-sum."""
+    mean = near + rest
+    added = mean - near
+    return torch.stack([mean, (near - (mean - added)) + (rest - added)])
 
 
 def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
@@ -109,7 +133,10 @@ def _scale(inv_std: Tensor, weight: Vector) -> Tensor:
 
 
 def _centred(x: Tensor, mean: Tensor) -> Tensor:
-    return wide(x) - _along_channels(mean, x)
+    if mean.ndim == 1:
+        return wide(x) - _along_channels(mean, x)
+    rounded, left = mean.unbind()
+    return wide(x) - _along_channels(rounded, x) - _along_channels(left, x)
 
 
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
@@ -120,6 +147,11 @@ def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
 def wide(x: Tensor) -> Tensor:
     """x, in float32 if it is shorter."""
     return x.float() if x.dtype in HALF else x
+
+
+def count(x: Tensor) -> int:
+    """How many values a channel has, also where there are no channels."""
+    return x.shape[0] * math.prod(x.shape[2:])
 
 
 def layout(x: Tensor) -> torch.memory_format:

@@ -47,6 +47,7 @@ else:
     jit = lambda kernel: kernel  # noqa: E731 - a kernel that nobody can launch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+OFF = "BNKIT_KERNELS=off"  # why nothing but plain torch may run
 CAPABILITY = (8, 0)  # the oldest NVIDIA architecture that Triton supports
 
 # ---- One channel, or a few, in one program -------------------------------------------------------
@@ -120,6 +121,12 @@ def _load(ptr, channels, C, otherwise: tl.constexpr):
 
 
 @jit
+def _load_mean(ptr, channels, C):
+    """A mean (2, C): rounded, and what rounding has left."""
+    return _load(ptr, channels, C, 0.0), _load(ptr + C, channels, C, 0.0)
+
+
+@jit
 def _store(ptr, value, channels, C):
     """One number per channel, by the first of its programs."""
     mask = (channels < C) & (tl.program_id(1) == 0)
@@ -172,6 +179,19 @@ def _pool(mean, m2, count):
 
 
 @jit
+def _split(near, rest):
+    """near + rest as one rounded number and what rounding has left, as in ``plain.split``.
+
+    The two are taken from x one after the other: from a mean near 1e4 float32 takes up to 5e-4,
+    which matters where the spread is 1e-2. Below, x is what is left after the first, and `mean` the
+    second.
+    """
+    mean = near + rest
+    added = mean - near
+    return mean, (near - (mean - added)) + (rest - added)
+
+
+@jit
 def _affine(x, mean, scale, shift, RELU: tl.constexpr):
     """y = γ x̂ + β, from scale = γ / √(var + eps) and shift = β; then a ReLU. NaN stays NaN."""
     y = (x - mean[None, :, None]) * scale[None, :, None] + shift[None, :, None]
@@ -202,18 +222,26 @@ def _chain(dy, x, mean, inv_std, scale, dweight, dbias, inv_m):
 
 @jit
 def _keep(
-    mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
+    mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, left, var, inv_std,
     channels, C, momentum, bessel,
 ):  # fmt: skip
-    """Write the statistics, and move the running ones towards them; bessel is m/(m − 1)."""
+    """Write the statistics, and move the running ones towards them; bessel is m/(m − 1).
+
+    A channel stays where its running variance would become infinite: see ``plain.observe``.
+    """
     _store(mean_ptr, mean, channels, C)
+    _store(mean_ptr + C, left, channels, C)
     _store(var_ptr, var, channels, C)
     _store(inv_std_ptr, inv_std, channels, C)
     if running_mean_ptr is not None:
         old_mean = _load(running_mean_ptr, channels, C, 0.0)
         old_var = _load(running_var_ptr, channels, C, 0.0)
-        _store(running_mean_ptr, old_mean + momentum * (mean - old_mean), channels, C)
-        _store(running_var_ptr, old_var + momentum * (var * bessel - old_var), channels, C)
+        new_mean = old_mean + momentum * (mean - old_mean)
+        new_var = old_var + momentum * (var * bessel - old_var)
+        rounded = new_var.to(running_var_ptr.dtype.element_ty).to(tl.float32)
+        moves = (rounded < float("inf")) | (mean - mean != 0.0)
+        _store(running_mean_ptr, tl.where(moves, new_mean, old_mean), channels, C)
+        _store(running_var_ptr, tl.where(moves, new_var, old_var), channels, C)
 
 
 @jit
@@ -230,12 +258,14 @@ def _whole_forward(
     origin = _origin(x_ptr, channels, C, L)
     # Each value is a part.
     mean, m2 = _pool(x - origin[None, :, None], tl.zeros_like(x), inside.to(tl.float32))
-    mean, var = mean + origin, m2 * inv_m
+    rounded, left = _split(origin, mean)
+    var = m2 * inv_m
     inv_std = tl.rsqrt(var + eps)
-    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
-          channels, C, momentum, bessel)  # fmt: skip
+    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, rounded, left, var,
+          inv_std, channels, C, momentum, bessel)  # fmt: skip
     scale = inv_std * _load(weight_ptr, channels, C, 1.0)
-    y = _affine(x, mean, scale, _load(bias_ptr, channels, C, 0.0), RELU)
+    x -= rounded[None, :, None]
+    y = _affine(x, left, scale, _load(bias_ptr, channels, C, 0.0), RELU)
     tl.store(y_ptr + offsets, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -248,10 +278,11 @@ def _whole_backward(
     """All three gradients for channels whose values all fit into one tile."""
     channels = _channels(WIDE, BLOCK_C)
     offsets, inside = _tile(0, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
-    mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
+    rounded, mean = _load_mean(mean_ptr, channels, C)
+    inv_std = _load(inv_std_ptr, channels, C, 0.0)
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
     dy = tl.load(dy_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
-    x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32) - rounded[None, :, None]
     dy = _through_relu(dy, x, mean, scale, shift, RELU)
     dweight, dbias = _sum(dy * (x - mean[None, :, None])) * inv_std, _sum(dy)  # dy is 0 outside
     _store(dweight_ptr, dweight, channels, C)
@@ -304,13 +335,14 @@ def _partial_moments(
 
 @jit
 def _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S: tl.constexpr):
-    """Mean and biased variance of each channel."""
+    """Mean, rounded and the rest, and biased variance of each channel."""
     mean, m2 = _pool(
         _parts(parts_ptr, 0, splits, channels, C, BLOCK_S),
         _parts(parts_ptr, 1, splits, channels, C, BLOCK_S),
         _parts(parts_ptr, 2, splits, channels, C, BLOCK_S),
     )
-    return mean + _origin(x_ptr, channels, C, L), m2 * inv_m
+    rounded, left = _split(_origin(x_ptr, channels, C, L), mean)
+    return rounded, left, m2 * inv_m
 
 
 @jit
@@ -320,8 +352,9 @@ def _merge_moments(
 ):  # fmt: skip
     """The statistics alone, for those who merge further."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
+    mean, left, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
     _store(mean_ptr, mean, channels, C)
+    _store(mean_ptr + C, left, channels, C)
     _store(var_ptr, var, channels, C)
 
 
@@ -333,7 +366,8 @@ def _partial_sums(
 ):  # fmt: skip
     """Σ dy · x̂ and Σ dy of this program's tiles."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
+    rounded, mean = _load_mean(mean_ptr, channels, C)
+    inv_std = _load(inv_std_ptr, channels, C, 0.0)
     scale, shift = inv_std * _load(weight_ptr, channels, C, 1.0), _load(bias_ptr, channels, C, 0.0)
     dweight = tl.zeros((BLOCK_N, BLOCK_C, BLOCK_L), tl.float32)
     dbias = dweight
@@ -342,6 +376,7 @@ def _partial_sums(
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         dy = tl.load(dy_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
+        x -= rounded[None, :, None]
         dy = _through_relu(dy, x, mean, scale, shift, RELU)
         dweight += dy * (x - mean[None, :, None])
         dbias += dy
@@ -366,8 +401,8 @@ def _merge_sums(
 
 @jit
 def _write_y(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles, tiles_each,
-    RELU: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, channels, N, C, L, tiles,
+    tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Algorithm 1, lines 3 and 4, for this program's tiles."""
@@ -376,7 +411,7 @@ def _write_y(
     for t in range(first, last):
         offsets, inside = _tile(t, channels, N, C, L, ALIGN, WIDE, BLOCK_N, BLOCK_L)
         x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
-        y = _affine(x, mean, scale, shift, RELU)
+        y = _affine(x - rounded[None, :, None], mean, scale, shift, RELU)
         tl.store(y_ptr + offsets, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -389,11 +424,11 @@ def _merge_and_normalise(
 ):  # fmt: skip
     """The second half of Algorithm 1: each program merges its channels' parts, then normalises."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
+    mean, left, var = _merged_moments(x_ptr, parts_ptr, inv_m, splits, channels, C, L, BLOCK_S)
     inv_std = tl.rsqrt(var + eps)
-    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, var, inv_std,
-          channels, C, momentum, bessel)  # fmt: skip
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+    _keep(mean_ptr, var_ptr, inv_std_ptr, running_mean_ptr, running_var_ptr, mean, left, var,
+          inv_std, channels, C, momentum, bessel)  # fmt: skip
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, left, inv_std, channels, N, C, L, tiles,
              tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
@@ -405,8 +440,9 @@ def _normalise(
 ):  # fmt: skip
     """Normalise by statistics that are given."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+    rounded, mean = _load_mean(mean_ptr, channels, C)
+    inv_std = _load(inv_std_ptr, channels, C, 0.0)
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, channels, N, C, L, tiles,
              tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
@@ -420,16 +456,18 @@ def _normalise_by_running(
     channels = _channels(WIDE, BLOCK_C)
     mean = _load(running_mean_ptr, channels, C, 0.0)
     inv_std = tl.rsqrt(_load(running_var_ptr, channels, C, 1.0) + eps)
+    left = tl.zeros_like(mean)
     _store(mean_ptr, mean, channels, C)
+    _store(mean_ptr + C, left, channels, C)
     _store(inv_std_ptr, inv_std, channels, C)
-    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, inv_std, channels, N, C, L, tiles,
+    _write_y(x_ptr, y_ptr, weight_ptr, bias_ptr, mean, left, inv_std, channels, N, C, L, tiles,
              tiles_each, RELU, ALIGN, WIDE, BLOCK_N, BLOCK_L)  # fmt: skip
 
 
 @jit
 def _write_dx(
-    dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m, channels,
-    N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
+    dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, dweight, dbias, inv_m,
+    channels, N, C, L, tiles, tiles_each, RELU: tl.constexpr, ALIGN: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """∂ℓ/∂x for this program's tiles; the statistics are constants where dweight is None."""
@@ -441,6 +479,7 @@ def _write_dx(
         x = dy
         if RELU or dweight is not None:
             x = tl.load(x_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
+            x -= rounded[None, :, None]
         dy = _through_relu(dy, x, mean, scale, shift, RELU)
         if dweight is None:
             dx = dy * scale[None, :, None]
@@ -462,9 +501,10 @@ def _merge_and_input_gradient(
     dbias = _sum(_parts(parts_ptr, 1, splits, channels, C, BLOCK_S))
     _store(dweight_ptr, dweight, channels, C)
     _store(dbias_ptr, dbias, channels, C)
-    mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
-    _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m,
-              channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+    rounded, mean = _load_mean(mean_ptr, channels, C)
+    inv_std = _load(inv_std_ptr, channels, C, 0.0)
+    _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, dweight, dbias,
+              inv_m, channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
               BLOCK_L)  # fmt: skip
 
 
@@ -476,15 +516,16 @@ def _input_gradient(
 ):  # fmt: skip
     """∂ℓ/∂x from sums that are given, or, where they are not, through constant statistics."""
     channels = _channels(WIDE, BLOCK_C)
-    mean, inv_std = _load(mean_ptr, channels, C, 0.0), _load(inv_std_ptr, channels, C, 0.0)
+    rounded, mean = _load_mean(mean_ptr, channels, C)
+    inv_std = _load(inv_std_ptr, channels, C, 0.0)
     if dweight_ptr is None:
-        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, None, None, inv_m,
-                  channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, None, None,
+                  inv_m, channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
                   BLOCK_L)  # fmt: skip
     else:
         dweight, dbias = _load(dweight_ptr, channels, C, 0.0), _load(dbias_ptr, channels, C, 0.0)
-        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, mean, inv_std, dweight, dbias, inv_m,
-                  channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
+        _write_dx(dy_ptr, x_ptr, dx_ptr, weight_ptr, bias_ptr, rounded, mean, inv_std, dweight, dbias,
+                  inv_m, channels, N, C, L, tiles, tiles_each, RELU, ALIGN, WIDE, BLOCK_N,
                   BLOCK_L)  # fmt: skip
 
 
@@ -608,13 +649,15 @@ def unavailable(x: Tensor) -> str | None:
     switch = os.environ.get("BNKIT_KERNELS", "on")
     if switch not in ("on", "off"):
         raise ValueError(f"BNKIT_KERNELS is {switch!r}; it must be 'on' or 'off'.")
-    return "BNKIT_KERNELS=off" if switch == "off" else cannot_take(x)
+    return OFF if switch == "off" else cannot_take(x)
 
 
 def cannot_take(x: Tensor) -> str | None:
     """The same, whatever the environment says."""
-    if not x.is_cuda and not (x.is_cpu and interpreted()):
-        return f"the tensor is on {'the CPU' if x.is_cpu else x.device.type}"
+    if x.is_cpu and not interpreted():
+        return "the tensor is on the CPU"
+    if not x.is_cuda and not x.is_cpu:
+        return f"the tensor is on {x.device.type}"
     if triton is None:
         return "triton is not installed"
     if x.dtype not in DTYPES:
@@ -671,8 +714,22 @@ def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
     return torch.empty((count, x.shape[1]), dtype=torch.float32, device=x.device).unbind()
 
 
+def _statistics(x: Tensor, vectors: int) -> tuple[Tensor, ...]:
+    """A mean (2, C) and so many vectors, in one piece, not yet written."""
+    both = torch.empty((2 + vectors, x.shape[1]), dtype=torch.float32, device=x.device)
+    return both[:2], *both[2:].unbind()
+
+
 def _parts_of(x: Tensor, plan: Plan, count: int) -> Tensor:
     return torch.empty((count, plan.grid[1], x.shape[1]), dtype=torch.float32, device=x.device)
+
+
+def _pair(x: Tensor, mean: Tensor) -> Tensor:
+    """A mean as the kernels read it, (2, C): rounded, and what rounding has left."""
+    if mean.ndim == 1:
+        mean = torch.stack([mean, torch.zeros_like(mean)])
+    _dense(x, mean[0])
+    return mean.contiguous()
 
 
 def _dense(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -689,18 +746,20 @@ def _dense(x: Tensor, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
 
 # ---- The steps -----------------------------------------------------------------------------------
 # Shapes, here and below: x, y, dy and dx (N, C, ...), contiguous or channels last; all others (C,).
-# `weight` and `bias` may be None, for 1 and 0, and of any floating dtype. Raised: ValueError for
+# A mean may be (2, C), as in ``plain``, and those that are returned are. `weight` and `bias` may be
+# None, for 1 and 0, and of any floating dtype. Raised: ValueError for
 # another layout, and for vectors that do not fit. The caller has asked ``unavailable``.
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, float32, and its count: Algorithm 1, lines 1 and 2.
+    """Mean (2, C) and biased variance of each channel, float32, and its count: Algorithm 1, lines 1
+    and 2.
 
     Both are good to float32's last digits also where the mean is a million times the spread. Where
     a channel holds NaN or infinity its variance is NaN.
     """
     plan = _plan_of(x)
-    parts, (mean, var), m = _parts_of(x, plan, 3), _vectors(x, 2), x.numel() // x.shape[1]
+    parts, (mean, var), m = _parts_of(x, plan, 3), _statistics(x, 1), x.numel() // x.shape[1]
     _launch(_partial_moments, plan, x, parts)
     _launch_merge(_merge_moments, plan, x, parts, mean, var, 1 / m)
     return mean, var, m
@@ -711,7 +770,8 @@ def normalise(
 ) -> Tensor:
     """γ · (x − mean) · inv_std + β, 0 where negative if `relu`: Algorithm 1, lines 3 and 4."""
     plan, y = _plan_of(x), torch.empty_like(x)
-    _launch(_normalise, plan, x, y, *_dense(x, weight, bias, mean, inv_std), RELU=relu)
+    weight, bias, inv_std = _dense(x, weight, bias, inv_std)
+    _launch(_normalise, plan, x, y, weight, bias, _pair(x, mean), inv_std, RELU=relu)
     return y
 
 
@@ -725,7 +785,8 @@ def gradient_sums(
     """
     plan = _plan_of(x, dy)
     parts, (dweight, dbias) = _parts_of(x, plan, 2), _vectors(x, 2)
-    _launch(_partial_sums, plan, dy, x, parts, *_dense(x, mean, inv_std, weight, bias), RELU=relu)
+    known = _pair(x, mean), *_dense(x, inv_std, weight, bias)
+    _launch(_partial_sums, plan, dy, x, parts, *known, RELU=relu)
     _launch_merge(_merge_sums, plan, parts, dweight, dbias)
     return dweight, dbias
 
@@ -743,7 +804,7 @@ def input_gradient(
     if isinstance(m, Tensor) and dweight is not None:
         dweight, dbias, m = dweight / m, dbias / m, 1
     plan, dx = _plan_of(x, dy), torch.empty_like(x)
-    vectors = _dense(x, mean, inv_std, weight, bias, dweight, dbias)
+    vectors = _pair(x, mean), *_dense(x, inv_std, weight, bias, dweight, dbias)
     inv_m = 1.0 if dweight is None else 1 / m
     _launch(_input_gradient, plan, dy, x, dx, *vectors, inv_m, RELU=relu)
     return dx
@@ -773,7 +834,7 @@ def forward(
         raise ValueError(
             "running_mean and running_var must be contiguous: they are written in place."
         )
-    y, (mean, var, inv_std) = torch.empty_like(x), _vectors(x, 3)
+    y, (mean, var, inv_std) = torch.empty_like(x), _statistics(x, 2)
     affine, statistics = _dense(x, weight, bias), (mean, var, inv_std, *running)
     numbers = (float(eps), float(momentum), 1 / m, m / (m - 1))
     if plan.whole:
@@ -791,7 +852,7 @@ def forward_running(
     eps: float, relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Algorithm 2, line 11, in one launch: (y, mean, inv_std), as they were used."""
-    plan, y, (mean, inv_std) = _plan_of(x), torch.empty_like(x), _vectors(x, 2)
+    plan, y, (mean, inv_std) = _plan_of(x), torch.empty_like(x), _statistics(x, 1)
     vectors = _dense(x, weight, bias, running_mean, running_var)
     _launch(_normalise_by_running, plan, x, y, *vectors, mean, inv_std, float(eps), RELU=relu)
     return y, mean, inv_std
@@ -806,7 +867,7 @@ def backward(
     """
     plan, dx, sums = _plan_of(x, dy), torch.empty_like(x), _vectors(x, 2)
     inv_m = x.shape[1] / x.numel()
-    known = _dense(x, mean, inv_std, weight, bias)
+    known = _pair(x, mean), *_dense(x, inv_std, weight, bias)
     if plan.whole:
         _launch(_whole_backward, plan, dy, x, dx, *known, *sums, inv_m, RELU=relu)
     else:

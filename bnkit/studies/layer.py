@@ -228,6 +228,32 @@ def by_length(
     return errors
 
 
+# ---- A mean far from zero ------------------------------------------------------------------------
+
+
+class Far(NamedTuple):
+    """Errors of the output of a training step in float32, in units of its own spread."""
+
+    error: float
+    """Of channels with the mean and the spread that were asked for."""
+    constant: float
+    """Of a channel in which nothing varies."""
+
+
+def far_from_zero(name: str, mean: float = 1e4, spread: float = 1e-2, seed: int = 0) -> Far:
+    """How far y is from float64, by plain formulas, where a mean is many deviations from zero."""
+    generator = torch.Generator().manual_seed(seed)
+    x = mean + spread * torch.randn(16, 3, 32, 32, generator=generator, dtype=torch.float64)
+    x[:, 2] = -7e5
+    x = x.float()
+    wide = x.double()
+    var, middle = torch.var_mean(wide, (0, 2, 3), correction=0, keepdim=True)
+    right = (wide - middle) / (var + EPS).sqrt()
+    with path(name):
+        gaps = (make(name, 3, 4, torch.float32)(x).detach() - right).abs().amax((0, 2, 3))
+    return Far(float(gaps[:2].max()), float(gaps[2]))
+
+
 # ---- What is kept for the gradient ---------------------------------------------------------------
 
 
@@ -358,7 +384,9 @@ def pooled(x: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     """Mean and variance of a batch from those of its parts, of so many examples each."""
     zeros = x.new_zeros(x.shape[1])
     parts = [plain.moments(p)[:2] if len(p) else (zeros, zeros) for p in x.split(sizes)]
-    means, variances = map(torch.stack, zip(*parts, strict=True))
+    means, variances = map(
+        torch.stack, zip(*((plain.whole(mean), var) for mean, var in parts), strict=True)
+    )
     return aten.pool(means, variances, x.new_tensor(sizes).unsqueeze(1))
 
 

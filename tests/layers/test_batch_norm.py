@@ -1158,12 +1158,9 @@ def test_convert_keeps_outputs_parameters_modes_hooks_and_sharing():
     ours[1].register_forward_hook(lambda *_: called.append(True))
 
     assert convert(ours) is ours
-    assert [type(m) for m in (ours[0][1], ours[1], ours[2], ours[4])] == [
-        BatchNorm,
-        BatchNorm,
-        Activated,
-        BatchNorm,
-    ]
+    assert [type(m).__name__ for m in ours.modules() if isinstance(m, BatchNorm)] == [
+        "BatchNorm2d", "Subclass", "Activated", "BatchNorm1d"
+    ]  # fmt: skip
     assert ours[0][1] is ours[0][3]
     assert [m.training for m in ours.modules()] == [m.training for m in theirs.modules()]
     assert all(a is b for a, b in zip(before, [*ours.parameters(), *ours.buffers()], strict=True))
@@ -1182,26 +1179,11 @@ def test_convert_keeps_outputs_parameters_modes_hooks_and_sharing():
 
 def test_convert_takes_a_bare_layer_and_its_own_kind():
     layer = nn.BatchNorm1d(3, dtype=torch.float16, device="meta").eval()
-    assert type(convert(layer)) is BatchNorm
+    assert type(convert(layer)) is layers.BatchNorm1d
     assert not layer.training
     assert layer.weight.dtype is torch.float16
     assert layer.weight.device.type == "meta"
     assert convert(layer) is layer
-
-
-def test_convert_leaves_alone_what_it_would_break():
-    parametrized = nn.BatchNorm1d(3)
-    nn.utils.parametrize.register_parametrization(parametrized, "weight", nn.Softplus())
-    for layer in (nn.SyncBatchNorm(3), nn.InstanceNorm1d(3), parametrized):
-        kind = type(layer)
-        assert type(convert(layer)) is kind
-
-
-def test_convert_refuses_a_layer_without_a_shape():
-    net = nn.Sequential(nn.BatchNorm1d(3), nn.LazyBatchNorm1d())
-    with pytest.raises(ValueError, match=r"^1 is a LazyBatchNorm1d without a shape.*Run a batch"):
-        convert(net)
-    assert type(net[0]) is nn.BatchNorm1d
 
 
 # ---- Refusals ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from conftest import assert_close
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bnkit.layers import BatchNorm, aten, batch_norm, convert, plain
+from bnkit.layers import BatchNorm, BatchNorm2d, aten, batch_norm, convert, plain
 
 WORLD = 3
 EPS = 1e-3
@@ -134,6 +134,15 @@ def images_and_labels(total=7):
     return x, torch.randint(0, 2, (total,), generator=generator)
 
 
+def two_forwards(kind, group, x, dy):
+    """Under DistributedDataParallel, two forward passes before the backward."""
+    layer = kind(3, eps=EPS, momentum=0.3, dtype=torch.float64)
+    net = DistributedDataParallel(layer, process_group=group)
+    y = [net(x), net(x + 1)]
+    (y[0] * dy + y[1].square() * dy).sum().backward()
+    return [*y, layer.weight.grad, layer.bias.grad, *layer.buffers()]
+
+
 def refusal(call):
     try:
         call()
@@ -177,6 +186,17 @@ def worker(rank, folder):
         steps_of_sgd(net, x[mine], labels[mine], share=2 / len(x))
         found["ddp"] = {name: value.clone() for name, value in net.module.state_dict().items()}
 
+        x, dy = next(part_of("images", SIZES["two, unequal"], rank))
+        found["two forwards"] = [two_forwards(n, two, x, dy) for n in (BatchNorm2d, nn.BatchNorm2d)]
+        sync = convert(nn.SyncBatchNorm(3, eps=EPS, momentum=0.3, process_group=two).double())
+        sync.load_state_dict(make_layer().state_dict())
+        found["sync"] = train(sync, part_of("images", SIZES["two, unequal"], rank))
+
+    found["traced"] = refusal(
+        lambda: torch.export.export(
+            nn.Sequential(BatchNorm2d(3, process_group="world")), (torch.ones(2, 3, 2, 2),)
+        )
+    )
     layer = make_layer(False, "world")
     one = torch.ones(int(rank == 0), 3, dtype=torch.float64)
     found["one value"] = refusal(lambda: layer(one))
@@ -249,6 +269,18 @@ def test_a_network_under_ddp_ends_in_the_weights_of_one_process(found):
                 assert_close(each["ddp"][name], expected, 1e-10)
 
 
+def test_two_forwards_under_ddp_are_those_of_torchs_layer(found):
+    for each in found[:2]:
+        for mine, right in zip(*each["two forwards"], strict=True):
+            assert_close(mine.detach(), right.detach())
+
+
+def test_a_converted_sync_batch_norm_sees_what_one_process_sees(found, monkeypatch):
+    monkeypatch.setenv("BNKIT_KERNELS", "off")
+    whole = train(make_layer(), whole_batches("images", sum(SIZES["two, unequal"])))
+    assert_as_one([each["sync"] for each in found[:2]], whole)
+
+
 def test_what_cannot_be_done_across_processes_is_refused_in_all_of_them(found):
     for each in found:
         assert "ValueError: " in each["one value"]
@@ -259,6 +291,7 @@ def test_what_cannot_be_done_across_processes_is_refused_in_all_of_them(found):
         assert each["second"].startswith(
             "NotImplementedError: second derivatives do not go through statistics that"
         )
+        assert each["traced"].startswith("NotImplementedError: torch.compile, torch.func")
         assert each["func"].startswith(
             "NotImplementedError: torch.compile, torch.func and forward mode do not go"
         )
@@ -288,6 +321,6 @@ def test_a_group_that_was_never_started_is_refused():
 def test_convert_gives_the_group_to_all_of_them():
     net = nn.Sequential(nn.BatchNorm1d(3), BatchNorm(3), nn.SyncBatchNorm(3))
     convert(net, process_group="world")
-    assert [layer.process_group for layer in net] == ["world", "world", None]
+    assert [layer.process_group for layer in net] == ["world"] * 3
     convert(net)
     assert net[0].process_group == "world"

@@ -155,7 +155,7 @@ def fused(step):
     )
     results = {
         "y": y,
-        "mean": mean,
+        "mean": mean.sum(0),
         "var": var,
         "inv_std": inv_std,
         "dx": dx,
@@ -178,7 +178,7 @@ def by_steps(step):
     y = triton.normalise(x, mean, inv_std, weight, bias, relu)
     dweight, dbias = triton.gradient_sums(dy, x, mean, inv_std, weight, bias, relu)
     known = dy, x, mean, inv_std, weight, bias
-    results = {"mean": mean, "var": var, "y": y, "dweight": dweight, "dbias": dbias}
+    results = {"mean": mean.sum(0), "var": var, "y": y, "dweight": dweight, "dbias": dbias}
     results["dx"] = triton.input_gradient(*known, dweight, dbias, m, relu)
     results["dx_constant"] = triton.input_gradient(*known, None, None, relu=relu)
     for name, value in results.items():
@@ -187,8 +187,8 @@ def by_steps(step):
         *known, dweight, dbias, torch.tensor(float(m), device=x.device), relu
     )
     step.close(on_device, step.dx)
-    running = triton.forward_running(x, mean, var, weight, bias, EPS, relu)
-    for value, name in zip(running, ("y", "mean", "inv_std"), strict=True):
+    y, kept, inv_std = triton.forward_running(x, mean.sum(0), var, weight, bias, EPS, relu)
+    for value, name in ((y, "y"), (kept.sum(0), "mean"), (inv_std, "inv_std")):
         step.close(value, getattr(step, name))
 
 
@@ -324,7 +324,7 @@ def trap(device, mean):
 
 def accurate(device, large):
     x, mean, var = trap(device, large)
-    assert_close(triton.moments(x)[0], mean, tolerance=1e-7)  # half a step of float32
+    assert_close(triton.moments(x)[0][0], mean, tolerance=1e-7)  # half a step of float32
     assert_close(triton.moments(x)[1], var, tolerance=1e-6)
 
 
@@ -334,13 +334,34 @@ def test_a_large_mean_keeps_the_variance(cut, device):
     spread."""
     accurate(device, 100.0)
     accurate(device, 1e4)
-    x, mean, var = trap(device, 100.0)
-    y, our_mean, our_var, _ = triton.forward(x, None, None, EPS)
-    assert_close(our_mean, mean, tolerance=1e-7)
-    assert_close(our_var, var, tolerance=1e-6)
-    expected = (x.cpu().double() - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + EPS).sqrt()
-    # the mean is rounded by up to 4e-6, and x lies up to 0.03 from it
-    assert_close(y, expected, tolerance=2e-4)
+    for large in (100.0, 1e4):
+        x, mean, var = trap(device, large)
+        y, our_mean, our_var, inv_std = triton.forward(x, None, None, EPS)
+        assert_close(our_mean[0], mean, tolerance=1e-7)
+        assert_close(our_mean.double().sum(0) - mean, torch.zeros(1), tolerance=1e-8)
+        assert_close(our_var, var, tolerance=1e-6)
+        expected = (x.cpu().double() - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + EPS).sqrt()
+        assert_close(y, expected, tolerance=1e-6)
+        # Σ dy · x̂ with dy = x̂ − 1: a rounded mean would show in the second term
+        _, dweight, _ = triton.backward(y - 1, x, our_mean, inv_std, None, None)
+        wanted = (expected * (expected - 1)).sum().reshape(1)
+        assert_close(dweight, wanted, tolerance=1e-6)
+
+
+@devices
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # NumPy's, in the interpreter
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_constant_is_beta_and_an_infinite_variance_leaves_the_running_values(cut, device):
+    x = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 0], x[:, 2] = -7e5, 1e25 * x[:, 2]
+    beta, running = torch.tensor([0.5, -1.0, 2.0]), (torch.zeros(3), torch.ones(3))
+    beta, *running = (v.to(device) for v in (beta, *running))
+    y, *_ = triton.forward(x.to(device), None, beta, EPS, False, *running, 0.1)
+    assert (y[:, 0] == 0.5).all()
+    assert (y[:, 2] == 2.0).all()
+    assert running[0][2] == 0
+    assert running[1][2] == 1
+    assert running[0][0] == torch.tensor(-7e4)
 
 
 if INTERPRETED:

@@ -81,6 +81,14 @@ def test_errors_by_length_are_those_of_everyday_blocks(monkeypatch):
     assert found["ATen, one call"] == found["torch.nn"]  # the same operator
 
 
+def test_far_from_zero_torch_is_off_and_no_path_of_ours_is():
+    for name in studies.OURS:
+        assert studies.far_from_zero(name).error < 1e-5
+        assert studies.far_from_zero(name).constant == 0
+    assert studies.far_from_zero("torch.nn").error > 1e-3
+    assert studies.far_from_zero("torch.nn", mean=0.0, spread=1.0).error < 1e-5
+
+
 def test_what_is_kept():
     x = torch.ones(4, 3, 8, 8, requires_grad=True)
     assert studies.kept(torch.nn.ReLU(), x) == x.nbytes
@@ -117,7 +125,8 @@ def test_processes_that_share_a_batch_see_what_one_sees():
 
 def test_pooling_parts_gives_the_whole():
     x = studies.batch("images", torch.float64, (9, 3, 2, 2), mean=50.0)[0]
-    for found, right in zip(studies.pooled(x, [4, 0, 5]), plain.moments(x)[:2], strict=True):
+    mean, var, _ = plain.moments(x)
+    for found, right in zip(studies.pooled(x, [4, 0, 5]), (mean.sum(0), var), strict=True):
         assert_close(found, right)
 
 

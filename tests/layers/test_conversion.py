@@ -1,0 +1,362 @@
+"""Converting a model and leading it back: who is converted, who is left and why, and what stays."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import assert_close
+from torch import nn
+
+from bnkit import layers
+from bnkit.layers import batch_norm, conversion, convert, examine, modules, restore
+
+TORCHS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+SHAPES = {"BatchNorm1d": (6, 3), "BatchNorm2d": (4, 3, 2, 2), "BatchNorm3d": (2, 3, 2, 2, 2)}
+
+
+def batch(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---- Subclasses as users write them --------------------------------------------------------------
+
+
+class Frozen(nn.BatchNorm2d):
+    """Never trains its statistics; has a check, a loading hook and a method of its own."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    def _check_input_dim(self, input):
+        if input.shape[-1] == 1:
+            raise ValueError("no single columns, please")
+        super()._check_input_dim(input)
+
+    def _load_from_state_dict(self, state, prefix, *arguments):
+        state[prefix + "weight"] = state[prefix + "weight"] * 2
+        super()._load_from_state_dict(state, prefix, *arguments)
+
+    def scale(self):
+        return self.weight / (self.running_var + self.eps).sqrt()
+
+
+class Called(nn.BatchNorm2d):
+    def __call__(self, *arguments, **options):
+        return super().__call__(*arguments, **options) + 1
+
+
+class Activated(nn.BatchNorm2d):
+    """Something behind the forward above it."""
+
+    def forward(self, input):
+        return super().forward(input).tanh()
+
+
+class Zoo(nn.BatchNorm2d):
+    """As model zoos have it: torch's forward pasted, then an activation."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.activation = nn.Tanh()
+
+    def forward(self, x):
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        mean, var = self.running_mean, self.running_var
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
+        return self.activation(y)
+
+
+class Named(nn.BatchNorm2d):
+    """Has a word of ours for something else."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.activation = "relu"  # of a layer behind it
+
+
+class ByHand(nn.BatchNorm2d):
+    """Computes everything itself."""
+
+    def forward(self, input):
+        scale = self.weight / (self.running_var + self.eps).sqrt()
+        return (input - self.running_mean[:, None, None]) * scale[:, None, None]
+
+
+class Sealed(nn.BatchNorm2d):
+    def __init_subclass__(cls, **options):
+        raise TypeError("no heirs")
+
+
+class Grouped(nn.BatchNorm2d):
+    process_group = "mine"
+
+
+KEPT = [Frozen, Called, Activated, Zoo, Named]
+
+
+def step(layer, x):
+    leaf = x.clone().requires_grad_()
+    y = layer(leaf)
+    y.pow(3).sum().backward()
+    return [y, leaf.grad, layer.weight.grad, layer.running_mean, layer.running_var]
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("kind", KEPT)
+def test_subclasses_keep_everything_they_override(kind, momentum, monkeypatch):
+    theirs = kind(3, momentum=momentum, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.running_mean.add_(0.5)
+    ours = convert(copy.deepcopy(theirs))
+    used = []
+    for module in (modules, conversion):
+        monkeypatch.setattr(module, "batch_norm", lambda *a: (used.append(1), counted(*a))[1])
+    for training in (True, False):
+        for each in (ours, theirs):
+            each.train(training)
+            each.zero_grad()
+        assert ours.training == theirs.training
+        for seed in (1, 2):
+            results = [step(layer, batch(4, 3, 2, 2, seed=seed)) for layer in (ours, theirs)]
+            for mine, right in zip(*results, strict=True):
+                assert_close(mine, right)
+    assert len(used) == 4, "ours did not run"
+    assert ours.num_batches_tracked == theirs.num_batches_tracked
+    assert isinstance(ours, kind)
+    assert isinstance(ours, layers.BatchNorm2d)
+    assert repr(ours) == repr(theirs)
+
+
+counted = batch_norm.batch_norm
+
+
+def test_a_frozen_layer_stays_frozen_checks_and_loads_in_its_own_way():
+    ours = convert(Frozen(3).train())
+    assert not ours.train().training
+    ours(torch.ones(2, 3, 2, 2))
+    assert not ours.running_mean.any()
+    with pytest.raises(ValueError, match="no single columns"):
+        ours(torch.ones(2, 3, 2, 1))
+    with pytest.raises(ValueError, match="takes 4 axes"):
+        ours(torch.ones(2, 3, 2))
+    ours.load_state_dict(Frozen(3).state_dict())
+    assert_close(ours.weight, torch.full((3,), 2.0))
+    assert ours.scale().shape == (3,)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, *KEPT])
+def test_converted_layers_can_be_copied(kind, copied):
+    ours = convert(kind(3, dtype=torch.float64))
+    twin, x = copied(ours), batch(4, 3, 2, 2)
+    assert type(twin) is type(ours)
+    assert_close(twin(x), ours(x))
+    assert twin.num_batches_tracked == ours.num_batches_tracked
+    assert type(restore(twin)) is kind
+
+
+# ---- Who is left, and why ------------------------------------------------------------------------
+
+
+def patched():
+    layer = nn.BatchNorm2d(3)
+    layer.forward = lambda input: input
+    return layer
+
+
+def parametrized():
+    layer = nn.BatchNorm2d(3)
+    nn.utils.parametrize.register_parametrization(layer, "weight", nn.Softplus())
+    return layer
+
+
+LEFT = {
+    "parametrized": (parametrized, "convert before parametrizing"),
+    "patched": (patched, "forward is set on the object"),
+    "by hand": (lambda: ByHand(3), "own forward, which calls neither"),
+    "sealed": (lambda: Sealed(3), "cannot be inherited from: no heirs"),
+    "grouped": (lambda: Grouped(3), "a process_group of its own"),
+    "quantized": (lambda: torch.ao.nn.quantized.BatchNorm2d(3), "own forward"),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_is_left_is_named_and_told(case):
+    make, why = LEFT[case]
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), make())
+    kind, told = type(net[1]), []
+    with pytest.warns(UserWarning, match=f"nothing was converted:(.|\n)*1 .*{why}"):
+        convert(net, report=told.append)
+    assert type(net[1]) is kind
+    [conversion] = told
+    assert conversion.named("left") == ["1"]
+    assert why in conversion.entries[0].why
+    net.append(nn.BatchNorm2d(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(net)
+    assert (examine(net).named("left"), examine(net).named("ours")) == (["1"], ["2"])
+
+
+def test_a_lazy_layer_is_refused_and_named_and_a_model_without_any_warns():
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.LazyBatchNorm1d())
+    with pytest.raises(ValueError, match=r"^1 is a LazyBatchNorm1d without a shape.*Run a batch"):
+        convert(net)
+    assert type(net[0]) is nn.BatchNorm1d
+    assert examine(net).entries[1].why.startswith("lazy")
+    with pytest.warns(UserWarning, match="no batch normalization in this model"):
+        convert(nn.Sequential(nn.Linear(2, 3), nn.InstanceNorm1d(3)))
+
+
+def test_the_report_prints_as_a_table():
+    net = nn.Sequential(nn.BatchNorm2d(3), layers.BatchNorm(3), Zoo(3), patched())
+    lines = []
+    assert convert(net, report=lambda report: lines.extend(str(report).splitlines())) is net
+    head, rule, *rows = [line.split(maxsplit=3) for line in lines]
+    assert head == ["layer", "class", "outcome", "why"]
+    assert len(rule) == 4
+    assert [row[:3] for row in rows] == [
+        ["0", "BatchNorm2d", "converted"],
+        ["1", "BatchNorm", "ours"],
+        ["2", "Zoo", "converted"],
+        ["3", "BatchNorm2d", "left"],
+    ]
+    assert "batch_norm inside" in rows[2][3]
+    assert str(examine(nn.BatchNorm1d(3))).splitlines()[2].startswith("(itself)  BatchNorm1d")
+
+
+# ---- There and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*TORCHS, *KEPT])
+def test_restore_leads_back(kind):
+    layer = kind(3)
+    net = nn.Sequential(layer, nn.Identity(), layer).eval()
+    called = []
+    layer.register_forward_hook(lambda *_: called.append(True))
+    before, everything = dict(vars(layer)), [*net.parameters(), *net.buffers()]
+    optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    state = copy.deepcopy(net.state_dict())
+    for group in (None, "world"):
+        convert(net, process_group=group)
+        assert isinstance(layer, kind)
+        assert isinstance(layer, layers.BatchNorm)
+        assert layer.process_group == group
+        assert restore(net) is net
+        assert type(layer) is kind
+        assert net[0] is net[2] is layer
+        assert vars(layer) == before
+    for mine, old in zip([*net.parameters(), *net.buffers()], everything, strict=True):
+        assert mine is old
+    assert optimiser.param_groups[0]["params"][0] is layer.weight
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    if kind is not nn.SyncBatchNorm:  # which wants a GPU
+        layer(torch.ones(SHAPES.get(kind.__name__, (4, 3, 2, 2))))
+        assert called == [True]
+
+
+def test_layers_made_as_ours_are_restored_to_torchs():
+    for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"):
+        layer = getattr(layers, name)(3)
+        theirs = getattr(nn, name)(3)
+        assert type(restore(layer)) is type(theirs)
+        assert vars(layer).keys() == vars(theirs).keys()
+
+
+def ours_parametrized():
+    layer = layers.BatchNorm2d(3)
+    nn.utils.parametrize.register_parametrization(layer, "weight", nn.Softplus())
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.BatchNorm2d(3, activation="relu"), "1 is a BatchNorm2d with a ReLU inside"),
+        (lambda: layers.BatchNorm2d(3, process_group="world"), "with a process_group"),
+        (lambda: layers.BatchNorm(3), "of no class of torch.nn: make it BatchNorm1d, 2d or 3d"),
+        (ours_parametrized, "with a parametrization"),
+    ],
+)
+def test_restore_refuses_what_would_be_lost_having_restored_nothing(make, message):
+    net = nn.Sequential(convert(nn.BatchNorm2d(3)), make())
+    with pytest.raises(ValueError, match=message):
+        restore(net)
+    assert type(net[0]) is layers.BatchNorm2d
+
+
+def test_sync_batch_norm_in_and_out():
+    """On the CPU, too, where torch's cannot run with others; alone it is the layer itself."""
+    sync = nn.SyncBatchNorm(3, momentum=0.3)
+    ours = convert(sync, process_group=None)
+    assert type(ours) is layers.SyncBatchNorm
+    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    theirs = nn.BatchNorm2d(3, momentum=0.3)
+    assert_close(ours(x), theirs(x))
+    assert_close(ours.running_var, theirs.running_var)
+    assert type(nn.SyncBatchNorm.convert_sync_batchnorm(ours)) is nn.SyncBatchNorm
+    assert type(restore(ours)) is nn.SyncBatchNorm
+    assert type(convert(nn.SyncBatchNorm.convert_sync_batchnorm(theirs))) is layers.SyncBatchNorm
+
+
+class Block(nn.Module):
+    """Of a residual network."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(x + self.bn2(self.conv2(y)))
+
+
+def residual_network():
+    torch.manual_seed(0)
+    blocks = [Block(4) for _ in range(9)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 2)]
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), *blocks, *head).double()
+
+
+def test_a_newcomers_script():
+    """Twenty norms: convert, freeze by isinstance, train three steps as torch does, export, fold,
+    restore.
+    """
+    theirs, ours = residual_network(), convert(residual_network())
+    x, labels = batch(5, 2, 8, 8), torch.tensor([0, 1, 1, 0, 1])
+    for net in (theirs, ours):
+        norms = [m for m in net.modules() if isinstance(m, TORCHS)]
+        assert len(norms) == 20
+        for norm in norms[:3]:
+            norm.eval().requires_grad_(False)
+        decayed = {id(p) for norm in norms for p in norm.parameters()}
+        groups = [
+            {"params": [p for p in net.parameters() if id(p) not in decayed], "weight_decay": 0.1},
+            {"params": [p for p in net.parameters() if id(p) in decayed], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.SGD(groups, 0.05, momentum=0.9)
+        for _ in range(3):
+            optimiser.zero_grad()
+            F.cross_entropy(net(x), labels).backward()
+            optimiser.step()
+    for mine, right in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        # three steps through 20 layers multiply what rounding does
+        assert_close(mine.double(), right.double(), 1e-8)
+    ours.eval()
+    y = ours(x)
+    graph = torch.export.export(ours, (x,))
+    operators = [str(n.target) for n in graph.graph.nodes if n.op == "call_function"]
+    assert operators.count("aten.batch_norm.default") == 20
+    assert_close(graph.module()(x), y)
+    folded = nn.utils.fusion.fuse_conv_bn_eval(ours[0], ours[1])
+    assert_close(nn.Sequential(folded, *ours[2:])(x), y)
+    assert_close(restore(ours)(x), y)
+    assert examine(ours).named("ours") == []
