@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     numbers: Array
     """How many numbers were trained, (widths,)."""
     off: Array
-    """Share of units that switched themselves off, |gamma| < 0.01, (widths, seeds)."""
+    """Share of units that switched themselves off, gamma within 0.01 of 0, (widths, seeds)."""
 
 
 def mask(kind: str, layer: Layer, hidden: bool, generator: np.random.Generator) -> Layer:
