@@ -29,12 +29,10 @@ question = into(QUESTIONS)
 def _three_steps(subject, answers):
     """Three batches of 4, 12 channels of unlike means and variances, and the steps they make."""
     spread = np.linspace(0.5, 2, 12)
-    batches = [
-        (spread[rng.permutation(12)] * rng.normal(size=(4, 12)) + 3 * rng.normal(size=12)).astype(
-            answers["dtype"]
-        )
-        for rng in map(np.random.default_rng, (5, 6, 7))
-    ]
+    batches = []
+    for rng in map(np.random.default_rng, (5, 6, 7)):
+        x = spread[rng.permutation(12)] * rng.normal(size=(4, 12)) + 3 * rng.normal(size=12)
+        batches.append(x.astype(answers["dtype"]))
     gamma, beta = ones(12, answers)
     steps, state = [], None
     for x in batches:
@@ -139,16 +137,13 @@ def running_variance(subject, answers):
     shares, _, variances = answers["running"]
     if None in variances:
         return f"{NO_RULE}: it is no average of variances"
-    if max(abs(v[0] / s / (variances[0][0] / shares[0]) - 1) for s, v in zip(
-        shares, variances, strict=True
-    )) > 10 * CLOSE:  # fmt: skip
+    ratios = np.array([new / share for share, (new, _, _) in zip(shares, variances, strict=True)])
+    if np.max(np.abs(ratios / ratios[0] - 1)) > 10 * CLOSE:
         return f"{NO_RULE}: its shares are not those of the mean"
-    kept = [
-        keep for _, keep, _ in variances[1:]
-    ]  # of the old value; before the first there is none
+    kept = [keep for _, keep, _ in variances[1:]]  # before the first batch there is no old value
     if max(abs(k - 1 + s) for k, s in zip(kept, shares[1:], strict=True)) > 10 * CLOSE:
         return f"{NO_RULE}: of the old value it keeps {kept[0]:.3g}, not {1 - shares[1]:.3g}"
-    word = biased_or_not(variances[0][0] / shares[0], 4)
+    word = biased_or_not(ratios[0], 4)
     return word if word != "unbiased" else _counted(subject, answers, shares[0])
 
 

@@ -94,10 +94,8 @@ def observe(
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
     mean = whole(mean)
-    new_mean, new_var = (
-        _moved(running_mean, mean, momentum),
-        _moved(running_var, var * (m / (m - 1)), momentum),
-    )
+    new_mean = _moved(running_mean, mean, momentum)
+    new_var = _moved(running_var, var * (m / (m - 1)), momentum)
     moves = (new_mean.isfinite() & new_var.isfinite()) | ~mean.isfinite()
     running_mean.copy_(torch.where(moves, new_mean, running_mean))
     running_var.copy_(torch.where(moves, new_var, running_var))

@@ -59,9 +59,8 @@ def convention_rows(found: Mapping[str, Card]) -> list[tuple[str, str, str]]:
     for question in QUESTIONS:
         for i, (answer, names) in enumerate(answers(found, question).items()):
             others = i == 0 and len(names) > len(found) / 2 and len(names) < len(found)
-            who = (
-                "all others" if others else "all" if len(names) == len(found) else "; ".join(names)
-            )
+            everybody = "all" if len(names) == len(found) else "; ".join(names)
+            who = "all others" if others else everybody
             rows.append(("" if i else link(question), answer, who))
     return rows
 
@@ -127,13 +126,8 @@ def trained(steps: int, seed: int, width: int = 32) -> tuple[Network, nn.Sequent
     """
     digits = Digits.load("unit", np.float64)
     torch.manual_seed(seed)
-    layers = (
-        nn.Linear(64, width, bias=False),
-        nn.BatchNorm1d(width),
-        nn.ReLU(),
-        nn.Linear(width, 10),
-    )
-    net = nn.Sequential(*layers).double()
+    first, last = nn.Linear(64, width, bias=False), nn.Linear(width, 10)
+    net = nn.Sequential(first, nn.BatchNorm1d(width), nn.ReLU(), last).double()
     with torch.no_grad():
         net[0].weight *= torch.logspace(-3, 0, width)[:, None]
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
