@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("run", _run, "make one run and store it")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
-    add("--seed", type=_seed, default=0)
+    add("--seed", type=_seed, default=0, help="one that `list` does not count goes to the cache")
     add("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     tree = "a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
@@ -108,7 +108,10 @@ def _run(options: argparse.Namespace) -> None:
     from bnkit.runs import distributed, experiments, pool
 
     steps = options.steps or experiments.experiment(options.name).recipe.steps
-    first = distributed.first()
+    first, seeds = distributed.first(), experiments.experiment(options.name).seeds
+    if first and options.steps is None and options.seed >= seeds > 0:
+        book = f"the book has seeds 0 to {seeds - 1} of {options.name}"
+        print(f"{book}: this run is stored in the cache, beside them", file=sys.stderr)
     how = {"steps": options.steps, "device": options.device, "source": options.data}
     with pool.one_thread(), _bar(steps, hidden=not first) as advance:
         record, path = experiments.run(options.name, options.seed, on_step=advance, **how)

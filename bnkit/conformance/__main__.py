@@ -19,15 +19,28 @@ def arguments(add) -> None:
     add("--momentum", type=float, help="the number that the library calls so")
     some = "some of float64 float32 float16; all of them if left out"
     add("--dtypes", nargs="+", default=DTYPES, choices=DTYPES, help=some)
-    add("--limit", type=float, default=20.0, help="seconds for each probe")
+    add("--limit", type=_seconds, default=20.0, help="seconds for each probe")
     add("--only", default="", help="of an adapter, cards whose name holds this")
     add("--record", type=Path, metavar="FOLDER", help="store cards there, as in data/conformance")
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
 def run(options) -> int:
     """Examine and print; 1 where something was missing, 0 else, whatever the card says."""
     missing = 0
+    if options.record and options.record.exists() and not options.record.is_dir():
+        print(f"error: {options.record} is a file; --record takes a folder", file=sys.stderr)
+        return 1
     try:
         for name, card, why in _cards(options):
             missing += card is None

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 from bnkit.conformance.asked import PROBES, QUESTIONS
@@ -41,6 +42,9 @@ class Card(NamedTuple):
         if unknown := [n for n in (*probes, *wanted) if n not in known and n != "all"]:
             allowed = f"conventions are {', '.join(QUESTIONS)}; probes {', '.join(PROBES)}"
             raise ValueError(f"{', '.join(unknown)}: neither a convention nor a probe. {allowed}.")
+        for name, bound in wanted.items():
+            if name in PROBES and not isinstance(bound, Real):
+                raise ValueError(f"{name}={bound!r}: a number of spacings, or True, is allowed.")
         misses = [self._miss(name) for name in (self.failed if "all" in probes else probes)]
         misses += [self._miss(name, value) for name, value in wanted.items()]
         if misses := [miss for miss in misses if miss]:
@@ -54,7 +58,7 @@ class Card(NamedTuple):
         if not [f for f in answers if f.holds is not None]:
             why = answers[0].note if answers else "not asked in these dtypes"
             return f"{name} has no answer ({why})"
-        if isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
+        if isinstance(wanted, Real) and not isinstance(wanted, bool):
             over = [f for f in answers if not (f.spacings is not None and f.spacings <= wanted)]
         else:
             over = [f for f in answers if f.holds is not None and f.holds is (wanted is False)]

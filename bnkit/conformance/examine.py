@@ -35,7 +35,7 @@ def examine(
     that hangs is left behind and named. `made` goes onto the card. Raises TypeError for a step that
     cannot be called, ValueError for another axis or dtype; whatever `step` does is on the card.
     """
-    _check(step, infer, axis, dtypes)
+    _check(step, infer, axis, dtypes, limit)
     subject, worker = Subject(step, infer, bfloat16), Worker()
     name, made = name or _name(step), made or {}
     try:
@@ -54,11 +54,15 @@ def examine(
     return Card(name, {k: answers[k] for k in QUESTIONS}, tuple(findings), made)
 
 
-def _check(step, infer, axis, dtypes):
+def _check(step, infer, axis, dtypes, limit):
     for word, function in (("step", step), ("infer", infer)):
         if not callable(function) and not (word == "infer" and function is None):
             wanted = "pass a function (x, gamma, beta, dy, state) -> Step"
             raise TypeError(f"{word} is {type(function).__name__}; {wanted}.")
+    if isinstance(dtypes, str):
+        raise ValueError(f"dtypes is {dtypes!r}; give a list, such as [{dtypes!r}].")
+    if not 0 < limit < float("inf"):
+        raise ValueError(f"limit is {limit}; a number of seconds above 0 is allowed.")
     if axis not in (None, 1, -1):
         raise ValueError(f"axis is {axis!r}; 1, -1, or None to find out, are allowed.")
     if not dtypes or not set(dtypes) <= set(DTYPES):

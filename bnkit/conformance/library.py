@@ -40,8 +40,10 @@ def function(name: str) -> Callable:
             found = getattr(found, part)
     except ImportError as error:
         raise Missing(f"{name}: {error}; run this where {module} can be imported") from None
-    except AttributeError as error:
-        raise Missing(f"{name}: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever a module does while it is imported
+        raise Missing(f"{name}: {named(error)}") from None
+    if not callable(found):
+        raise Missing(f"{name} is {type(found).__name__}; name a function, as in mylayer:step")
     return found
 
 
@@ -58,6 +60,11 @@ def adapter(path: Path) -> ModuleType:
     except ImportError as error:
         raise Missing(f"{path.stem} is missing here: {error}; make conformance LIBRARY={path.stem} "
                       "installs it in an environment of its own") from None  # fmt: skip
+    except (Exception, SystemExit) as error:
+        raise Missing(f"{path}: {named(error)}") from None
+    if not hasattr(module, "CARDS"):
+        raise Missing(f"{path} has no CARDS, so it is no adapter; a function in it is examined by "
+                      f"name: {path.stem}:step")  # fmt: skip
     return module
 
 

@@ -35,6 +35,12 @@ class Program:
 
     def __init__(self, command: str) -> None:
         self.command = command
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise FileNotFoundError(f"{command!r} is no command: {error}") from None
+        if not self._words:
+            raise FileNotFoundError("the command is empty; name a program and its arguments")
         self._process: subprocess.Popen | None = None
         self._turn = threading.Lock()
         self._start()
@@ -102,7 +108,7 @@ class Program:
     def _start(self) -> None:
         self._end()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(shlex.split(self.command), **pipes)
+        self._process = subprocess.Popen(self._words, **pipes)
 
     def _end(self) -> None:
         if self._process is not None:

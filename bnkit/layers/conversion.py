@@ -105,6 +105,9 @@ def _fate(layer: nn.Module) -> tuple[str, str]:
         ours = our_class(kind)
     except Exception as error:  # whatever the class does when it is inherited from
         return "left", f"its class cannot be inherited from: {error}"
+    own_eps = [vars(base)["eps"] for base in kind.__mro__ if "eps" in vars(base)]
+    if own_eps or "eps" not in vars(layer):
+        return "left", "its class computes eps by itself"
     if _own_forward(kind) and not _calls_batch_norm(kind):
         return "left", "own forward, which calls neither F.batch_norm nor the forward above it"
     return "converted", "its own forward, with our batch_norm inside" if _served(ours) else ""
@@ -162,12 +165,13 @@ def _served(kind: type) -> bool:
 
 
 def _calls_batch_norm(kind: type) -> bool:
-    """Whether anything that the subclass defines mentions ``batch_norm`` or a forward above it."""
+    """Whether anything that the subclass defines calls ``batch_norm`` or the forward above it."""
     own = [base for base in kind.__mro__ if base.__module__ != _BatchNorm.__module__]
     own = [base for base in own if base not in (nn.Module, object)]
     functions = (getattr(value, "__func__", value) for base in own for value in vars(base).values())
-    codes = [f.__code__ for f in functions if hasattr(f, "__code__")]
-    return any({"batch_norm", "forward"} & set(code.co_names) for code in codes)
+    names = [set(f.__code__.co_names) for f in functions if hasattr(f, "__code__")]
+    above = {"super", *(base.__name__ for base in kind.__mro__[1:])}
+    return any("batch_norm" in said or ("forward" in said and above & said) for said in names)
 
 
 class _OurBatchNorm(TorchFunctionMode):
@@ -180,6 +184,9 @@ class _OurBatchNorm(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.batch_norm:
             return _functional(self.layer, *args, **(kwargs or {}))
+        if function is torch.batch_norm:  # the same by another name, in another order
+            x, weight, bias, mean, var, training, momentum, eps, _ = args
+            return _functional(self.layer, x, mean, var, weight, bias, training, momentum, eps)
         return function(*args, **(kwargs or {}))
 
 
@@ -198,12 +205,13 @@ def _functional(
 
 def _serving(forward: Callable) -> Callable:
     @functools.wraps(forward)
-    def served(self, input, *arguments, **options):
+    def served(self, *arguments, **options):
+        input = next(iter((*arguments, *options.values())), None)
         traced = torch.compiler.is_compiling() or not isinstance(input, Tensor)
         if traced or is_taken_apart(input):  # then as torch would see it
-            return forward(self, input, *arguments, **options)
+            return forward(self, *arguments, **options)
         with _OurBatchNorm(self):
-            return forward(self, input, *arguments, **options)
+            return forward(self, *arguments, **options)
 
     return served
 
@@ -257,9 +265,10 @@ def _convert(layer: nn.Module, entry: Entry) -> Entry:
             layer.__class__ = our_class(type(layer))
         except TypeError as error:  # slots
             return entry._replace(outcome="left", why=f"its class cannot be changed: {error}")
-        for name in OPTIONS:  # on the object: in the class they would hide a module of this name
-            if not hasattr(layer, name):
-                setattr(layer, name, None)
+        # On the object: in the class they would hide a module of this name.
+        added = vars(layer)["_bn_added"] = [name for name in OPTIONS if not hasattr(layer, name)]
+        for name in added:
+            setattr(layer, name, None)
     return entry
 
 
@@ -285,7 +294,7 @@ def restore(module: nn.Module) -> nn.Module:
             state["process_group"] = state.pop("_bn_group_before")
         layer.__class__ = torch_class(type(layer))
         kept = ("process_group",) if isinstance(layer, nn.SyncBatchNorm) else ()
-        for name in set(OPTIONS) - set(kept):
+        for name in set(state.pop("_bn_added", OPTIONS)) - set(kept):
             if state.get(name, ...) is None:
                 del state[name]
     return module

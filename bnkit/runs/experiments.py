@@ -306,6 +306,8 @@ def verify(name: str, seed: int, steps: int, on_step: OnStep = lambda step: None
 
     Runs that are only made whole are made whole. Raises RecordError where there is no such record.
     """
+    if seed >= (seeds := experiment(name).seeds) > 0:
+        raise RecordError(f"{name} is recorded with the seeds 0 to {seeds - 1}, not with {seed}")
     recorded, recipe = records.load(*name.split("/"), seed), recipe_of(name, seed)
     torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
     if recorded.recipe != recipe.as_dict():

@@ -1,14 +1,18 @@
 """What is examined by name, the adapters' files, and the command, ``__main__``."""
 
+import argparse
 import ast
 import json
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from bnkit import paths
-from bnkit.conformance import Card, from_json, library
+from bnkit.conformance import Card, Step, examine, from_json, library
+from bnkit.conformance import __main__ as door
 from bnkit.conformance.asked import PROBES
 
 ADAPTERS = sorted((paths.root() / "adapters").glob("*.py"))
@@ -143,3 +147,50 @@ def test_a_recorded_card_is_whole(name):
     assert {f.probe for f in card.findings} <= set(PROBES)
     assert len(card.made["day"]) == 10
     assert not [f for f in card.findings if f.note.startswith("no answer")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["os:path"], "name a function"),
+        (["./nofile.py:step"], "error: "),
+        (["broken:step"], "ZeroDivisionError"),
+        (["mine.py"], "has no CARDS"),
+        (["--program", ""], "the command is empty"),
+        (["--program", "'unbalanced"], "is no command"),
+        (["mine:step", "--record", "mine.py"], "--record takes a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, arguments, said):
+    (tmp_path / "mine.py").write_text("def step(*given): pass\n")
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    environment = {**os.environ, "PYTHONPATH": str(paths.root())}
+    asked = [sys.executable, "-m", "bnkit.conformance", *arguments]
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "nan", "soon"])
+def test_a_limit_is_a_time(limit, capsys):
+    parser = argparse.ArgumentParser()
+    door.arguments(parser.add_argument)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["mine:step", f"--limit={limit}"])
+    assert "no number of seconds above 0" in capsys.readouterr().err
+
+
+def test_what_cannot_be_meant_is_refused():
+    def step(x, gamma, beta, dy, state):
+        return Step(x)
+
+    with pytest.raises(ValueError, match="give a list"):
+        examine(step, dtypes="float32")
+    with pytest.raises(ValueError, match="seconds above 0"):
+        examine(step, limit=-1)
+    card = examine(step, dtypes=["float64"])
+    with pytest.raises(ValueError, match="a number of spacings"):
+        card.require(forward="yes")
+    with pytest.raises(AssertionError, match="forward"):
+        card.require(forward=np.int64(0))

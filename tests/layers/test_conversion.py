@@ -360,3 +360,78 @@ def test_a_newcomers_script():
     assert_close(nn.Sequential(folded, *ours[2:])(x), y)
     assert_close(restore(ours)(x), y)
     assert examine(ours).named("ours") == []
+
+
+# ---- What a subclass may do ----------------------------------------------------------------------
+
+
+class ByAnotherName(nn.BatchNorm2d):
+    def forward(self, x):
+        known = (self.weight, self.bias, self.running_mean, self.running_var, self.training)
+        return torch.batch_norm(x, *known, self.momentum, self.eps, True)
+
+
+class OwnEps(nn.BatchNorm2d):
+    @property
+    def eps(self):
+        return max(self.__dict__["eps"], 0.1)
+
+    @eps.setter
+    def eps(self, value):
+        self.__dict__["eps"] = value
+
+
+class WithActivation(nn.BatchNorm2d):
+    def __init__(self, channels, activation=None):
+        super().__init__(channels)
+        self.activation = activation
+
+    def forward(self, x, scale=1.0):
+        y = super().forward(x) * scale
+        return y if self.activation is None else self.activation(y)
+
+
+class OwnArithmetic(nn.BatchNorm2d):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True)
+        return self.act.forward((x - mean) / (var + self.eps).sqrt())
+
+
+def far_batch():
+    return 1e4 + 1e-2 * torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_batch_norm_by_another_name_is_ours_too():
+    right = nn.BatchNorm2d(3).double()(far_batch().double())
+    assert (ByAnotherName(3)(far_batch()).double() - right).abs().max() > 1e-3
+    assert (convert(ByAnotherName(3))(far_batch()).double() - right).abs().max() < 1e-5
+    with pytest.raises(RuntimeError, match="no processes are joined"):
+        convert(ByAnotherName(3), process_group="world")(far_batch())
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(OwnEps, "computes eps by itself"), (OwnArithmetic, "own forward")]
+)
+def test_who_computes_by_himself_is_left_and_named(kind, why):
+    layer, x = kind(3), far_batch()
+    y = layer(x)
+    with pytest.warns(UserWarning, match=why):
+        convert(layer)
+    assert type(layer) is kind
+    assert torch.equal(layer(x), y)
+
+
+@pytest.mark.parametrize("activation", [None, torch.tanh])
+def test_there_and_back_leaves_a_subclass_what_it_has(activation):
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    wanted = WithActivation(3, activation)(x, scale=2.0)
+    layer = convert(WithActivation(3, activation))
+    torch.testing.assert_close(layer(x=x, scale=2.0), wanted)
+    layer = restore(layer)
+    assert type(layer) is WithActivation
+    assert vars(layer).keys() == vars(WithActivation(3)).keys()
+    torch.testing.assert_close(layer(x, scale=2.0), wanted)

@@ -225,9 +225,13 @@ def test_a_senseless_number_of_steps_is_refused(steps, capsys):
     assert "argument --steps" in capsys.readouterr().err
 
 
-def test_a_seed_that_the_experiment_does_not_have_changes_no_page(workshop):
-    _, path = experiments.run("digits/with-bn", 7)
-    assert path.is_relative_to(workshop / "cache" / "runs" / "other-seeds")
+def test_a_seed_that_the_experiment_does_not_have_changes_no_page(workshop, capsys):
+    assert main(["run", "digits/with-bn", "--seed", "7"]) == 0
+    told = capsys.readouterr()
+    assert "the book has seeds 0 to 0 of digits/with-bn" in told.err
+    assert str(workshop / "cache" / "runs" / "other-seeds") in told.out
+    assert main(["verify", "digits/with-bn", "--seed", "7"]) == 1
+    assert "recorded with the seeds 0 to 0, not with 7" in capsys.readouterr().err
     assert not (workshop / "runs").exists() or not records.index(workshop / "runs")
 
 
