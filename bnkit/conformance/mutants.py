@@ -383,6 +383,16 @@ class LearnsAtInference(Inferring):
         return step
 
 
+class HandsOnWhatItLearnt(Inferring):
+    """Inference leaves its state alone, and returns another one."""
+
+    fails = "inference_learns_nothing"
+
+    def spoilt(self, step, x, gamma, beta, dy, state):
+        mean = state[0] + 0.1 * (x.mean(over(x)) - state[0])
+        return step._replace(state=(mean, *state[1:]))
+
+
 # ---- Conventions that are a choice, made in an unusual way ---------------------------------------
 
 

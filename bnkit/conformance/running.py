@@ -141,8 +141,9 @@ def running_variance(subject, answers):
     if np.max(np.abs(ratios / ratios[0] - 1)) > 10 * CLOSE:
         return f"{NO_RULE}: its shares are not those of the mean"
     kept = [keep for _, keep, _ in variances[1:]]  # before the first batch there is no old value
-    if max(abs(k - 1 + s) for k, s in zip(kept, shares[1:], strict=True)) > 10 * CLOSE:
-        return f"{NO_RULE}: of the old value it keeps {kept[0]:.3g}, not {1 - shares[1]:.3g}"
+    for keep, share in zip(kept, shares[1:], strict=True):
+        if abs(keep - 1 + share) > 10 * CLOSE:
+            return f"{NO_RULE}: of the old value it keeps {keep:.3g}, not {1 - share:.3g}"
     word = biased_or_not(ratios[0], 4)
     return word if word != "unbiased" else _counted(subject, answers, shares[0])
 
