@@ -37,6 +37,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "plots/labels": "plots/test_mnist.py",
     "plots/layer": "studies/test_layer.py",
     "plots/scales": "plots/test_mnist.py",
+    "plots/stills": "browser/test_explorables.py",
     "runs/distributed": "runs/tasks/test_imagenet.py",
     "runs/pool": "runs/test_experiments.py",
     "runs/tasks/inception": "runs/tasks/test_imagenet.py",

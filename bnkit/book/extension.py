@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-from bnkit.book import rooms
+from bnkit.book import explorable, rooms
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
@@ -34,6 +34,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", mark)
     app.connect("html-page-context", add_script)
     app.add_directive("room", rooms.Room)
+    explorable.connect(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
