@@ -27,6 +27,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "conformance/running": "conformance/test_mutants.py",
     "conformance/session": "conformance/test_mutants.py",
     "datasets/files": "datasets/test_arrays.py",
+    "datasets/published": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
     "layers/aten": "layers/test_batch_norm.py",
     "layers/modules": "layers/test_conversion.py",
@@ -50,6 +51,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
         )),
         "studies/after/test_after.py",
     ),
+    "studies/explorables": "browser/test_explorables.py",
 }  # fmt: skip
 # Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small
 # setting.

@@ -11,7 +11,7 @@
 
 The page gets question, static picture and caption; a script, ``_static/explorables/batch.js``, puts
 controls and a live picture in the static one's place. The static pictures are drawn, and recorded
-runs written, by a program of their own, ``bnkit.plots.stills``: the press knows no mathematics.
+runs written, by a program of their own, ``DRAW``: the press knows no mathematics.
 """
 
 import subprocess
@@ -28,8 +28,19 @@ from bnkit.book.chapter import program
 STATIC = Path(__file__).with_name("_static") / "explorables"
 SHARED = ("arithmetic", "kit", "network")  # scripts that are no explorables
 # what one needs beside its own script
-ALSO: dict[str, tuple[str, ...]] = {}
+ALSO = {"depth": ("network",), "training": ("network",)}
 WITH_DATA = {"layers"}  # explorables that show recorded runs, out of a script that stills writes
+DRAW = """
+import sys, pathlib
+from bnkit.plots import stills
+from bnkit.studies import explorables
+folder, *names = sys.argv[1:]
+for name in names:
+    drawing = stills.PICTURES[name](explorables.SETTINGS[name]())
+    stills.save(drawing, pathlib.Path(folder, f"{name}.svg"))
+if "layers" in names:
+    pathlib.Path(folder, "layers-data.js").write_text(explorables.script(), encoding="utf-8")
+"""
 NAMES = sorted({path.stem for path in STATIC.glob("*.js")} - set(SHARED))
 
 
@@ -99,9 +110,8 @@ def _stills(app: Sphinx, exception: Exception | None) -> None:
     pages = () if exception else sorted(app.env.found_docs)
     if names := sorted({name for page in pages for name in _used(app.env.get_doctree(page))}):
         target = Path(app.outdir, "_static", "explorables")
-        draw = "import sys; from bnkit.plots.stills import main; main(sys.argv[1], sys.argv[2:])"
         done = subprocess.run(
-            program(draw, str(target), *names), capture_output=True, text=True, check=False
+            program(DRAW, str(target), *names), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"the pictures of {', '.join(names)} failed:\n{done.stderr}")

@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-from bnkit.book import explorable, rooms
+from bnkit.book import explorable, rooms, run_here
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", add_script)
     app.add_directive("room", rooms.Room)
     explorable.connect(app)
+    run_here.connect(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

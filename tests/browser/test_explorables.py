@@ -5,9 +5,11 @@ with a keyboard, without scripts, on a phone.
 import numpy as np
 import pytest
 
-from bnkit import reference
-from bnkit.book.explorable import ALSO, NAMES, STATIC
+from bnkit import gradcheck, reference
+from bnkit.book.explorable import ALSO, NAMES, STATIC, WITH_DATA
 from bnkit.plots import stills
+from bnkit.runs import records
+from bnkit.studies import explorables
 
 TOLERANCE = 1e-12
 FIGURE = (
@@ -117,6 +119,100 @@ def test_company_is_that_of_the_reference(arithmetic):
         close([ours["training"], ours["evaluation"]], [y[0, 0], alone[0, 0]])
 
 
+@pytest.mark.parametrize("m", [2, 3, 60])
+def test_jitter_is_that_of_the_reference(arithmetic, m):
+    companies = np.random.default_rng(m).normal(size=(20, m - 1))
+    pair = np.ones(1), np.zeros(1)
+    expected = [reference.forward(one([0.7, *c]), *pair, 0.0)[0][0, 0] for c in companies]
+    ours = arithmetic("jitter", 0.7, companies, room="explorables")
+    close(ours["values"], expected)
+    close([ours["mean"], ours["deviation"]], [np.mean(expected), np.std(expected)])
+
+
+def for_the_browser(layers):
+    """Layers of the study as the scripts want them; typed arrays are made there."""
+    return [
+        {
+            "inputs": layer.weight.shape[1],
+            "out": layer.weight.shape[0],
+            **{
+                name: each.ravel().tolist()
+                for name, each in layer._asdict().items()
+                if each is not None
+            },
+        }
+        for layer in layers
+    ]
+
+
+def network(normalised, sizes, seed):
+    """Layers with parameters that are nowhere 0 or 1."""
+    rng = np.random.default_rng(seed)
+    return [
+        explorables.Layer(
+            *(each if each is None else each + rng.normal(0, 0.3, each.shape) for each in layer)
+        )
+        for layer in explorables.initial(sizes, 1.0, normalised, seed)
+    ]
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("nonlinearity", explorables.NONLINEARITIES)
+def test_gradients_on_their_way_down_are_those_of_numpy(arithmetic, normalised, nonlinearity):
+    layers, rng = network(normalised, [5, 4, 6, 3], 1), np.random.default_rng(2)
+    x, dy = rng.normal(size=(7, 5)), rng.normal(size=(7, 3))
+    _, found = explorables.gradients(layers, x, lambda _: dy, nonlinearity)
+    given = for_the_browser(layers), x.ravel(), dy.ravel(), 7, nonlinearity
+    ours = arithmetic("depth", *given, room="explorables")
+    close(ours, [np.linalg.norm(d) for d, _ in found])
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("nonlinearity", ["sigmoid", "tanh", "ReLU"])
+def test_training_is_that_of_numpy(arithmetic, normalised, nonlinearity):
+    layers, rng, expected = network(normalised, [2, 5, 4, 1], 3), np.random.default_rng(4), []
+    points, labels = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
+    batches = rng.integers(0, 20, (4, 8))
+    data = {"points": points.ravel().tolist(), "labels": labels.tolist()}
+    given = for_the_browser(layers), data, batches, 0.5, nonlinearity
+    for places in batches:
+        loss, layers = explorables.descend(
+            layers, points[places], labels[places], 0.5, nonlinearity
+        )
+        expected.append(loss)
+    close(arithmetic("training", *given, room="explorables"), expected)
+    assert len(set(expected)) == 4
+
+
+def test_the_studys_own_gradients_are_those_of_differences():
+    """The witness has a witness: a network with BN and one without, by central differences."""
+    rng = np.random.default_rng(5)
+    x, labels = rng.normal(size=(6, 2)), np.array([0, 1, 1, 0, 1, 0])
+    for normalised in (True, False):
+        layers = network(normalised, [2, 3, 1], 6)
+        _, moved = explorables.descend(layers, x, labels, 1.0, "tanh")
+
+        def loss(weight, layers=layers):
+            first = layers[0]._replace(weight=weight)
+            return explorables.descend([first, *layers[1:]], x, labels, 1.0, "tanh")[0]
+
+        slope = gradcheck.numerical_gradient(loss, layers[0].weight)
+        assert gradcheck.relative_error(layers[0].weight - moved[0].weight, slope) < 1e-7
+
+
+def test_the_recorded_distributions_are_the_records_own(arithmetic):
+    data = explorables.layers()
+    for size, suffix in explorables.SIZES.items():
+        for key, name in (("without", "inception"), ("with", "bn-baseline")):
+            steps, values = records.load("inception", f"{name}{suffix}", 0).curve("inputs")
+            assert data["runs"][size]["steps"] == steps.tolist()
+            assert data["runs"][size][key] == values.tolist()
+    spreads = np.subtract(*values[-1].T[[2, 0]])
+    ours = arithmetic("layers", values[-1], room="explorables")
+    close(ours["spreads"], spreads)
+    close(ours["ratio"], spreads.max() / spreads.min())
+
+
 def test_the_comparison_rejects_what_is_slightly_wrong(arithmetic):
     """A mutant: the unbiased variance where the biased one belongs."""
     x = np.array([0.0, 2, 2, 8])
@@ -136,6 +232,8 @@ def shown(browser):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_content(FIGURE.format(name=name))
         for script in ("arithmetic", "kit", *ALSO.get(name, ()), name):
+            if script in WITH_DATA:
+                page.add_script_tag(content=explorables.script())
             page.add_script_tag(path=STATIC / f"{script}.js")
         return page
 
@@ -145,14 +243,20 @@ def shown(browser):
     assert not errors
 
 
-def test_every_explorable_has_a_still_picture_and_it_comes_out_twice_alike(tmp_path):
-    assert set(stills.PICTURES) == set(NAMES)
-    for folder in ("one", "two"):
-        stills.main(str(tmp_path / folder), NAMES)
-    for name in NAMES:
-        one, two = ((tmp_path / folder / f"{name}.svg").read_bytes() for folder in ("one", "two"))
-        assert one == two
-        assert b"<path" in one
+@pytest.mark.parametrize("name", NAMES)
+def test_every_explorable_has_a_still_picture(tmp_path, name):
+    drawing = stills.PICTURES[name](explorables.SETTINGS[name]())
+    stills.save(drawing, tmp_path / "picture.svg")
+    picture = (tmp_path / "picture.svg").read_bytes()
+    assert b"<path" in picture
+    assert len(picture) < 100_000
+    if name == "batch":  # two builds give the same bytes
+        stills.save(stills.batch(explorables.batch()), tmp_path / "again.svg")
+        assert (tmp_path / "again.svg").read_bytes() == picture
+
+
+def test_the_settings_are_those_of_the_explorables():
+    assert set(stills.PICTURES) == set(explorables.SETTINGS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,7 +272,7 @@ def test_every_control_has_a_name_and_answers_to_the_keyboard(shown, name):
         slider = sliders.nth(place)
         assert slider.evaluate("e => e.labels[0].firstChild.textContent").strip()
         slider.focus()
-        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
         assert slider.get_attribute("aria-valuetext")
     assert page.locator(".explorable-stage").inner_html() != before
     for button in page.locator("button").all():
