@@ -151,16 +151,16 @@ def depth() -> list[Array]:
 
 
 def training() -> list[Array]:
-    """Loss over 300 steps of two networks of sigmoids with small weights: with BN and without."""
+    """Loss over 200 steps of two networks of sigmoids with small weights: with BN and without."""
     x, labels = _moons(120, np.random.default_rng(2))
     curves = []
     for normalised in (True, False):
         layers, rng, losses = (
-            initial([2, 10, 10, 10, 1], 0.1, normalised, 0),
+            initial([2, 8, 8, 8, 1], 0.1, normalised, 0),
             np.random.default_rng(3),
             [],
         )
-        for _ in range(300):
+        for _ in range(200):
             places = rng.integers(0, 120, 30)
             loss, layers = descend(layers, x[places], labels[places], 0.3, "sigmoid")
             losses.append(loss)

@@ -1,8 +1,12 @@
 """Checkers of exercises: right solutions pass, wrong ones are named by their first wrong line."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
+from bnkit import paths
 from bnkit.book import run_here
 from bnkit.studies import exercises
 
@@ -138,6 +142,30 @@ def test_each_hint_of_a_line_is_told_apart_from_the_others():
 def test_what_is_no_answer_is_said_to_be_none(source, said):
     told = verdict("infer", source)
     assert any(words in told for words in said.split("|"))
+
+
+def begun():
+    """What the chapters give their readers to begin with: pairs of an exercise and its code."""
+    for path in sorted((paths.root() / "chapters").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            yield from re.findall(r"(?s)```\{try-it\} (\S+)\n(.*?)\n```", "".join(cell["source"]))
+
+
+def test_every_exercise_stands_in_a_chapter_once():
+    assert sorted(name for name, _ in begun()) == sorted(exercises.EXERCISES)
+
+
+@pytest.mark.parametrize(("name", "source"), begun())
+def test_what_a_reader_begins_with_is_wrong_and_the_checker_says_where(name, source):
+    told = {
+        "backward": "`dvar`",
+        "feature-maps": "`mean` is the first line that is wrong. It is one mean for each place",
+        "forward": "`var` is the first line that is wrong. It is divided by m − 1",
+        "fold": "`bias` is the first line that is wrong. The old bias is added",
+        "infer": "`y` is the first line that is wrong. It uses the statistics of this batch",
+        "observe": "`var` is the first line that is wrong. The biased variance",
+    }
+    assert verdict(name, source).startswith(told[name])
 
 
 def test_the_readers_own_error_reaches_the_reader():

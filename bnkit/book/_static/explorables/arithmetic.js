@@ -5,7 +5,11 @@
 window.bnkit = window.bnkit || {};
 
 window.bnkit.arithmetic = (() => {
-  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  function sum(values) {
+    let total = 0;
+    for (const value of values) total += value;
+    return total;
+  }
 
   // Algorithm 1, lines 1 and 2, and the distances from the mean, in two steps as the reference takes them.
   function moments(x) {

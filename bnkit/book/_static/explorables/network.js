@@ -38,12 +38,15 @@ window.bnkit.network = (() => {
   // Each column through one of arithmetic's functions: what it returns is kept, and `take` of it becomes the column.
   function byColumn(matrix, m, width, compute, take) {
     const result = new Float64Array(m * width);
-    const kept = Array.from({ length: width }, (_, j) => {
-      const column = Array.from({ length: m }, (_unused, i) => matrix[i * width + j]);
+    const kept = [];
+    for (let j = 0; j < width; j += 1) {
+      const column = new Array(m);
+      for (let i = 0; i < m; i += 1) column[i] = matrix[i * width + j];
       const found = compute(column, j);
-      take(found).forEach((value, i) => (result[i * width + j] = value));
-      return found;
-    });
+      const values = take(found);
+      for (let i = 0; i < m; i += 1) result[i * width + j] = values[i];
+      kept.push(found);
+    }
     return [result, kept];
   }
 

@@ -3,7 +3,7 @@
 
 (() => {
   const { explorables, network, arithmetic } = window.bnkit;
-  const [POINTS, BATCH, EPS] = [120, 30, 1e-5];
+  const [POINTS, BATCH, STEPS, EPS] = [120, 30, 200, 1e-5];
 
   // Two half moons: points (2 * count, flat) and labels.
   function moons(seed) {
@@ -38,19 +38,19 @@
       const say = explorables.text;
       const data = moons(2);
       const order = arithmetic.random(9);
-      const batches = Array.from({ length: 300 }, () => Array.from({ length: BATCH }, () => Math.floor(POINTS * order.uniform())));
+      const batches = Array.from({ length: STEPS }, () => Array.from({ length: BATCH }, () => Math.floor(POINTS * order.uniform())));
       const both = [false, true].map((normalised) => {
-        const layers = network.initialise([2, 10, 10, 10, 1], scale(), normalised, arithmetic.random(seed));
+        const layers = network.initialise([2, 8, 8, 8, 1], scale(), normalised, arithmetic.random(seed));
         const losses = compute(layers, data, batches, rate(), nonlinearity());
         const answers = network.pass(layers, data.points, POINTS, nonlinearity(), EPS).at(-1).gave;
         const right = answers.reduce((count, answer, i) => count + (answer > 0 === Boolean(data.labels[i])), 0);
         return { losses, right: right / POINTS };
       });
       const percent = (share) => `${Math.round(100 * share)} %`;
-      const told = `After 300 steps ${percent(both[0].right)} of the points are right without batch normalization, ${percent(both[1].right)} with it`;
+      const told = `After ${STEPS} steps ${percent(both[0].right)} of the points are right without batch normalization, ${percent(both[1].right)} with it`;
       stage.paint(260, told, "Training loss of two networks from the same weights. Orange: without BN. Blue: with it. Dashed: guessing.", (paper) => {
-        const { px, py } = paper.frame({ x: [0, 300], y: [0, 1], xLabel: "steps of gradient descent" });
-        paper.line([[px(0), py(Math.log(2))], [px(300), py(Math.log(2))]], "dashed");
+        const { px, py } = paper.frame({ x: [0, STEPS], y: [0, 1], xLabel: "steps of gradient descent" });
+        paper.line([[px(0), py(Math.log(2))], [px(STEPS), py(Math.log(2))]], "dashed");
         both.forEach(({ losses }, place) => {
           // a mean over ten steps, or the curves would hide each other
           const smooth = losses.map((_, k) => arithmetic.sum(losses.slice(Math.max(0, k - 9), k + 1)) / Math.min(10, k + 1));
@@ -58,7 +58,7 @@
         });
       });
       stage.say(
-        `After 300 steps of ${BATCH} points, from the same weights: ${percent(both[0].right)} right without batch normalization ` +
+        `After ${STEPS} steps of ${BATCH} points, from the same weights: ${percent(both[0].right)} right without batch normalization ` +
           `(loss ${say(both[0].losses.at(-1))}), ${percent(both[1].right)} with it (loss ${say(both[1].losses.at(-1))}). Guessing gives ${percent(0.5)}.`,
       );
     };
