@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-from bnkit.book import folds, rooms, teaching
+from bnkit.book import citations, folds, rooms, teaching
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
@@ -44,6 +44,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
     folds.setup(app)
+    citations.setup()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
