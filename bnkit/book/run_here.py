@@ -27,8 +27,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from bnkit.book.stale import modules_used
 from bnkit.datasets import runtime
+from bnkit.page.notebook import TEACHING
 
-TAG = "teaching"
 OURS = ("reference", "whitening", "gradcheck")  # of bnkit, for readers
 PRESENT = {"numpy", "matplotlib", *(f"bnkit.{name}" for name in OURS)}
 ROOTS = (
@@ -100,7 +100,7 @@ def _mark(app: Sphinx, document: nodes.document) -> None:
 
 
 def _is_teaching(node: nodes.container) -> bool:
-    return TAG in node.get("cell_metadata", {}).get("tags", ())
+    return TEACHING in node.get("cell_metadata", {}).get("tags", ())
 
 
 def _runs(document: nodes.document) -> bool:

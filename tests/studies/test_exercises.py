@@ -155,7 +155,7 @@ def test_every_exercise_stands_in_a_chapter_once():
     assert sorted(name for name, _ in begun()) == sorted(exercises.EXERCISES)
 
 
-@pytest.mark.parametrize(("name", "source"), begun())
+@pytest.mark.parametrize(("name", "source"), list(begun()))
 def test_what_a_reader_begins_with_is_wrong_and_the_checker_says_where(name, source):
     told = {
         "backward": "`dvar`",
