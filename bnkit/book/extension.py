@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-from bnkit.book import citations, folds, rooms, teaching
+from bnkit.book import citations, folds, glossary, rooms, teaching
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
@@ -40,6 +40,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
+    app.connect("doctree-resolved", glossary.link)
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
