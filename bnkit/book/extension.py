@@ -1,4 +1,4 @@
-"""What Sphinx has to be taught for this book: local mathematics, our style sheet, links to claims.
+"""What Sphinx has to be taught for this book: local mathematics, figures, style, links to claims.
 
 JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
 are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
@@ -10,18 +10,22 @@ import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from string import ascii_uppercase
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
-from bnkit.book import citations, folds, glossary, rooms, teaching
+from bnkit.book import citations, figures, folds, glossary, rooms, teaching
+from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
 THEBE = re.compile(
     r"(?s)\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>"
 )
+TONES = "figures.css"
 LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
@@ -37,9 +41,13 @@ THE_CODE = {
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.connect("builder-inited", add_style)
+    app.connect("source-read", inline_figures)
+    app.connect("env-check-consistency", letter_figures)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", write_tones)
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
+    app.connect("doctree-read", inline_pictures)
     app.connect("doctree-resolved", glossary.link)
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
@@ -54,9 +62,44 @@ def add_style(app: Sphinx) -> None:
     static = Path(__file__).with_name("_static")
     app.config.html_static_path.append(str(static))
     app.config.html_search_scorer = str(static / "scorer.js")
+    app.add_css_file(TONES, priority=890)
     for priority, sheet in enumerate(("book.css", "reading.css", "print.css"), start=900):
         app.add_css_file(sheet, priority=priority)
     app.add_js_file("reading.js", loading_method="defer")
+
+
+def inline_figures(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the figures of a chapter into its page."""
+    if app.env.doc2path(page).endswith(".ipynb"):
+        source[0] = figures.inlined(source[0])
+
+
+def inline_pictures(app: Sphinx, document: nodes.document) -> None:
+    """Put drawings of ours that a page shows as files into the page, too."""
+    for image in list(document.findall(nodes.image)):
+        path = Path(app.srcdir, image["uri"])
+        if path.suffix == ".svg" and (drawn := figures.from_file(path, image.get("alt", ""))):
+            image.replace_self(nodes.raw("", drawn, format="html"))
+
+
+def letter_figures(app: Sphinx, env: BuildEnvironment) -> None:
+    """Give pages that are no chapters a letter, in reading order: their figures are A.1, A.2, B.1.
+
+    Else the second figure of such a page would be "Fig. 2", as one of the paper is.
+    """
+    pages = [page for page in env.collect_relations() if page in env.toc_fignumbers]
+    letters = iter(ascii_uppercase)
+    for page in pages:
+        numbers = env.toc_fignumbers[page].get("figure", {})
+        if any(len(number) == 1 for number in numbers.values()):
+            letter = next(letters)
+            numbers.update({name: (letter, number[-1]) for name, number in numbers.items()})
+
+
+def write_tones(app: Sphinx, exception: Exception | None) -> None:
+    """Write the colours of figures in the tones of both themes."""
+    if exception is None:
+        Path(app.outdir, "_static", TONES).write_text(stylesheet(), encoding="utf-8")
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:

@@ -13,7 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 from packaging.markers import InvalidMarker, Marker
 
-from bnkit.book import teaching, typed_numbers
+from bnkit.book import parts, teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
@@ -221,5 +221,5 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = depth
 
 
-KINDS = (teaching.kinds, teaching.teaching)
-RULES = (clean, kernel, ids, opening, code, *KINDS, figures, headings)
+PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious)
+RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings)
