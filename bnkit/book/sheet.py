@@ -24,7 +24,7 @@ def text(name: str, source: str) -> dict:
 
 def code(name: str, source: str, caption: str = "", alt: str = "") -> dict:
     """A cell of code, folded on the page; with a caption, of a figure."""
-    metadata: dict = {"tags": ["hide-input"]}
+    metadata: dict = {"tags": ["evidence"]}
     if caption:
         metadata["mystnb"] = {
             "figure": {"name": f"fig-{name}", "caption": caption},

@@ -13,11 +13,11 @@ import nbformat
 from nbformat import NotebookNode
 from packaging.markers import InvalidMarker, Marker
 
-from bnkit.book import typed_numbers
+from bnkit.book import teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
-from bnkit.page.notebook import figure_of, tags_of
+from bnkit.page.notebook import figure_of, headings_of, tags_of
 from bnkit.page.parameters import ParameterError, read_cell
 
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -211,13 +211,13 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """One title; below it no level is left out."""
     level = 0
     for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
-        prose = re.sub(r"(?ms)^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source)
-        for marks, title in re.findall(r"(?m)^(#+) +(.+)$", prose):
-            if len(marks) == 1 and level:
+        for depth, title in headings_of(cell):
+            if depth == 1 and level:
                 yield cell.id, f"has a second title: {title!r}"
-            elif len(marks) > level + 1:
+            elif depth > level + 1:
                 yield cell.id, f"leaves out a level of headings: {title!r}"
-            level = len(marks)
+            level = depth
 
 
-RULES = (clean, kernel, ids, opening, code, figures, headings)
+KINDS = (teaching.kinds, teaching.teaching)
+RULES = (clean, kernel, ids, opening, code, *KINDS, figures, headings)
