@@ -25,8 +25,9 @@ runs = study.load({folder!r})
 report(study.summary(runs))"""
 RULE = """\
 ▲ and ▼ mark results that are higher or lower than those of **{first}** by more than both standard
-deviations over seeds together. That is a rule of thumb and no test: with three seeds, chance
-alone breaks it about once in fifteen times. What one seed alone has shown is never marked."""
+deviations over seeds together. That is a rule of thumb and no test: chance alone breaks it in one
+case of five where there are two seeds, in one of twelve with three, in one of sixty with five. What
+one seed alone has shown is never marked."""
 
 
 def compare(book: Book, places: Sequence[str]) -> tuple[Path, Path]:
