@@ -44,7 +44,9 @@ class Pixels(NamedTuple):
             parts = np.array_split(rows, max(1, len(rows) // 1000))  # random numbers take room
             return np.concatenate([self._draw(part, n, use, 1) for n, part in enumerate(parts)])
         if self.way not in WAYS:
-            raise KeyError(f"no way {self.way!r} to make pixels binary; there are {', '.join(WAYS)}")
+            raise KeyError(
+                f"no way {self.way!r} to make pixels binary; there are {', '.join(WAYS)}"
+            )
         return rows
 
     def used(self, kept: np.ndarray, moment: int, use: int) -> np.ndarray:

@@ -75,7 +75,9 @@ class Bank:
     ):  # fmt: skip
         if not models or sum(groups) != len(models) or len(rates) != len(models):
             counts = f"{len(models)} networks, {len(rates)} rates, groups of {list(groups)}"
-            raise ValueError(f"a bank needs a rate and a place in a group for each network: {counts}")
+            raise ValueError(
+                f"a bank needs a rate and a place in a group for each network: {counts}"
+            )
         hidden, self.m, self.groups = models[0].hidden, batch_size, list(groups)
         self.forward_of, self.backward_of = ACTIVATIONS[type(hidden[0].activation).__name__]
         # by hand: the bias of a layer goes where a normalisation stands (``mlp.Layer``)

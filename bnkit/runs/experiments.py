@@ -20,13 +20,14 @@ from bnkit.runs import DeviceError, checkpoints, probes, records, tasks
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
 from bnkit.runs.records import Record, RecordError
-from bnkit.runs.tasks import OnStep, imagenet, inception, linear, mnist, small_batches
+from bnkit.runs.tasks import OnStep, imagenet, inception, linear, mnist, search, small_batches
 from bnkit.runs.tasks.inception import InceptionRecipe
 from bnkit.runs.training import AnyRecipe
 from bnkit.runs.verification import Verdict, judge
 
 TASKS: dict[type[AnyRecipe], type[tasks.Task]] = {
     mnist.MLPRecipe: mnist.Task,
+    search.SearchRecipe: search.Task,
     inception.InceptionRecipe: inception.Task,
     imagenet.ImagenetRecipe: imagenet.Task,
     linear.LinearRecipe: linear.Task,
@@ -58,6 +59,23 @@ def _mnist() -> Iterator[Experiment]:
         for sigma, rate in product((0.01, 0.1, 1.0), (0.1, 2.0)):
             recipe = replace(net, init_sigma=sigma, learning_rate=rate, steps=10_000)
             yield Experiment(f"mnist/{label}-sigma-{sigma:g}-lr-{rate:g}", recipe, 3, purpose)
+
+
+def _search() -> Iterator[Experiment]:
+    """Which settings the paper used: what it leaves open, held against its Figure 1."""
+    rates, sigmas = (0.05, 0.08, 0.12, 0.15, 0.2, 0.3), (0.025, 0.05, 0.07, 0.1)
+    grid = list(product(rates, sigmas))
+    for momentum, pixels in product((0.0, 0.9), ("drawn", "threshold", "once", "ink", "grey")):
+        recipe = search.SearchRecipe(
+            pixels=pixels,
+            momentum=momentum,
+            # with momentum a step goes on: equal in the long run are equal rate / (1 - momentum)
+            learning_rates=tuple(round(rate * (1 - momentum), 4) for rate, _ in grid),
+            init_sigmas=tuple(sigma for _, sigma in grid),
+        )
+        label = f"{pixels}{f'-momentum-{momentum:g}' if momentum else ''}"
+        purpose = "Section 4.1, Figure 1: which settings? A grid of them, at first"
+        yield Experiment(f"mnist/figure-1-{label}", recipe, 1, purpose)
 
 
 SHORT = 1050  # steps; as long as tells the changes of Section 4.2.1 apart
@@ -158,7 +176,7 @@ def _after() -> Iterator[Experiment]:
             yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
 
 
-FAMILIES = (_mnist, _inception, _imagenet, _after)
+FAMILIES = (_mnist, _search, _inception, _imagenet, _after)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
 ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # members, how many seeds
 
