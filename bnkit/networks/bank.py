@@ -8,7 +8,7 @@ Letters: R networks, k of them in a group, m examples, d units.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor
@@ -106,9 +106,10 @@ class Bank:
         def rooms(*widths: int) -> list[Tensor]:
             return [torch.empty(networks, m, width, dtype=dtype) for width in widths]
 
-        self.h, self.dh = rooms(*widths), rooms(*widths)
+        self.h = rooms(*widths)
         self.centred = rooms(*widths) if self.normalised else []
-        self.spare = dict(zip(set(widths), rooms(*set(widths)), strict=True))
+        # gradients by turns in two rooms, which so stay in the cache: what a layer wants, and gives
+        self.spare = {width: rooms(width, width) for width in widths}
         self.product = [torch.empty(m, first.value.shape[1], dtype=dtype) for first in self.first]
         # sums over the examples are products with ones, fast on every processor tried
         self.sum = torch.ones(1, 1, m, dtype=dtype).expand(networks, 1, m)
@@ -158,7 +159,7 @@ class Bank:
 
     def nbytes(self) -> int:
         """What the bank holds in memory: weights, the optimiser's memory, and room for a step."""
-        rooms = [*self.h, *self.dh, *self.centred, *self.spare.values(), *self.product]
+        rooms = [*self.h, *self.centred, *chain(*self.spare.values()), *self.product]
         return sum(tensor.nbytes for tensor in [*self.tensors().values(), *rooms])
 
     # ---- One step ----
@@ -173,7 +174,8 @@ class Bank:
         inverses = [self._forward(layer) for layer in range(len(self.h))]
         losses, dz = self._loss(labels)
         for layer in reversed(range(len(self.h))):
-            dh, h = self.dh[layer], self.h[layer]
+            h = self.h[layer]
+            dh = self._room(h, but=dz)
             torch.bmm(dz, self.later[layer].value.transpose(1, 2), out=dh)
             self.later[layer].descend(h.transpose(1, 2), dz)
             if layer + 1 == len(self.h) or not self.normalised:
@@ -188,6 +190,11 @@ class Bank:
         for x, first, product in zip(xs, self.first, self.product, strict=True):
             first.descend(x.T, product)
         return losses
+
+    def _room(self, like: Tensor, but: Tensor) -> Tensor:
+        """A room of the shape of `like` that `but` does not lie in."""
+        first, second = self.spare[like.shape[2]]
+        return second if but is first else first
 
     def _beside(self) -> Iterator[tuple[slice, Tensor]]:
         """The networks of each group, and their part of its joint product, (k, m, d)."""
@@ -242,7 +249,7 @@ class Bank:
         That of the first layer is left in the joint products.
         """
         gain, centred = self.gains[layer], self.centred[layer]
-        room = self.spare[dy.shape[2]]
+        room = self._room(dy, but=dy)
         dgamma = torch.bmm(self.sum, torch.mul(dy, centred, out=room)).mul_(inverse)
         dbeta = torch.bmm(self.sum, dy)
         # dz = scale (dy - dbeta / m - x_hat dgamma / m), where x_hat = centred inverse

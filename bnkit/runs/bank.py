@@ -23,7 +23,7 @@ from bnkit.runs.training import Progress, Watch
 
 OWN = ("norm", "seed", "learning_rate", "init_sigma")  # what may differ from network to network
 # networks whose step stays in a core's second cache; more are banks that take turns
-TOGETHER = 10
+TOGETHER = 20
 
 Watches = Callable[[Task, dict[str, str]], list[Watch]]
 
@@ -108,8 +108,11 @@ class Runs:
         """What the runs hold in memory: the banks, the models to look at, and the pictures."""
         banks = sum(bank.nbytes() for _, bank in self.banks)
         models = sum(p.nbytes for task in self.tasks for p in task.model.parameters())
-        arrays = [array for task in self.tasks for array in (task.x, task.test, task.labels)]
-        return banks + models + sum({id(array): array.nbytes for array in arrays}.values())
+        pictures = {}
+        for task in self.tasks:
+            for tensor in (torch.from_numpy(task.x), task.test, task.labels):
+                pictures[tensor.data_ptr()] = tensor.nbytes
+        return banks + models + sum(pictures.values())
 
     # ---- Training ----
 
@@ -131,7 +134,7 @@ class Runs:
         steps = frozenset().union(*(watch.steps for look in looks for watch in look), {self.steps})
         if self.step == 0:
             self._look(looks, range(len(self.recipes)))
-        losses = torch.zeros(len(self.recipes))
+        losses = self._no_losses()
         batches = self._batches(self.step)
         while self.step < self.steps and (alive := self._alive()):
             losses += self._one_step(next(batches))
@@ -163,12 +166,15 @@ class Runs:
 
     def _one_step(self, batches: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
         """One step of every network; their losses."""
-        losses = torch.zeros(len(self.recipes))
+        losses = self._no_losses()
         for places, bank in self.banks:
             seeds = dict.fromkeys(self.recipes[place].seed for place in places)
             xs, labels = zip(*(batches[seed] for seed in seeds), strict=True)
             losses[places] = bank.step(xs, labels)
         return losses
+
+    def _no_losses(self) -> Tensor:
+        return torch.zeros(len(self.recipes), dtype=self.banks[0][1].scale.dtype)
 
     def _sound(self, places: list[int]) -> list[int]:
         """Write down the losses; those of `places` whose loss is a number, the others end here."""
