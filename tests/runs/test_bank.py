@@ -19,8 +19,8 @@ from bnkit.runs.tasks import mnist
 from bnkit.runs.tasks.linear import LinearRecipe
 from bnkit.runs.tasks.mnist import MLPRecipe
 
-BASE = MLPRecipe(dataset="digits", steps=200, learning_rate=0.5)
-SHORT = 120
+BASE = MLPRecipe(dataset="digits", steps=120, learning_rate=0.5)
+
 MIXED = [
     replace(BASE, norm=norm, seed=seed, learning_rate=rate, init_sigma=sigma)
     for norm, seed, rate, sigma in [
@@ -51,7 +51,7 @@ def test_every_record_is_the_one_that_the_loop_makes(pixels, momentum, monkeypat
     used = binary.Pixels.used
     monkeypatch.setattr(binary.Pixels, "used", lambda *about: used(*about).astype(np.float64))
     recipes = [
-        replace(one, pixels=pixels, momentum=momentum, steps=SHORT, learning_rate=0.1 + n / 10)
+        replace(one, pixels=pixels, momentum=momentum, learning_rate=0.1 + n / 10)
         for n, one in enumerate(MIXED[:4])
     ]
     together = experiments.train_together(recipes)
@@ -162,7 +162,7 @@ def test_the_checkpoint_of_other_recipes_is_not_taken_up(tmp_path, monkeypatch):
     [
         ({"pixels": "drawn"}, "pixels='threshold' and pixels='drawn'"),
         ({"momentum": 0.9}, "momentum=0.0 and momentum=0.9"),
-        ({"steps": 100}, "steps=200 and steps=100"),
+        ({"steps": 100}, "steps=120 and steps=100"),
         ({"batch_size": 30}, "batch_size=60 and batch_size=30"),
         ({"dataset": "mnist"}, "dataset='digits' and dataset='mnist'"),
         ({"hidden": (50, 50)}, "hidden="),
