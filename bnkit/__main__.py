@@ -151,14 +151,17 @@ def _runs(options: argparse.Namespace) -> int:
     for name in {name for name, _ in todo}:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = False
-    jobs = min(options.jobs, len(todo))
-    with pool.processes(jobs) as executor:
-        futures = {executor.submit(pool.one_run, *one): "{} seed {}".format(*one) for one in todo}
-        with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
-            for future in bar:
-                problem = future.exception()
-                failed = failed or problem is not None
-                bar.write(f"{futures[future]}: {problem}" if problem else future.result())
+    recipes = [experiments.recipe_of(*one) for one in todo]
+    pieces = [[todo[place] for place in places] for places in pool.pieces(recipes, options.jobs)]
+    jobs = min(options.jobs, len(pieces))
+    with pool.processes(jobs) as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
+        futures = {executor.submit(pool.some_runs, piece): piece for piece in pieces}
+        for future in as_completed(futures):
+            problem, piece = future.exception(), futures[future]
+            failed = failed or problem is not None
+            which = ", ".join("{} seed {}".format(*one) for one in piece)
+            bar.write(f"{which}: {problem}" if problem else future.result())
+            bar.update(len(piece))
     return int(failed)
 
 
