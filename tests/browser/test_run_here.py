@@ -208,12 +208,20 @@ def test_an_endless_loop_is_stopped_and_the_page_lives(opened):
 def test_a_file_altered_on_the_disk_is_refused_and_the_page_stays_readable(browser, site, tmp_path):
     copy = shutil.copytree(site, tmp_path / "site")
     file = copy / run_here.FOLDER / "pyodide-lock.json.js"
-    file.write_text(file.read_text().replace('", "', '", "AAAA', 1))
-    page = Page(browser.new_page())
+    whole, page = file.read_text(), Page(browser.new_page())
     page.page.goto((copy / "page.html").as_uri())
+    for altered in (whole.replace('", "', '", "AAAA', 1), whole.replace('", "', '", "A?', 1)):
+        file.write_text(altered)
+        page.page.reload()
+        page.press(0, "Run", "did not run")
+        assert "The file pyodide-lock.json is not the one that this book was" in page.output(0)
+    file.write_text(whole[: len(whole) // 2])
+    page.page.reload()
     page.press(0, "Run", "did not run")
-    assert "The file pyodide-lock.json is not the one that this book was built with" in page.output(
-        0
+    assert "The file pyodide-lock.json is damaged" in page.output(0)
+    assert (
+        not "The file pyodide-lock.json is not the one that this book was built with"
+        in page.output(0)
     )
     assert page.page.locator("#text").is_visible()
     assert page.cell(0).locator("textarea").input_value() == CELLS[0]
@@ -221,6 +229,23 @@ def test_a_file_altered_on_the_disk_is_refused_and_the_page_stays_readable(brows
     page.page.reload()
     page.press(0, "Run", "did not run")
     assert "The file pyodide-lock.json.js could not be loaded" in page.output(0)
+    page.page.close()
+
+
+def test_what_is_still_being_loaded_is_stopped_and_can_be_asked_for_again(browser, site):
+    page = Page(browser.new_page())
+    held = []
+    page.page.route("**/python_stdlib.zip.js*", held.append)  # a slow disk
+    page.page.goto((site / "page.html").as_uri())
+    page.press(0, "Run", "loading Python")
+    while not held:
+        page.page.wait_for_timeout(20)
+    page.press(0, "Stop")
+    held[0].continue_()
+    page.wait(0, "did not run")
+    assert page.output(0).strip() == "Stopped before Python ran."
+    assert page.cell(0).get_by_role("button", name="Run:").is_enabled()
+    assert not page.errors
     page.page.close()
 
 
