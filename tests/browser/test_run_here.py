@@ -219,10 +219,6 @@ def test_a_file_altered_on_the_disk_is_refused_and_the_page_stays_readable(brows
     page.page.reload()
     page.press(0, "Run", "did not run")
     assert "The file pyodide-lock.json is damaged" in page.output(0)
-    assert (
-        not "The file pyodide-lock.json is not the one that this book was built with"
-        in page.output(0)
-    )
     assert page.page.locator("#text").is_visible()
     assert page.cell(0).locator("textarea").input_value() == CELLS[0]
     file.unlink()
@@ -235,7 +231,7 @@ def test_a_file_altered_on_the_disk_is_refused_and_the_page_stays_readable(brows
 def test_what_is_still_being_loaded_is_stopped_and_can_be_asked_for_again(browser, site):
     page = Page(browser.new_page())
     held = []
-    page.page.route("**/python_stdlib.zip.js*", held.append)  # a slow disk
+    page.page.route("**/python_stdlib.zip.js*", lambda route: held.append(route))  # a slow disk
     page.page.goto((site / "page.html").as_uri())
     page.press(0, "Run", "loading Python")
     while not held:
