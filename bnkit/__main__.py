@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bnkit import datasets
 from bnkit.conformance import __main__ as conformance
-from bnkit.datasets import pictures
+from bnkit.datasets import pictures, runtime
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
 from bnkit.runs.verification import Verdict
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=_positive, default=500)
 
     add = command("data", _data, "find or download a data set and check it")
-    add("name", choices=(*datasets.names(), *pictures.names()))
+    add("name", choices=(*datasets.names(), *pictures.names(), runtime.NAME))
 
     add = command("conformance", conformance.run, "examine any batch normalization")
     conformance.arguments(add)
@@ -151,14 +151,17 @@ def _runs(options: argparse.Namespace) -> int:
     for name in {name for name, _ in todo}:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = False
-    jobs = min(options.jobs, len(todo))
-    with pool.processes(jobs) as executor:
-        futures = {executor.submit(pool.one_run, *one): "{} seed {}".format(*one) for one in todo}
-        with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
-            for future in bar:
-                problem = future.exception()
-                failed = failed or problem is not None
-                bar.write(f"{futures[future]}: {problem}" if problem else future.result())
+    recipes = [experiments.recipe_of(*one) for one in todo]
+    pieces = [[todo[place] for place in places] for places in pool.pieces(recipes, options.jobs)]
+    jobs = min(options.jobs, len(pieces))
+    with pool.processes(jobs) as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
+        futures = {executor.submit(pool.some_runs, piece): piece for piece in pieces}
+        for future in as_completed(futures):
+            problem, piece = future.exception(), futures[future]
+            failed = failed or problem is not None
+            which = ", ".join("{} seed {}".format(*one) for one in piece)
+            bar.write(f"{which}: {problem}" if problem else future.result())
+            bar.update(len(piece))
     return int(failed)
 
 
@@ -200,6 +203,12 @@ def _meaning(verdict: Verdict) -> str:
 
 
 def _data(options: argparse.Namespace) -> None:
+    if options.name == runtime.NAME:
+        python = runtime.load()
+        size = sum(map(len, python.files.values())) / 1e6
+        what = f"{len(python.files)} files, {size:.1f} MB, for cells that run in the browser"
+        print(f"{runtime.NAME} {runtime.VERSION}: {what}, sha256 {python.digest}")
+        return
     picture_set = options.name in pictures.names()
     data = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     train, test = len(data.train_labels), len(data.test_labels)

@@ -34,7 +34,8 @@ class Holding(NamedTuple):
     @property
     def arithmetic(self) -> str:
         """The digest of today's."""
-        return experiments.arithmetic_of(self.experiment.recipe)["digest"]
+        recipe = self.experiment.recipe
+        return experiments.arithmetic_of(recipe, experiments.maker_of(recipe))["digest"]
 
 
 def holdings() -> Iterator[Holding]:

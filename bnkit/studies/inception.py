@@ -29,6 +29,7 @@ NETWORKS = {  # variant -> its name in Section 4.2.2
     "bn-x30": "BN-x30",
     "bn-x5-sigmoid": "BN-x5-Sigmoid",
 }
+BRIEF = 150  # steps of new runs for which none are asked: less than a minute
 LIVE = ("inception", "bn-baseline", "bn-x5")  # enough to see the point, and quickly trained
 CHANGES = {  # the seven of Section 4.2.1, in its order: name -> field of the recipe, what is done
     "rate": ("learning_rate", "learning rate raised"),
@@ -99,17 +100,30 @@ def choose(
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other
-    networks keep their share of it. Recorded runs are taken for the very recipes only, `seeds` of
-    each network. New ones, `live_seeds` of each network of ``LIVE``, are made by ``train(recipes)``
-    on `dataset`. ``Family.says`` tells which they are.
+    networks keep their share of it. 0 are those of the recorded runs, for new ones ``BRIEF``.
+    Recorded runs are taken for the very recipes only, `seeds` of each network. New ones,
+    `live_seeds` of each network of ``LIVE``, are made by ``train(recipes)`` on `dataset`.
+    ``Family.says`` tells which they are.
     """
-    share = steps / recipes["inception"]["steps"]
-    lengths = {net: max(1, round(share * recipes[net]["steps"])) for net in NETWORKS}
-    wanted = {net: {**recipes[net], "steps": lengths[net]} for net in NETWORKS}
+    wanted = cut(recipes, steps or recipes["inception"]["steps"])
     runs, why = recorded.look_up(source, "inception", wanted, seeds, by_variant=True)
     if runs:
         return Family(runs)
+    wanted = cut(recipes, steps or BRIEF)
     return live({net: wanted[net] for net in LIVE}, dataset, live_seeds, train, why)
+
+
+def cut(recipes: Mapping[str, dict], steps: int) -> dict[str, dict]:
+    """The recipes with so many steps for Inception, and their share of them for the others."""
+    share = steps / recipes["inception"]["steps"]
+    lengths = {net: max(1, round(share * recipe["steps"])) for net, recipe in recipes.items()}
+    return {net: {**recipe, "steps": lengths[net]} for net, recipe in recipes.items()}
+
+
+def cost(main: Family) -> str:
+    """What the recorded runs took, and what a live run takes that nobody gives a length, in words."""
+    short = cut({net: runs[0].recipe for net, runs in main.runs.items()}, BRIEF)
+    return recorded.cost(main.runs, {net: short[net]["steps"] for net in LIVE}, seeds=1)
 
 
 def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, why: str) -> Family:
@@ -183,6 +197,11 @@ def matching(shown: Family, net: str) -> Array:
     levels = best(shown.runs["inception"])
     pairs = zip(shown.runs[net], levels, strict=True)
     return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
+
+
+def reached(shown: Family, net: str) -> list[float | None]:
+    """``matching`` with None for never, as results have it."""
+    return [step if np.isfinite(step) else None for step in matching(shown, net).tolist()]
 
 
 def ratio(shown: Family, net: str) -> Array:

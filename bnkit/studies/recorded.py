@@ -73,20 +73,21 @@ def look_up(
 ) -> tuple[dict[str, list[Record]], str]:
     """The recorded runs that a page asks for, by network; or none, and why, in words for the page.
 
-    They are taken for the very `recipes` only, `seeds` of each network, where `source` is
-    "recorded". With `by_variant` the name of a network is the variant that it is recorded under.
+    They are taken for the very `recipes` only, `seeds` of each network, 0: all there are, where
+    `source` is "recorded". With `by_variant` the name of a network is the variant that it is recorded under.
     """
     if source != "recorded":
         return {}, 'They were asked for, with `source` set to "live".'
     variants = {net: net if by_variant else None for net in recipes}
     stored = {net: _stored(experiment, recipes[net], variants[net]) for net in recipes}
-    runs = shared(stored, seeds)
+    runs = shared(stored, seeds or None)
     there = len(next(iter(runs.values())))
-    if there == seeds:
+    if there == (seeds or there) > 0:
         return runs, ""
     which = "these recipes" if by_variant else "this recipe"
     lacking = f"but of {which} there are {f'only {there}' if there else 'none'}"
-    return {}, f"Recorded runs were asked for, {seeds} of each network, {lacking}."
+    asked = f", {seeds} of each network" if seeds else ""
+    return {}, f"Recorded runs were asked for{asked}, {lacking}."
 
 
 def shared(runs: Mapping[str, list[Record]], most: int | None = None) -> dict[str, list[Record]]:
@@ -122,6 +123,23 @@ def _stored(experiment: str, recipe: dict, variant: str | None) -> list[Record]:
     ]
     same = (run for run in runs if {**experiments.registered(*run), "seed": None} == wanted)
     return [experiments.load(*run) for run in same]
+
+
+def cost(runs: Mapping[str, list[Record]], brief: Mapping[str, int], seeds: int) -> str:
+    """What recorded `runs` took, and what `seeds` of each network with `brief` steps take, in words.
+
+    The times are those of the records, on one core; other processors differ.
+    """
+    each = {net: [run.manifest["wall_seconds"] for run in of_net] for net, of_net in runs.items()}
+    whole = sum(map(sum, each.values()))
+    paces = {net: np.mean(each[net]) / runs[net][0].recipe["steps"] for net in brief}
+    short = seeds * sum(steps * paces[net] for net, steps in brief.items())
+    return (
+        f"*What live training costs.* The recorded runs took {whole / 60:,.0f} minutes of one "
+        f"processor core. Where neither steps nor seeds are given, live runs are cut to "
+        f"{max(brief.values()):,} steps and {count(seeds, 'seed')}: about {short:.0f} seconds. "
+        "With a bar on the way, any other length can be asked for."
+    )
 
 
 # The paper

@@ -54,7 +54,7 @@ def test_an_earlier_arithmetic_is_listed_and_must_be_noted(folder, capsys):
     assert main(["list"]) == 0
     assert "2/2 recorded, 1 earlier" in capsys.readouterr().out
     assert main(["check"]) == 1
-    digest = experiments.arithmetic_of(TINY)["digest"]
+    digest = experiments.arithmetic_of(TINY, "bank")["digest"]
     told = capsys.readouterr().err
     assert f"the arithmetic of mnist is {digest} today, and 1 of 2 records" in told
     note = paths.root() / "CHANGELOG.md"
