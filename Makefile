@@ -30,10 +30,11 @@ lab: $(STAMP) ## open JupyterLab on the chapters
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claims, front page
+check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claims, records, front page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PRESS) check
+	$(BIN)/python -m bnkit check
 	$(BIN)/python -m bnkit.front --check
 
 fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks

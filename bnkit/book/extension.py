@@ -17,7 +17,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from bnkit.book import citations, figures, folds, rooms, teaching
+from bnkit.book import citations, figures, folds, glossary, rooms, teaching
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -48,6 +48,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
+    app.connect("doctree-resolved", glossary.link)
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)

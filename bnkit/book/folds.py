@@ -10,10 +10,10 @@ from itertools import pairwise
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from bnkit.book.parts import CURIOUS
 from bnkit.page.notebook import EVIDENCE, FOLDED_OUTPUT, SOLUTION
 from bnkit.page.prose import KEPT
 
-CURIOUS = "For the curious"  # how the heading of a section begins that is folded
 GLUED = "application/papermill.record/"  # the kind of an output that only other pages quote
 
 

@@ -13,7 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 from packaging.markers import InvalidMarker, Marker
 
-from bnkit.book import teaching, typed_numbers
+from bnkit.book import parts, teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
@@ -30,6 +30,7 @@ EXTRA_KEYS = (
     "metadata.papermill metadata.widgets metadata.language_info.version"
     " cell.metadata.papermill cell.metadata.execution"
 )
+PAGES = (".ipynb", ".md")
 # no addresses, no hashes, no local versions
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")
 # version 2 of the first has no _config.yml and no _toc.yml
@@ -100,8 +101,9 @@ def _folder(book: Book) -> Iterator[Finding]:
     for document in listed:
         if listed.count(document) > 1:
             yield Finding(document, "", "is listed twice in _toc.yml")
-    files = (book.root / "chapters").glob("*")
-    there = {f"chapters/{path.stem}" for path in files if path.suffix in (".ipynb", ".md")}
+    inside = (path.relative_to(book.root) for path in (book.root / "chapters").rglob("*"))
+    written = (path for path in inside if not any(part.startswith(".") for part in path.parts))
+    there = {path.with_suffix("").as_posix() for path in written if path.suffix in PAGES}
     for document in sorted(there - set(listed)):
         yield Finding(document, "", "is in the folder, but _toc.yml does not list it")
     for document in sorted(set(listed) - there - {GENERATED}):
@@ -219,5 +221,5 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = depth
 
 
-KINDS = (teaching.kinds, teaching.teaching)
-RULES = (clean, kernel, ids, opening, code, *KINDS, figures, headings)
+PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious)
+RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings)

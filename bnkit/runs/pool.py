@@ -6,19 +6,24 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection, get_context, parent_process
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from bnkit import paths
-from bnkit.runs import experiments
+from bnkit.runs import bank, experiments
 from bnkit.runs.records import Record
+from bnkit.runs.tasks.mnist import MLPRecipe
 from bnkit.runs.training import AnyRecipe
 
 WORTHWHILE = 150  # steps of a small Inception; fewer take less time than starting processes
+STEPS_OF_A_BANK = 200  # steps of a network in a bank, in the time of one such
+MOST = 30  # networks of a bank: its records are stored when all of them are through
 
+Run = tuple[str, int]  # name and seed
 
 _steps = None  # in a process of a pool: the number of steps that all of them have done
 
@@ -44,17 +49,45 @@ def _begin(steps: object) -> None:
     threading.Thread(target=end_with_it, daemon=True).start()
 
 
-def one_run(name: str, seed: int) -> str:
-    """Make and store one run, unless another process is at it; what became of it, in words."""
-    lock = paths.cache() / "checkpoints" / f"{name.replace('/', '-')}-seed-{seed}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0), one_thread():
-            if (name, seed) not in experiments.missing():
-                return f"{name} seed {seed}: recorded meanwhile"
-            return experiments.outcome(experiments.run(name, seed)[0])
-    except Timeout:
-        return f"{name} seed {seed}: another process is at it; left to that one"
+def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
+    """Pieces of work for so many processes, as places of `recipes`.
+
+    What can share a bank is one piece, or one for each process; any other recipe is its own.
+    """
+    kinds: dict[object, list[int]] = {}
+    for place, recipe in enumerate(recipes):
+        in_bank = isinstance(recipe, MLPRecipe)
+        kinds.setdefault(str(bank.shared(recipe)) if in_bank else place, []).append(place)
+    parted = []
+    for places in kinds.values():
+        count = min(len(places), max(jobs, -(-len(places) // MOST)))
+        parted += [part.tolist() for part in np.array_split(places, count)]
+    return parted
+
+
+def some_runs(runs: Sequence[Run]) -> str:
+    """Make and store `runs`, but those that another process is at; what became of them, in words.
+
+    More than one are such as share a bank (``pieces``).
+    """
+    said, mine = [], []
+    with ExitStack() as held, one_thread():
+        for name, seed in runs:
+            lock = paths.cache() / "checkpoints" / f"{name.replace('/', '-')}-seed-{seed}.lock"
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
+                said.append(f"{name} seed {seed}: another process is at it; left to that one")
+                continue
+            if (name, seed) in experiments.missing():
+                mine.append((name, seed))
+            else:
+                said.append(f"{name} seed {seed}: recorded meanwhile")
+        in_bank = mine and isinstance(experiments.recipe_of(*mine[0]), MLPRecipe)
+        one_by_one = (experiments.run(*run)[0] for run in mine)
+        made = experiments.run_together(mine) if in_bank else list(one_by_one)
+        return "\n".join([*said, *map(experiments.outcome, made)])
 
 
 def several(
@@ -63,27 +96,50 @@ def several(
 ) -> list[Record]:  # fmt: skip
     """Train each recipe, side by side on the cores that torch may use; nothing is stored.
 
-    Each run is, bit for bit, the one that it would be alone. `advance` is told, now and then, how
-    many steps have been done since it was told last, and `keep` each run as soon as it is there.
+    Those that can share a bank do; any other is, bit for bit, the run that it would be alone.
+    `advance` is told, now and then, how many steps have been done since it was told last, and
+    `keep` each run as soon as it is there.
     """
     runs: dict[int, Record] = {}
-    jobs = min(torch.get_num_threads(), len(recipes))
-    if jobs < 2 or sum(recipe.steps for recipe in recipes) < WORTHWHILE:
-        for place, recipe in enumerate(recipes):
-            keep(run := trained(recipe, advance))
+    jobs = min(torch.get_num_threads(), len(recipes)) if _effort(recipes) >= WORTHWHILE else 1
+    work = pieces(recipes, jobs)
+    asked = [[recipes[place] for place in piece] for piece in work]
+
+    def take(piece: list[int], made: list[Record]) -> None:
+        for place, run in zip(piece, made, strict=True):
+            keep(run)
             runs[place] = run
-        return list(runs.values())
+
+    if jobs > 1:
+        _side_by_side(asked, jobs, advance, lambda number, made: take(work[number], made))
+    else:
+        for piece, its_recipes in zip(work, asked, strict=True):
+            take(piece, trained(its_recipes, advance))
+    return [runs[place] for place in range(len(recipes))]
+
+
+def _effort(recipes: Sequence[AnyRecipe]) -> float:
+    """What training takes, in steps of a small Inception."""
+    return sum(
+        recipe.steps / (STEPS_OF_A_BANK if isinstance(recipe, MLPRecipe) else 1)
+        for recipe in recipes
+    )
+
+
+def _side_by_side(
+    work: list[list[AnyRecipe]], jobs: int, advance: Callable[[int], object],
+    take: Callable[[int, list[Record]], None],
+) -> None:  # fmt: skip
+    """Train pieces of work in processes; `take` is given the number of each, and its runs."""
     steps, told = get_context("spawn").Value("q", 0), 0
     with processes(jobs, steps) as pool:
-        running = {pool.submit(trained, recipe): place for place, recipe in enumerate(recipes)}
+        running = {pool.submit(trained, piece): number for number, piece in enumerate(work)}
         while running:
             for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                keep(run := future.result())
-                runs[running.pop(future)] = run
+                take(running.pop(future), future.result())
             done = steps.value
             advance(done - told)
             told = done
-    return [runs[place] for place in range(len(recipes))]
 
 
 def name_of(recipe: AnyRecipe) -> str:
@@ -98,19 +154,25 @@ def _count(steps: int) -> None:
         _steps.value += steps
 
 
-def trained(recipe: AnyRecipe, advance: Callable[[int], object] | None = None) -> Record:
-    """Train one recipe on one thread; nothing is stored."""
+def trained(
+    recipes: Sequence[AnyRecipe], advance: Callable[[int], object] | None = None
+) -> list[Record]:
+    """Train a piece of work (``pieces``) on one thread; nothing is stored."""
     told, advance = 0, advance or _count
 
     def on_step(step: int) -> None:
         nonlocal told
-        advance(step - told)
+        advance((step - told) * len(recipes))
         told = step
 
+    names = [name_of(recipe) for recipe in recipes]
     with one_thread():
-        record = experiments.train(recipe, name=name_of(recipe), on_step=on_step)
-    on_step(recipe.steps)
-    return record
+        if isinstance(recipes[0], MLPRecipe):
+            made = experiments.train_together(recipes, names=names, on_step=on_step)
+        else:
+            made = [experiments.train(recipes[0], name=names[0], on_step=on_step)]
+    on_step(recipes[0].steps)
+    return made
 
 
 @contextmanager

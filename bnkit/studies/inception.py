@@ -16,7 +16,7 @@ from torch import nn
 
 from bnkit import paths
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, diverged, printed, show, show_reached, signed
@@ -89,7 +89,7 @@ def family(size: str = "") -> Family:
     """The recorded runs of the five networks, for the seeds that all of them have, with the usual
     pictures or those of `size` "64px". Raises RecordError without any."""
     ending = f"-{size}" if size else ""
-    runs = {net: records.load_all("inception", net + ending) for net in NETWORKS}
+    runs = {net: experiments.load_all(f"inception/{net}{ending}") for net in NETWORKS}
     return Family(recorded.shared(runs))
 
 
@@ -142,17 +142,17 @@ def sweep(net: str) -> dict[float, list[Record]]:
     pattern = re.compile(rf"{re.escape(net)}-lr-(\S+)")
     matches = [match for variant in _variants() if (match := pattern.fullmatch(variant))]
     matches.sort(key=lambda match: float(match[1]))
-    return {float(match[1]): records.load_all("inception", match[0]) for match in matches}
+    return {float(match[1]): experiments.load_all(f"inception/{match[0]}") for match in matches}
 
 
 def taken_back() -> dict[str, list[Record]]:
     """The recorded runs of BN-x5 without one of its changes, by the change, where there are any."""
     there = [name for name in CHANGES if f"bn-x5-but-{name}" in _variants()]
-    return {name: records.load_all("inception", f"bn-x5-but-{name}") for name in there}
+    return {name: experiments.load_all(f"inception/bn-x5-but-{name}") for name in there}
 
 
 def _variants() -> set[str]:
-    return {variant for experiment, variant, _ in records.index() if experiment == "inception"}
+    return {name.removeprefix("inception/") for name, _ in experiments.recorded("inception/")}
 
 
 # What is read off them
@@ -260,7 +260,7 @@ def _reaching(shown: Family, runs: list[Record]) -> Array:
 def by_recipe(shown: Family) -> dict[str, tuple[Array, Array]]:
     """Best accuracies without BN and with it, (seeds,), by recipe, in the steps of the shortest."""
     names = ("bn-x5-but-bn-and-rate", "bn-x5-but-rate", "bn-x5-but-bn")
-    six, six_bn, seven = (records.load_all("inception", name) for name in names)
+    six, six_bn, seven = (experiments.load_all(f"inception/{name}") for name in names)
     pairs = {
         "that of Inception": (shown.runs["inception"], shown.runs["bn-baseline"]),
         "six changes, the old learning rate": (six, six_bn),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
@@ -88,7 +88,7 @@ def pair(suffix: str = "") -> Pair:
 
     Raises RecordError where there are none, or where one is damaged.
     """
-    runs = {net: records.load_all("mnist", name + suffix) for net, name in VARIANTS.items()}
+    runs = {net: experiments.load_all(f"mnist/{name}{suffix}") for net, name in VARIANTS.items()}
     return Pair(shared(runs))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnkit import paths
-from bnkit.runs import records
+from bnkit.runs import experiments
 from bnkit.runs.records import Record
 
 Array = np.ndarray
@@ -56,7 +56,7 @@ class Shown:
                 f"torch {made['versions'].get('torch', '?').split('+')[0]} "
                 f"on the {made.get('device', '?')} "
                 f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` "
-                "trains them again and compares."
+                f"trains them again and compares. {arithmetic(f'{self.first.experiment}/')}"
             )
         lost = ", ".join(run.name for runs in self.runs.values() for run in runs if diverged(run))
         ended = f"Diverged, and ended there: {lost}. " if lost else ""
@@ -102,10 +102,24 @@ def diverged(run: Record) -> bool:
     return run.manifest.get("diverged_at") is not None
 
 
+def arithmetic(beginning: str) -> str:
+    """How many of the book's runs whose names begin so the code of today made, in Markdown."""
+    runs = [experiments.load(*name) for name in experiments.recorded(beginning)]
+    earlier = sum(not experiments.is_of_today(run) for run in runs)
+    if not earlier:
+        return f"Today's arithmetic made all {len(runs)} recorded runs of `{beginning}`."
+    of_all = f"{earlier} of the {len(runs)} recorded runs of `{beginning}`"
+    return (
+        f"An earlier arithmetic than today's code has made {of_all}: `verify` holds these to bounds, "
+        "and not to every bit."
+    )
+
+
 def _stored(experiment: str, recipe: dict, variant: str | None) -> list[Record]:
     """Recorded runs of `recipe`, whatever its seed says, under this variant or (None) any."""
-    names = (name for name in records.index() if name[0] == experiment)
-    runs = (records.load(*name) for name in names if variant in (None, name[1]))
+    names = experiments.recorded(f"{experiment}/")
+    wanted = (name for name in names if variant is None or name[0] == f"{experiment}/{variant}")
+    runs = (experiments.load(*name) for name in wanted)
     return [run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}]
 
 

@@ -112,6 +112,12 @@ def test_evidence_folds_and_what_it_shows_stays(published):
     assert "assert" in page[page.index("Solution") :]
 
 
+def test_a_citation_is_a_link_with_author_and_year(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    cited = r'(?s)as <span class="bibtex-citation"[^>]*>Author \(<a [^>]*>2015</a>\)'
+    assert re.search(cited, page)
+
+
 def test_just_the_code_of_a_page_is_a_download(published):
     page = (published.html / "chapters" / "01-good.html").read_text()
     address = re.search(r'href="(../_code/chapters/01-good.ipynb)"\s+download', page)[1]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import registered
 import torch
 from claim_cells import broken, handed_over
 from conftest import assert_close
@@ -40,6 +41,7 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], **recipe) -> Rec
 def recorded(tmp_path, monkeypatch):
     """A folder with three runs of each of the five networks, and what else the book records."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path))
+    registered.take_for_the_book_s(monkeypatch)
     for net in RECIPES:
         for seed in range(3):
             records.save(run(net, seed), tmp_path)

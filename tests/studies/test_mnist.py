@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import registered
 from claim_cells import broken, handed_over
 from synthetic_runs import UNITS, pair, run
 
@@ -40,6 +41,7 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None
 def recorded(tmp_path, monkeypatch):
     """Three recorded pairs of the main recipe and one pair at another learning rate."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path))
+    registered.take_for_the_book_s(monkeypatch)
     for net, norm in (("with-bn", "batch"), ("without-bn", None)):
         for seed in range(3):
             records.save(run(norm, seed, variant=net), tmp_path)
@@ -332,7 +334,7 @@ def test_other_pages_get_their_numbers_from_the_records():
     numbers = handed_over("08-mnist", (*BEFORE, "numbers-for-other-pages")).glued
     gap = numbers["final_with_bn"] - numbers["final_without_bn"]
     assert numbers["final_gap_points"] == pytest.approx(gap)
-    runs = records.load_all("mnist", "with-bn")
+    runs = experiments.load_all("mnist/with-bn")
     final = np.mean([one.curve("test_accuracy")[1][-1] for one in runs])
     assert numbers["final_with_bn"] == pytest.approx(100 * final)
     gap = numbers["tuned_with_bn"] - numbers["tuned_without_bn"]
