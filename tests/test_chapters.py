@@ -65,8 +65,8 @@ def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     ] == []
 
 
-# each parameter of this name needs more
-NEVER = {"depth": 0, "batch": 1, "seeds": 0, "width": 0, "steps": 0}
+# each parameter of this name needs more; 0 steps and seeds may stand for those of the records
+NEVER = {"depth": 0, "batch": 1, "width": 0}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

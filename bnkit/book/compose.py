@@ -18,6 +18,7 @@ from bnkit.book import this_build
 from bnkit.book.layout import GENERATED, Book, PressError
 from bnkit.page.notebook import INJECTED, cells_of, claims_of, is_injected
 from bnkit.page.prose import KEPT, SITE
+from bnkit.page.quantities import is_handed_over
 
 PUBLIC_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")  # all that the theme knows
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}  # no version
@@ -127,7 +128,8 @@ def _normalise_cell(cell: dict, alone: bool) -> dict:
     metadata["bnkit"] = {"id": cell["id"]}
     if claims_of(cell):  # its place is called as JupyterLab calls it, see ``extension``
         metadata["bnkit"]["place"] = f"cell-id={cell['id']}"
-    shown = [output for output in cell["outputs"] if not _is_progress_bar(output)]
+    unseen = lambda output: _is_progress_bar(output) or is_handed_over(output)  # noqa: E731
+    shown = [output for output in cell["outputs"] if not unseen(output)]
     outputs = [_for_the_site(output, alone) for output in shown]
     return {**cell, "metadata": metadata, "outputs": outputs}
 
