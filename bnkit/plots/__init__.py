@@ -64,7 +64,7 @@ class Drawing(Figure):
         """The figure as the text of an SVG file that follows the theme of the page around it."""
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        self._print(200, lambda: FigureCanvasSVG(self).print_svg(buffer, metadata=nothing))
+        self._print(150, lambda: FigureCanvasSVG(self).print_svg(buffer, metadata=nothing))
         width, height = (round(100 * inches) for inches in self.get_size_inches())
         return themed(buffer.getvalue(), width, height)
 

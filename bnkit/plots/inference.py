@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WRONG
+from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WRONG, ramp
 from bnkit.plots.labels import label_end, legend_below
 from bnkit.plots.scales import logarithmic, percent, powers, shares, ticks
 
@@ -97,7 +97,7 @@ def correction(
     left.set(title="independent values", xlabel="values in a batch, m")
     left.set(ylabel="variance", ylim=(0, 1.2 * true))
     left.legend(loc="lower right")
-    looks = zip((WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False)
+    looks = zip(ramp(len(maps)), maps.items(), strict=True)
     for colour, (m, (measured, expected)) in looks:
         right.plot(rhos, expected, color=THEORY, linestyle=":")
         right.plot(rhos, measured, "o", color=colour)
