@@ -7,7 +7,7 @@ ends of curves, instead of a legend where there is room, and ``scales`` what the
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial, wraps
 
@@ -31,7 +31,6 @@ ByName = Mapping[str, Array]
 WIDTH = 5.8  # inches: of a figure that needs no more
 NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 DOTS = {"marker": "o", "markersize": 4}  # on a line: where something was measured
-DENSE = 250  # more markers than these are drawn as a picture: a page has to load
 AS_WORDS = {tone.light: tone.light_text for tone in PALETTE.values()}
 _for_a_phone = ContextVar("_for_a_phone", default=False)  # whether ``figure`` makes narrow ones
 
@@ -81,21 +80,9 @@ class Drawing(Figure):
         for text in self.findobj(Text):
             colour = to_hex(text.get_color())
             text.set_color(AS_WORDS.get(colour, colour))
-        for axes in self.axes:
-            for marks in (*axes.lines, *axes.collections):
-                if _is_dense(marks):
-                    marks.set_rasterized(True)
         with style.context(paths.STYLE):
             write()
         self.dpi = dpi
-
-
-def _is_dense(marks) -> bool:
-    """Whether these are so many markers that an element for each would weigh too much."""
-    if hasattr(marks, "get_offsets"):
-        return len(marks.get_offsets()) > DENSE
-    without = (None, "None", "none", "", " ")
-    return marks.get_marker() not in without and len(marks.get_xdata()) > DENSE
 
 
 def figure(
@@ -129,6 +116,8 @@ def styled(draw: Callable) -> Callable:
 
     @wraps(draw)
     def inside(*arguments, **options):
+        # what can be read once only is kept for the second drawing
+        arguments = [list(one) if isinstance(one, Iterator) else one for one in arguments]
         with style.context(paths.STYLE):
             drawing = draw(*arguments, **options)
             if _for_a_phone.get():

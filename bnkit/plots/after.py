@@ -227,7 +227,7 @@ def advantage(groups: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Drawin
     """
     lines = sum(1 + len(settings) for settings in groups.values())
     height = 0.6 + 0.36 * lines
-    drawing, axes = figure(width=9, height=height, phone=Layout(1, 1, height))
+    drawing, axes = figure(width=9, height=height, phone=Layout(1, 1, 1.3 * height))
     row, names, heading = 0, {}, {"ha": "right", "va": "center", "weight": "bold"}
     for title, settings in groups.items():
         axes.text(-0.012, row, title, transform=axes.get_yaxis_transform(), **heading)

@@ -22,7 +22,7 @@ BOXES = {
     "centred": (0, 1.5, r"$c_i = x_i - \mu$", r"$dc_i = r\,d\hat{x}_i + 2c_i\,dq_i$"),
     "squared": (1, 2.0, r"$q_i = c_i^2$", r"$dq_i = \frac{1}{m}\,d\sigma^2$"),
     "var": (1, 3.0, r"$\sigma^2 = \frac{1}{m}\Sigma\,q_i$", r"$d\sigma^2 = ds\,/\,2s$"),
-    "std": (1, 4.0, r"$s = \sqrt{\sigma^2 + \epsilon}$", r"$ds = -dr\,/\,s^2$"),
+    "std": (1, 4.0, r"$s = (\sigma^2 + \epsilon)^{1/2}$", r"$ds = -dr\,/\,s^2$"),
     "inv_std": (1, 5.0, r"$r = 1\,/\,s$", r"$dr = \Sigma\,c_i\,d\hat{x}_i$"),
     "x_hat": (0, 5.5, r"$\hat{x}_i = c_i\,r$", r"$d\hat{x}_i = \gamma\,dz_i$"),
     "gamma": (1, 6.1, r"$\gamma$", r"$d\gamma = \Sigma\,\hat{x}_i\,dz_i$"),

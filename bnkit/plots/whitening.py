@@ -80,7 +80,8 @@ def pictures(rows: ByName, correlations: ByName) -> Drawing:
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    drawing.colorbar(matrix, ax=axes, ticks=[-1, 0, 1], shrink=0.5, label="correlation")
+    scale = {"ticks": [-1, 0, 1], "location": "bottom", "shrink": 0.4, "aspect": 30}
+    drawing.colorbar(matrix, ax=axes, label="correlation", **scale)
     return drawing
 
 
