@@ -17,7 +17,7 @@ import numpy as np
 from bnkit import paths
 from bnkit.page.prose import as_table
 from bnkit.plots import mnist as figures
-from bnkit.runs import records
+from bnkit.runs import experiments
 from bnkit.runs.records import Record, RecordError
 from bnkit.studies import inception, mnist, recorded
 
@@ -88,7 +88,7 @@ def _figure_3() -> list[Row]:
         here = (recorded.show_reached(inception.ratio(family, net)) for family in families)
         ours = "{} times fewer, {} on larger pictures".format(*here)
         made.append(Row(claim, theirs, ours, min(family.seeds for family in families), chapter))
-    without = records.load_all("inception", "inception-sigmoid-64px")
+    without = experiments.load_all("inception/inception-sigmoid-64px")
     nets = families[1].runs["bn-x5-sigmoid"], without
     best = _versus(*(f"{recorded.show(inception.best(runs), 1, 100)} %" for runs in nets))
     theirs = _versus(f"{recorded.printed()['figure3']['bn-x5-sigmoid'][2]:.1f} %", "chance")

@@ -246,13 +246,17 @@ def test_workflows_may_little_and_end(path):
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/none@v0"))
 
 
-def test_every_room_is_on_the_page_on_the_code():
+def test_every_room_is_on_a_page_on_the_code():
     """And with a room all its modules: ``bnkit.book.rooms`` finds them."""
-    page = (ROOT / "chapters" / "api.md").read_text()
-    shown = re.findall(r"^\.\. room:: bnkit\.(\w+)$", page, re.M)
+    pages = sorted((ROOT / "chapters" / "api").glob("*.md"))
+    text = "\n".join(page.read_text() for page in pages)
+    shown = re.findall(r"^\.\. room:: bnkit\.([\w.]+)$", text, re.M)
+    contents = (ROOT / "chapters" / "api.md").read_text()
+    assert all(f"(api/{page.name})" in contents for page in pages)
+    assert all(f"`bnkit.{room}`" in contents for room in shown)
     apart = {"__init__", "__main__", "__pycache__", "book", "front", "house"}
     there = {path.stem for path in (ROOT / "bnkit").iterdir()} - apart
-    assert sorted(shown) == sorted(there)
+    assert sorted(shown) == sorted([*there, "studies.after"])  # too large for one page
     found = set(rooms.modules("bnkit.runs"))
     assert {
         "bnkit.runs",

@@ -5,6 +5,7 @@ are tagged with a claim bear just that as their id on the site: one link serves 
 the ledger bear the ids of their claims, and verdicts get classes, which the style sheet colours.
 """
 
+import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -16,7 +17,16 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from bnkit.book import figures, rooms
+from bnkit.book import (
+    citations,
+    explorable,
+    figures,
+    folds,
+    glossary,
+    rooms,
+    run_here,
+    teaching,
+)
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -27,7 +37,14 @@ THEBE = re.compile(
 TONES = "figures.css"
 LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
-NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_sources/[^"]+")')
+NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
+THE_CODE = {
+    "type": "link",
+    "text": "just the code",
+    "tooltip": "Download the code without the evidence, as a notebook",
+    "icon": "fas fa-terminal",
+    "label": "download-code-button",
+}
 
 
 def setup(app: Sphinx) -> dict:
@@ -40,8 +57,14 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
+    app.connect("doctree-resolved", glossary.link)
     app.connect("html-page-context", add_script)
+    app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
+    explorable.connect(app)
+    run_here.connect(app)
+    folds.setup(app)
+    citations.setup()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -51,7 +74,9 @@ def add_style(app: Sphinx) -> None:
     app.config.html_static_path.append(str(static))
     app.config.html_search_scorer = str(static / "scorer.js")
     app.add_css_file(TONES, priority=890)
-    app.add_css_file("book.css", priority=900)
+    for priority, sheet in enumerate(("book.css", "reading.css", "print.css"), start=900):
+        app.add_css_file(sheet, priority=priority)
+    app.add_js_file("reading.js", loading_method="defer")
 
 
 def inline_figures(app: Sphinx, page: str, source: list[str]) -> None:
@@ -125,12 +150,30 @@ def mark(app: Sphinx, document: nodes.document) -> None:
             link[0][:] = [nodes.inline("", "", *link[0].children, classes=classes)]
             if isinstance(link.parent, nodes.paragraph) and link.parent[0] is link:
                 link.parent["classes"].append("claim-evidence")
+    folds.fold_page(document)
 
 
 def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
     """Let readers sort and filter the ledger; without the script, the table is a table."""
     if page == LEDGER:
         app.add_js_file("claims.js", loading_method="defer")
+
+
+def offer_the_code(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
+    """Among the downloads of a page: the notebook of its teaching cells, where it has some."""
+    source = Path(app.srcdir, f"{page}.ipynb")
+    own = teaching.just_the_code(json.loads(source.read_bytes())) if source.is_file() else None
+    if own is None:
+        return
+    target = Path(app.outdir, "_code", f"{page}.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(own, indent=1, ensure_ascii=False)
+    target.write_text(f"{text}\n", encoding="utf-8")
+    for group in context.get("header_buttons", []):
+        if group.get("label") == "download-buttons":
+            group["buttons"].insert(
+                0, {**THE_CODE, "url": f"{context['pathto']('_code', 1)}/{page}.ipynb"}
+            )
 
 
 def _cells(document: nodes.document) -> dict[str, nodes.Element]:

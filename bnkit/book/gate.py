@@ -23,6 +23,7 @@ from bnkit.page.notebook import (
     text_of,
 )
 from bnkit.page.prose import SITE
+from bnkit.page.quantities import ResultError, curves_in, found_in
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
 FIGURE_KEYS = ("mystnb.figure.name", "mystnb.figure.caption", "mystnb.image.alt")
@@ -179,6 +180,15 @@ def glued_once(chapter: Chapter) -> Iterator[tuple[str, str]]:
             yield "", f"glues {name!r} {count} times"
 
 
+def results(chapter: Chapter) -> Iterator[tuple[str, str]]:
+    """What it hands over to programs can be read, and a name stands for one quantity."""
+    try:
+        found_in(_cells(chapter))
+        curves_in(_cells(chapter))
+    except ResultError as error:
+        yield "", str(error)
+
+
 RULES = (
     errors,
     order,
@@ -191,6 +201,7 @@ RULES = (
     size,
     widgets,
     glued_once,
+    results,
 )
 
 
