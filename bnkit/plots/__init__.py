@@ -3,7 +3,8 @@
 A drawing function takes what it draws, returns a Figure, reads no file, trains nothing and never
 calls ``show``. This module holds what all of them share: the house style, the band that shows the
 spread over seeds. What a colour means says ``bnkit.plots.colours``; ``labels`` has labels at the
-ends of curves, instead of a legend where there is room, and ``scales`` what the axes say.
+ends of curves, instead of a legend where there is room, and ``scales`` what the axes say. ``svg``
+makes a drawing follow the theme of its page, ``narrow`` lays it out for a phone.
 """
 
 import io
