@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit import datasets, reference
+from bnkit.networks import parts
+from bnkit.networks.parts import Part
 
 Array = np.ndarray
 # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
@@ -63,6 +65,8 @@ class Stack:
     diverged: Array  # (R,) bool: taken out of training, its parameters set to 0
     eps: float = 1e-5  # of the normalisation
     place: str = "before"  # one of PLACES
+    # which parts of the normalisation each network has, of ``parts.switches``; None: all of it
+    parts: tuple[Array, Array, Array] | None = None
 
 
 class Pass(NamedTuple):
@@ -80,14 +84,14 @@ class Pass(NamedTuple):
 def build(
     inputs: int, width: int, depth: int, classes: int | None, activation: str, norm: bool,
     deviation: Callable[[int, int], float | Array], seeds: Sequence[int], *, eps: float = 1e-5,
-    place: str = "before", dtype: type = np.float64,
+    place: str = "before", dtype: type = np.float64, of_norm: Sequence[Part] | None = None,
 ) -> Stack:  # fmt: skip
     """Untrained networks, one for each of `seeds`; without `classes` they end in a hidden layer.
 
     Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the
     deviation is one number or one for each network. Networks with equal seeds start from equal
     weights, up to their deviation, with and without `norm`, which stands at a `place` of PLACES.
-    Biases and beta start at 0, gamma at 1.
+    Biases and beta start at 0, gamma at 1. `of_norm` gives each network parts of a normalisation.
     """
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
@@ -111,7 +115,8 @@ def build(
         if normalised:
             layer |= {"gamma": zeros + 1, "beta": zeros.copy()}
         layers.append(layer)
-    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps, place)
+    on = parts.switches(of_norm, dtype) if of_norm else None
+    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps, place, on)
 
 
 def forward(
@@ -136,7 +141,7 @@ def forward(
         if "bias" in layer:
             x = y = x + layer["bias"][:, None, :]
         else:
-            y, cache = _normalise(x, layer, stack.eps, population)
+            y, cache = _normalise(x, layer, stack, population)
         scale_y = scale_g = None
         if noise and hidden:
             scale_y, shift_y = noise(index, y.shape)
@@ -146,7 +151,7 @@ def forward(
             scale_g, _ = dropout(index, y.shape)
         above = value
         if _after(stack, layer):
-            above, cache = _normalise(value, layer, stack.eps, population)
+            above, cache = _normalise(value, layer, stack, population)
         tape.append(Pass(u, x, y, value, cache, scale_y, scale_g))
         u = _scaled(above, scale_g)
     return u, tape
@@ -274,8 +279,15 @@ def copy(stack: Stack) -> Stack:
     return replace(stack, layers=layers, diverged=stack.diverged.copy())
 
 
-def _normalise(x: Array, layer: Layer, eps: float, population) -> tuple[Array, object]:
+def _normalise(x: Array, layer: Layer, stack: Stack, population) -> tuple[Array, object]:
     """BN of every unit of every network: R networks of d units are R * d features."""
+    eps = stack.eps
+    if stack.parts is not None:
+        gamma, beta = (layer[name][:, None, :] for name in PAIR)
+        form = (len(x), 1, x.shape[2])
+        of_all = None if population is None else [v.reshape(form) for v in population[:2]]
+        y, cache = parts.forward(x, stack.parts, eps, of_all)
+        return gamma * y + beta, (gamma, cache)
     gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
     if population is None:
         y, cache = reference.forward(columns(x), gamma, beta, eps)
@@ -286,6 +298,10 @@ def _normalise(x: Array, layer: Layer, eps: float, population) -> tuple[Array, o
 
 def _back(d: Array, cache: object) -> tuple[Array, Layer]:
     """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
+    if isinstance(cache, tuple) and isinstance(cache[-1], parts.Cache):
+        gamma, of_part = cache
+        gradient = {"gamma": np.einsum("rmd,rmd->rd", d, of_part.y), "beta": d.sum(1)}
+        return parts.backward(d * gamma, of_part), gradient
     flat, *of_pair = reference.backward(columns(d), cache)
     gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
     return _networks(flat, len(d)), gradient
