@@ -279,6 +279,13 @@ def copy(stack: Stack) -> Stack:
     return replace(stack, layers=layers, diverged=stack.diverged.copy())
 
 
+def pick(stack: Stack, index: Array) -> Stack:
+    """The networks at `index`, numbers or a mask (R,), as an independent stack."""
+    layers = [{name: value[index] for name, value in layer.items()} for layer in stack.layers]
+    on = stack.parts and tuple(switch[index] for switch in stack.parts)
+    return replace(stack, layers=layers, diverged=stack.diverged[index], parts=on)
+
+
 def _normalise(x: Array, layer: Layer, stack: Stack, population) -> tuple[Array, object]:
     """BN of every unit of every network: R networks of d units are R * d features."""
     eps = stack.eps

@@ -4,7 +4,6 @@ NumPy, on top of ``bnkit.reference``; the small networks are those of ``bnkit.ne
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -239,9 +238,7 @@ def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
     """
     seeds = healthy.accuracies.shape[1]
-    layers = healthy.networks.layers
-    first = [{name: value[:seeds] for name, value in layer.items()} for layer in layers]
-    networks = replace(healthy.networks, layers=first)
+    networks = many_numpy.pick(healthy.networks, np.arange(seeds))
     accuracies = []
     for number in classes:
         batches = of_few_classes(digits.test_labels, 20, [number] * seeds, range(seeds))
