@@ -288,14 +288,11 @@ def pick(stack: Stack, index: Array) -> Stack:
 
 def _normalise(x: Array, layer: Layer, stack: Stack, population) -> tuple[Array, object]:
     """BN of every unit of every network: R networks of d units are R * d features."""
-    eps = stack.eps
+    eps, pair = stack.eps, [layer[name] for name in PAIR]
     if stack.parts is not None:
-        gamma, beta = (layer[name][:, None, :] for name in PAIR)
-        form = (len(x), 1, x.shape[2])
-        of_all = None if population is None else [v.reshape(form) for v in population[:2]]
-        y, cache = parts.forward(x, stack.parts, eps, of_all)
-        return gamma * y + beta, (gamma, cache)
-    gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
+        moments = population and [v.reshape(pair[0].shape) for v in population[:2]]
+        return parts.forward(x, *pair, stack.parts, eps, moments)
+    gamma, beta = (v.ravel() for v in pair)
     if population is None:
         y, cache = reference.forward(columns(x), gamma, beta, eps)
     else:
@@ -305,10 +302,9 @@ def _normalise(x: Array, layer: Layer, stack: Stack, population) -> tuple[Array,
 
 def _back(d: Array, cache: object) -> tuple[Array, Layer]:
     """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
-    if isinstance(cache, tuple) and isinstance(cache[-1], parts.Cache):
-        gamma, of_part = cache
-        gradient = {"gamma": np.einsum("rmd,rmd->rd", d, of_part.y), "beta": d.sum(1)}
-        return parts.backward(d * gamma, of_part), gradient
+    if isinstance(cache, parts.Cache):
+        dx, *of_pair = parts.backward(d, cache)
+        return dx, dict(zip(PAIR, of_pair, strict=True))
     flat, *of_pair = reference.backward(columns(d), cache)
     gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
     return _networks(flat, len(d)), gradient

@@ -35,9 +35,10 @@ KINDS = {
 class Cache(NamedTuple):
     """What ``backward`` needs; shapes as in ``forward``."""
 
-    y: Array  # (x − c μ) / r
-    z: Array  # (x − k μ) / r
+    x_hat: Array  # (x − c μ) / r
+    away: Array  # (x − k μ) / r
     root: Array  # r, (R, 1, d)
+    gamma: Array  # (R, 1, d)
     switches: tuple[Array, Array, Array]  # c, whether there is a scale, k; (R, 1, 1) each
 
 
@@ -47,36 +48,42 @@ def switches(parts: list[Part], dtype: type) -> tuple[Array, Array, Array]:
 
 
 def forward(
-    x: Array, on: tuple[Array, Array, Array], eps: float, moments: tuple | None = None
-) -> tuple[Array, Cache]:
-    """y and its cache, x (R, m, d) -> (R, m, d).
+    x: Array, gamma: Array, beta: Array, on: tuple[Array, Array, Array], eps: float,
+    moments: tuple[Array, Array] | None = None,
+) -> tuple[Array, Cache]:  # fmt: skip
+    """gamma (x − c μ) / r + beta, and its cache.
 
-    `moments` are mean and variance (R, 1, d) to use in the place of the mini-batch's, as at
-    inference.
+    Shapes: x (R, m, d), gamma and beta (R, d) -> (R, m, d). `moments` are mean and variance (R, d)
+    to use in the place of the mini-batch's, as at inference.
     """
     centre, scale, about_mean = on
+    gamma, beta = gamma[:, None], beta[:, None]
+    mean = x.mean(1, keepdims=True) if moments is None else moments[0][:, None]
+    away = x - about_mean * mean
     if moments is None:
-        mean = x.mean(1, keepdims=True)
-        away = x - about_mean * mean
         square = np.einsum("rmd,rmd->rd", away, away)[:, None] / x.shape[1]
     else:
-        mean, variance = moments
-        away = x - about_mean * mean
-        square = variance + ((1 - about_mean) * mean) ** 2  # E[x²] = Var[x] + E[x]²
+        square = moments[1][:, None] + ((1 - about_mean) * mean) ** 2  # E[x²] = Var[x] + E[x]²
     root = 1 + scale * (np.sqrt(square + eps) - 1)
-    y, z = (x - centre * mean) / root, away / root
-    return y, Cache(y, z, root, on)
+    x_hat = x - centre * mean
+    x_hat /= root
+    away /= root
+    y = gamma * x_hat
+    y += beta
+    return y, Cache(x_hat, away, root, gamma, on)
 
 
-def backward(dy: Array, cache: Cache) -> Array:
-    """The gradient for x from that for y, through mean and scale of the mini-batch: (R, m, d).
+def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Gradients for x, gamma and beta from that for the output, through mean and scale.
 
-    dμ/dx = 1/m and dr/dx = (x − k μ) / (m r), hence
-    dx = (dy − c mean(dy) − s z mean(dy y)) / r.
+    dμ/dx = 1/m and dr/dx = (x − k μ) / (m r), hence, with s = 1 where there is a scale,
+    dx = γ/r (dy − c Σdy / m − s (x − k μ)/r Σ(dy x̂) / m). Shapes: (R, m, d) -> (R, m, d), (R, d)
+    twice.
     """
     centre, scale, _ = cache.switches
+    dgamma, dbeta = np.einsum("rmd,rmd->rd", dy, cache.x_hat), dy.sum(1)
     m = dy.shape[1]
-    along = np.einsum("rmd,rmd->rd", dy, cache.y)[:, None] / m
-    dx = dy - centre * dy.mean(1, keepdims=True)
-    dx -= scale * along * cache.z
-    return dx / cache.root
+    dx = dy - centre * dbeta[:, None] / m
+    dx -= (scale * dgamma[:, None] / m) * cache.away
+    dx *= cache.gamma / cache.root
+    return dx, dgamma, dbeta

@@ -19,12 +19,21 @@ def on(*names):
     return parts.switches([parts.KINDS[name] for name in names], np.float64)
 
 
+def run(x, *names, eps=EPS, **options):
+    """The parts alone: gamma 1, beta 0."""
+    pair = np.ones((len(x), x.shape[2])), np.zeros((len(x), x.shape[2]))
+    return parts.forward(x, *pair, on(*names), eps, **options)
+
+
 def test_both_parts_are_batch_normalization():
     x, dy = inputs()
-    y, cache = parts.forward(x, on("both"), EPS)
-    right, kept = reference.forward(x[0], np.ones(5), np.zeros(5), EPS)
+    gamma, beta = np.random.default_rng(1).normal(size=(2, 5))
+    y, cache = parts.forward(x, gamma[None], beta[None], on("both"), EPS)
+    right, kept = reference.forward(x[0], gamma, beta, EPS)
     assert_close(y[0], right)
-    assert_close(parts.backward(dy, cache)[0], reference.backward(dy[0], kept)[0])
+    pairs = zip(parts.backward(dy, cache), reference.backward(dy[0], kept), strict=True)
+    for ours, theirs in pairs:
+        assert_close(ours[0], theirs)
 
 
 def test_by_hand():
@@ -39,36 +48,35 @@ def test_by_hand():
     }
     assert list(expected) == list(parts.KINDS)
     for name, values in expected.items():
-        assert_close(parts.forward(x, on(name), 0.0)[0].ravel(), values)
+        assert_close(run(x, name, eps=0.0)[0].ravel(), values)
 
 
 @pytest.mark.parametrize("name", parts.KINDS)
 def test_gradients_are_central_differences(name):
     x, dy = inputs()
-    dx = parts.backward(dy, parts.forward(x, on(name), EPS)[1])
+    dx, *_ = parts.backward(dy, run(x, name)[1])
     for place in np.ndindex(x.shape):
         nudge = np.zeros_like(x)
         nudge[place] = 1e-5
-        ends = [np.sum(dy * parts.forward(x + s * nudge, on(name), EPS)[0]) for s in (1, -1)]
+        ends = [np.sum(dy * run(x + s * nudge, name)[0]) for s in (1, -1)]
         assert abs((ends[0] - ends[1]) / 2e-5 - dx[place]) < 1e-8
 
 
 def test_networks_do_not_know_each_other():
     x, dy = inputs(networks=5)
-    together, cache = parts.forward(x, on(*parts.KINDS), EPS)
-    back = parts.backward(dy, cache)
+    together, cache = run(x, *parts.KINDS)
+    back, *_ = parts.backward(dy, cache)
     for k, name in enumerate(parts.KINDS):
-        alone, of_one = parts.forward(x[k : k + 1], on(name), EPS)
+        alone, of_one = run(x[k : k + 1], name)
         assert_close(together[k : k + 1], alone)
-        assert_close(back[k : k + 1], parts.backward(dy[k : k + 1], of_one))
+        assert_close(back[k : k + 1], parts.backward(dy[k : k + 1], of_one)[0])
 
 
 @pytest.mark.parametrize("name", parts.KINDS)
 def test_a_population_of_the_batch_itself_changes_nothing(name):
     x, _ = inputs()
-    moments = x.mean(1, keepdims=True), x.var(1, keepdims=True)
-    inference, _ = parts.forward(x, on(name), EPS, moments)
-    assert_close(inference, parts.forward(x, on(name), EPS)[0])
+    inference, _ = run(x, name, moments=(x.mean(1), x.var(1)))
+    assert_close(inference, run(x, name)[0])
 
 
 def test_a_whole_network_of_each_kind_has_the_gradients_of_differences():
@@ -102,8 +110,8 @@ def test_what_each_part_is_blind_to():
     x, _ = inputs()
     blind = {name: [] for name in parts.KINDS}
     for name in parts.KINDS:
-        y = parts.forward(x, on(name), 0.0)[0]
-        blind[name] = [np.allclose(y, parts.forward(z, on(name), 0.0)[0]) for z in (x + 4, 3 * x)]
+        y = run(x, name, eps=0.0)[0]
+        blind[name] = [np.allclose(y, run(z, name, eps=0.0)[0]) for z in (x + 4, 3 * x)]
     assert blind == {
         "nothing": [False, False],
         "mean": [True, False],
