@@ -221,6 +221,26 @@ def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict:
     return {g: {at: compare(digits, g, at, settings, **size) for at in places} for g in names}
 
 
+def worth_of_the_pair(
+    digits: Digits, activation: str, rates: Sequence[float], **size: int
+) -> dict[str, Array]:
+    """Test accuracy without BN, normalised only, and with gamma and beta learned, (seeds,) each.
+
+    Each kind at the rate of `rates` that is best for it; a network that diverged counts as 0.
+    """
+    equal, fixed = list(map(Rates.equal, rates)), [Rates(rate, 0, rate) for rate in rates]
+    kinds = {
+        "without BN": ("none", equal),
+        "γ = 1, β = 0": ("before", fixed),
+        "γ, β learned": ("before", equal),
+    }
+    reached = {
+        name: np.nan_to_num(compare(digits, activation, *kind, **size).accuracies)
+        for name, kind in kinds.items()
+    }
+    return {name: of_rate[of_rate.mean(1).argmax()] for name, of_rate in reached.items()}
+
+
 def learn_from_few_classes(
     digits: Digits, place: str, classes: Sequence[int], *, seeds: int, batch_size: int, **size: int
 ) -> Array:
