@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bnkit import datasets
 from bnkit.conformance import __main__ as conformance
-from bnkit.datasets import pictures
+from bnkit.datasets import pictures, runtime
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
 from bnkit.runs.verification import Verdict
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         return made.add_argument
 
     command("list", _list, "the experiments of the book, and which of their runs are recorded")
+
+    command("check", _check, "whether the recorded runs are the book's, all there, and noted")
 
     add = command("run", _run, "make one run and store it")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=_positive, default=500)
 
     add = command("data", _data, "find or download a data set and check it")
-    add("name", choices=(*datasets.names(), *pictures.names()))
+    add("name", choices=(*datasets.names(), *pictures.names(), runtime.NAME))
 
     add = command("conformance", conformance.run, "examine any batch normalization")
     conformance.arguments(add)
@@ -95,13 +97,22 @@ def _positive(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from bnkit.runs import experiments
+    from bnkit.runs import inventory
 
-    missing = set(experiments.missing())
-    for one in experiments.EXPERIMENTS.values():
-        recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
-        counts = f"{one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded"
-        print(f"{one.name:38} {counts}  {one.purpose}")
+    there = list(inventory.holdings())
+    for one, recorded, earlier, _ in there:
+        counts = f"{recorded}/{one.seeds} recorded{f', {earlier} earlier' if earlier else ''}"
+        print(f"{one.name:38} {one.recipe.steps:>7,} steps  {counts:23}  {one.purpose}")
+    if any(holding.earlier for holding in there):
+        print("earlier: made by an earlier arithmetic than today's; `verify` holds it to bounds")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from bnkit.runs import inventory
+
+    for problem in (problems := inventory.problems()):
+        print(problem, file=sys.stderr)
+    return int(bool(problems))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -140,14 +151,17 @@ def _runs(options: argparse.Namespace) -> int:
     for name in {name for name, _ in todo}:
         experiments.find_data(name)  # a missing data set is one error now, not one for each run
     failed = False
-    jobs = min(options.jobs, len(todo))
-    with pool.processes(jobs) as executor:
-        futures = {executor.submit(pool.one_run, *one): "{} seed {}".format(*one) for one in todo}
-        with tqdm(as_completed(futures), total=len(todo), unit="run", disable=None) as bar:
-            for future in bar:
-                problem = future.exception()
-                failed = failed or problem is not None
-                bar.write(f"{futures[future]}: {problem}" if problem else future.result())
+    recipes = [experiments.recipe_of(*one) for one in todo]
+    pieces = [[todo[place] for place in places] for places in pool.pieces(recipes, options.jobs)]
+    jobs = min(options.jobs, len(pieces))
+    with pool.processes(jobs) as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
+        futures = {executor.submit(pool.some_runs, piece): piece for piece in pieces}
+        for future in as_completed(futures):
+            problem, piece = future.exception(), futures[future]
+            failed = failed or problem is not None
+            which = ", ".join("{} seed {}".format(*one) for one in piece)
+            bar.write(f"{which}: {problem}" if problem else future.result())
+            bar.update(len(piece))
     return int(failed)
 
 
@@ -167,11 +181,12 @@ def _verify(options: argparse.Namespace) -> int:
     steps = experiments.cut(experiments.experiment(name).recipe, options.steps).steps
     with _bar(steps) as advance:
         verdict = experiments.verify(name, seed, options.steps, advance)
-    same = verdict.same_platform
-    where = "the platform of the record" if same else "another platform than the record's"
-    print(f"{name} seed {seed}: {verdict.steps} steps compared, on {where}")
+    platform = "that of the record" if verdict.same_platform else "another than the record's"
+    code = "that of the record" if verdict.same_arithmetic else "another than the record's"
+    print(f"{name} seed {seed}: {verdict.steps} steps compared")
+    print(f"  platform: {platform}; arithmetic: {code}")
     for curve, (at_start, over_all) in verdict.differences.items():
-        start = "" if same or math.isnan(at_start) else f", at the start {at_start:.3g}"
+        start = "" if verdict.exact or math.isnan(at_start) else f", at the start {at_start:.3g}"
         print(f"  {curve:14} largest difference {over_all:.3g}{start}")
     print(_meaning(verdict))
     return int(not verdict.ok)
@@ -181,13 +196,19 @@ def _meaning(verdict: Verdict) -> str:
     if not verdict.ok:
         weights = "" if verdict.same_weights else ", in their weights too"
         return f"NOT verified: the record and this run differ{weights}"
-    if verdict.same_platform:
-        return "verified: all of it is equal"
-    rest = "the rest differs no more than another processor's rounding makes it"
-    return f"verified: the start is the same, and {rest}"
+    if verdict.equal:
+        return "verified, bit for bit: all of it is equal"
+    rest = "the rest differs no more than rounding makes it"
+    return f"verified, within bounds: the start is the same, and {rest}"
 
 
 def _data(options: argparse.Namespace) -> None:
+    if options.name == runtime.NAME:
+        python = runtime.load()
+        size = sum(map(len, python.files.values())) / 1e6
+        what = f"{len(python.files)} files, {size:.1f} MB, for cells that run in the browser"
+        print(f"{runtime.NAME} {runtime.VERSION}: {what}, sha256 {python.digest}")
+        return
     picture_set = options.name in pictures.names()
     data = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     train, test = len(data.train_labels), len(data.test_labels)

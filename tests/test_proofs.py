@@ -27,21 +27,26 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "conformance/running": "conformance/test_mutants.py",
     "conformance/session": "conformance/test_mutants.py",
     "datasets/files": "datasets/test_arrays.py",
+    "datasets/published": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
+    "engines": "book/test_sweep.py",
     "layers/aten": "layers/test_batch_norm.py",
     "layers/modules": "layers/test_conversion.py",
     "layers/plain": "layers/test_batch_norm.py",
     "networks/convnet": "runs/tasks/test_small_batches.py",
     "plots/backprop": "studies/test_backprop.py",
+    "plots/compared": "studies/test_compared.py",
     "plots/colours": "plots/test_mnist.py",
     "plots/labels": "plots/test_mnist.py",
     "plots/layer": "studies/test_layer.py",
     "plots/scales": "plots/test_mnist.py",
+    "plots/stills": "browser/test_explorables.py",
     "runs/distributed": "runs/tasks/test_imagenet.py",
     "runs/pool": "runs/test_experiments.py",
     "runs/tasks/inception": "runs/tasks/test_imagenet.py",
     "runs/tasks/linear": "studies/after/test_linear.py",
     "runs/tasks/mnist": "runs/test_experiments.py",
+    "studies/swept": "studies/test_compared.py",
     **dict.fromkeys(
         (f"studies/after/{name}" for name in (
             "decay", "features", "few_classes", "normfree", "populations", "small_batches",
@@ -49,6 +54,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
         )),
         "studies/after/test_after.py",
     ),
+    "studies/explorables": "browser/test_explorables.py",
 }  # fmt: skip
 # Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small
 # setting.

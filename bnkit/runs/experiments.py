@@ -1,13 +1,14 @@
-"""Every named run of the book, with its place in the paper, and the four things one does with it.
+"""Every named run of the book, with its place in the paper, and what one does with it.
 
-``train`` makes a run from a recipe, ``run`` makes and stores a recorded one, ``missing`` lists what
-is not recorded yet, ``verify`` trains the first steps of a recorded run again and compares.
+``train`` makes a run from a recipe, ``run`` makes and stores a recorded one, ``load`` and
+``load_all`` read those that the book has, ``missing`` lists what is not recorded yet, ``verify``
+trains the first steps of a recorded run again and compares.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 
 from bnkit import datasets, paths
-from bnkit.runs import DeviceError, checkpoints, probes, records, tasks
+from bnkit.datasets import binary
+from bnkit.runs import DeviceError, arithmetic, bank, checkpoints, probes, records, tasks
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
 from bnkit.runs.records import Record, RecordError
@@ -27,14 +29,16 @@ from bnkit.runs.tasks import (
     inception,
     linear,
     mnist,
+    search,
     small_batches,
 )
 from bnkit.runs.tasks.inception import InceptionRecipe
-from bnkit.runs.training import AnyRecipe
+from bnkit.runs.training import AnyRecipe, Progress
 from bnkit.runs.verification import Verdict, judge
 
 TASKS: dict[type[AnyRecipe], type[tasks.Task]] = {
     mnist.MLPRecipe: mnist.Task,
+    search.SearchRecipe: search.Task,
     inception.InceptionRecipe: inception.Task,
     imagenet.ImagenetRecipe: imagenet.Task,
     linear.LinearRecipe: linear.Task,
@@ -53,20 +57,51 @@ class Experiment:
     purpose: str  # one line, with the place in the paper
 
 
+# Of the main pair of Section 4.1, for which the paper gives nothing: what ``_search`` found.
+FOUND = {"learning_rate": 0.13, "init_sigma": 0.05, "pixels": "drawn"}
+
+
 def _mnist() -> Iterator[Experiment]:
-    """Section 4.1. The paper gives neither learning rate nor size of the initial weights."""
-    base = mnist.MLPRecipe(dataset="mnist")
+    """Section 4.1: the settings that give the paper's Figure 1, and controls."""
+    base = mnist.MLPRecipe(dataset="mnist", **FOUND)
     for label, norm in (("with-bn", "batch"), ("without-bn", None)):
         net = replace(base, norm=norm)
         yield Experiment(f"mnist/{label}", net, 5, "Section 4.1, Figure 1: the main pair")
+        purpose = "control for Figure 1: round numbers, and what a first guess would be"
+        recipe = replace(net, learning_rate=0.1, init_sigma=0.1, pixels="threshold")
+        yield Experiment(f"mnist/{label}-sigma-0.1-lr-0.1-threshold", recipe, 5, purpose)
         for rate in (0.5, 2.0, 5.0):
             purpose = "control for Figure 1: another learning rate"
             recipe = replace(net, learning_rate=rate)
             yield Experiment(f"mnist/{label}-lr-{rate:g}", recipe, 3, purpose)
         purpose = "control for the abstract's 'less careful about initialization'"
-        for sigma, rate in product((0.01, 0.1, 1.0), (0.1, 2.0)):
+        for sigma, rate in product((0.005, 0.05, 0.5), (base.learning_rate, 2.0)):
             recipe = replace(net, init_sigma=sigma, learning_rate=rate, steps=10_000)
             yield Experiment(f"mnist/{label}-sigma-{sigma:g}-lr-{rate:g}", recipe, 3, purpose)
+
+
+RATES, SIGMAS = (0.05, 0.08, 0.12, 0.15, 0.2, 0.3), (0.025, 0.05, 0.07, 0.1)
+
+
+def _search() -> Iterator[Experiment]:
+    """Which settings the paper used: what it leaves open, held against its Figure 1.
+
+    All rates and sizes for the two commonest ways to make pixels binary; for the others, and with
+    momentum, those about which the two agree that they are near.
+    """
+    for momentum, pixels in product((0.0, 0.9), binary.WAYS):
+        whole = not momentum and pixels in ("threshold", "drawn")
+        grid = list(product(RATES, SIGMAS) if whole else product((0.12, 0.15), (0.05, 0.07)))
+        recipe = search.SearchRecipe(
+            pixels=pixels,
+            momentum=momentum,
+            # with momentum a step goes on: equal in the long run are equal rate / (1 - momentum)
+            learning_rates=tuple(round(rate * (1 - momentum), 4) for rate, _ in grid),
+            init_sigmas=tuple(sigma for _, sigma in grid),
+        )
+        label = f"{pixels}{f'-momentum-{momentum:g}' if momentum else ''}"
+        purpose = "Section 4.1, Figure 1: which settings? A grid of them, at first"
+        yield Experiment(f"mnist/figure-1-{label}", recipe, 1, purpose)
 
 
 SHORT = 1050  # steps; as long as tells the changes of Section 4.2.1 apart
@@ -172,9 +207,16 @@ def _after() -> Iterator[Experiment]:
         yield Experiment(name, recipe, 3, purpose)
 
 
-FAMILIES = (_mnist, _inception, _imagenet, _after)
+FAMILIES = (_mnist, _search, _inception, _imagenet, _after)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for one in family()}
 ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # members, how many seeds
+
+
+# Who trains, by the name that a record gives: what its numbers depend on besides the recipe's class.
+MAKERS: dict[str, Callable[[AnyRecipe], tuple]] = {
+    "loop": lambda recipe: (task_of(recipe), tasks.curves_of),
+    "bank": lambda recipe: (bank.Runs, tasks.curves_of),
+}
 
 
 def experiment(name: str) -> Experiment:
@@ -209,7 +251,18 @@ def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
     return recipe if task_of(recipe).WHOLE else replace(recipe, steps=min(steps, recipe.steps))
 
 
-# The four things one does with a run
+def maker_of(recipe: AnyRecipe) -> str:
+    """Who makes the book's runs of such recipes: a name of ``MAKERS``."""
+    return "bank" if isinstance(recipe, mnist.MLPRecipe) else "loop"
+
+
+def arithmetic_of(recipe: AnyRecipe, made_by: str, device: str = "cpu") -> dict[str, str]:
+    """Today's arithmetic for `recipe`, as a manifest has it (``bnkit.runs.arithmetic``)."""
+    things = (*MAKERS[made_by](recipe), type(recipe))
+    return arithmetic.made(made_by, *things, device=device)
+
+
+# What one does with a run
 
 
 def train(
@@ -237,17 +290,49 @@ def train(
         if answers and progress.diverged_at is None:
             _keep(answers, task)
         seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
-        manifest = records.manifest(
-            device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-            data_digest=task.digest,
-            wall_seconds=round(seconds, 1),
-            diverged_at=progress.diverged_at,
-            checksums=progress.checksums,
-            **({"processes": processes.size} if processes.size > 1 else {}),
+        about = {"processes": processes.size} if processes.size > 1 else {}
+        about["device"] = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+        about["arithmetic"] = arithmetic_of(recipe, "loop", place.type)
+    return _record(name, recipe, task.digest, progress, seconds, **about)
+
+
+def train_together(
+    recipes: Sequence[mnist.MLPRecipe], *, names: Sequence[str] = (),
+    checkpoint: Path | None = None, on_step: OnStep = lambda step: None,
+) -> list[Record]:  # fmt: skip
+    """Train the networks of `recipes` side by side in this process, on the CPU, as ``train`` would.
+
+    See ``bnkit.runs.bank``: the curves are those of ``train`` to rounding, and each record says in
+    ``manifest["bank"]`` among how many it was made; its wall time is its share. Raises BankError for
+    recipes that cannot share a bank.
+    """
+    began = time.perf_counter()
+    kept = Checkpoint(checkpoint, _digest(*recipes)) if checkpoint else None
+    runs = bank.Runs(recipes)
+    each = runs.train(checkpoint=kept, on_step=on_step)
+    seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
+    about = {"device": "cpu", "bank": len(recipes), "arithmetic": arithmetic_of(recipes[0], "bank")}
+    return [
+        _record(name, recipe, task.digest, progress, seconds / len(recipes), **about)
+        for name, recipe, task, progress in zip(
+            names or ["live/run"] * len(recipes), recipes, runs.tasks, each, strict=True
         )
-    curves = {what: {**c, "what": task.MEANING[what]} for what, c in progress.curves.items()}
-    if "loss" in curves:  # a run may diverge before the first entry
-        curves["loss"]["values"] = records.round_to(curves["loss"]["values"], 6)
+    ]
+
+
+def _record(
+    name: str, recipe: AnyRecipe, data_digest: str, progress: Progress, seconds: float,
+    **about: object,
+) -> Record:  # fmt: skip
+    """What became of a run, and what it was made with."""
+    manifest = records.manifest(
+        data_digest=data_digest,
+        wall_seconds=round(seconds, 1),
+        diverged_at=progress.diverged_at,
+        checksums=progress.checksums,
+        **about,
+    )
+    curves = tasks.curves_of(progress, task_of(recipe).MEANING)
     return Record(*name.split("/"), recipe.seed, recipe.as_dict(), manifest, curves)
 
 
@@ -301,33 +386,106 @@ def run(
     return record, path
 
 
+def run_together(
+    members: Sequence[tuple[str, int]], on_step: OnStep = lambda step: None
+) -> list[Record]:
+    """Make recorded runs, by name and seed, in one bank, and store them; raises as ``run``."""
+    if not members:
+        return []
+    recipes = [recipe_of(name, seed) for name, seed in members]
+    records.make_room()
+    checkpoint = paths.cache() / "checkpoints" / "banks" / f"{_digest(*recipes)}.npz"
+    names = [name for name, _ in members]
+    made = train_together(recipes, names=names, checkpoint=checkpoint, on_step=on_step)
+    for record in made:
+        records.save(record)
+    checkpoint.unlink(missing_ok=True)  # only now: records that are not stored are no loss
+    return made
+
+
+def registered(name: str, seed: int) -> dict | None:
+    """The recipe of the book's run `name` with this seed; None where the book has no such run."""
+    if name in ENSEMBLES:
+        return _of(name) if seed == 0 else None
+    known = name in EXPERIMENTS and seed < EXPERIMENTS[name].seeds
+    return recipe_of(name, seed).as_dict() if known else None
+
+
+def recorded(beginning: str = "") -> list[tuple[str, int]]:
+    """Name and seed of the book's runs that lie there, by the names of their files alone."""
+    there = [("/".join(name), seed) for *name, seed in records.index()]
+    return [run for run in there if run[0].startswith(beginning) and registered(*run) is not None]
+
+
+def load(name: str, seed: int) -> Record:
+    """The book's run `name` with this seed. RecordError for any other, or of another recipe."""
+    if (wanted := registered(name, seed)) is None:
+        raise RecordError(f"the book has no run {name} with seed {seed}{_instead(name)}")
+    record = records.load(*name.split("/"), seed)
+    if record.recipe != wanted:
+        differs = sorted(k for k in record.recipe | wanted if record.recipe.get(k) != wanted.get(k))
+        problem = f"was recorded for another recipe than today's: {', '.join(differs)} differs"
+        raise RecordError(f"{record.name} {problem}. Make it again: {_again(name, seed)}")
+    return record
+
+
+def load_all(name: str) -> list[Record]:
+    """The book's runs of `name` that lie there, by rising seed.
+
+    Raises RecordError where there is none, or where one is damaged or of another recipe.
+    """
+    seeds = [seed for run, seed in recorded(name) if run == name]
+    return [load(name, seed) for seed in seeds or [0]]  # "seed-0 is missing"
+
+
+def is_of_today(record: Record) -> bool:
+    """Whether a run of the book says that the arithmetic made it that would make it today."""
+    made, name = record.manifest.get("arithmetic") or {}, f"{record.experiment}/{record.variant}"
+    if made.get("made_by") not in MAKERS:
+        return False  # older than this note, or made by what is gone
+    recipe = experiment(ENSEMBLES[name][0] if name in ENSEMBLES else name).recipe
+    device = "cpu" if record.manifest.get("device", "cpu") == "cpu" else "cuda"
+    return made == arithmetic_of(recipe, made["made_by"], device)
+
+
 def missing() -> list[tuple[str, int]]:
     """Name and seed of every run of the book that is not recorded, or for another recipe."""
     wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
-    return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
+    return [(name, seed) for name, seed in wanted if not _lies_there(name, seed)]
 
 
-def _recorded(name: str, seed: int) -> bool:
+def _lies_there(name: str, seed: int) -> bool:
     try:
-        recorded = records.load(*name.split("/"), seed)
+        load(name, seed)
     except RecordError:
         return False
-    return recorded.recipe == recipe_of(name, seed).as_dict()
+    return True
+
+
+def _instead(name: str) -> str:
+    if name in EXPERIMENTS and (seeds := EXPERIMENTS[name].seeds):
+        return f"; it is recorded with the seeds 0 to {seeds - 1}"
+    return "; `list` shows what it has"
+
+
+def _again(name: str, seed: int) -> str:
+    command = f"ensemble {name}" if name in ENSEMBLES else f"run {name} --seed {seed}"
+    return f"python -m bnkit {command}"
 
 
 def verify(name: str, seed: int, steps: int, on_step: OnStep = lambda step: None) -> Verdict:
     """Train the first `steps` steps of a recorded run again, on the CPU; compare with the record.
 
-    Runs that are only made whole are made whole. Raises RecordError where there is no such record.
+    Runs that are only made whole are made whole. Raises KeyError where there is no such experiment,
+    RecordError where the book has no such run.
     """
-    if seed >= (seeds := experiment(name).seeds) > 0:
-        raise RecordError(f"{name} is recorded with the seeds 0 to {seeds - 1}, not with {seed}")
-    recorded, recipe = records.load(*name.split("/"), seed), recipe_of(name, seed)
-    torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
-    if recorded.recipe != recipe.as_dict():
-        problem = "was recorded for another recipe than today's; run it again"
-        raise RecordError(f"{name} seed {seed} {problem}")
-    return judge(recorded, train(cut(recipe, steps), device="cpu", on_step=on_step))
+    recipe, made = recipe_of(name, seed), load(name, seed)
+    torch.set_num_threads(made.manifest["platform"].get("threads", 1))
+    if made.manifest.get("bank"):  # by the arithmetic that it was made by
+        (fresh,) = train_together([cut(recipe, steps)], on_step=on_step)
+    else:
+        fresh = train(cut(recipe, steps), device="cpu", on_step=on_step)
+    return judge(made, fresh)
 
 
 def outcome(record: Record) -> str:
@@ -339,8 +497,10 @@ def outcome(record: Record) -> str:
     return f"{record.name}: {ended}{what} {values[-1]:.4f} after {steps[-1]:,} steps"
 
 
-def _digest(recipe: AnyRecipe) -> str:
-    return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+def _digest(*recipes: AnyRecipe) -> str:
+    plain = [recipe.as_dict() for recipe in recipes]
+    text = json.dumps(plain if len(plain) > 1 else plain[0], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 # Several networks that answer together
@@ -366,7 +526,8 @@ def ensemble(name: str) -> tuple[Record, Path]:
         "what": "share of validation pictures that the averaged probabilities classify "
         "correctly, by number of members",
     }
-    manifest, curves = records.manifest(), {"test_accuracy": curve}
+    made = arithmetic_of(experiment(of).recipe, "loop")  # that of the members
+    manifest, curves = records.manifest(arithmetic=made), {"test_accuracy": curve}
     record = Record(*name.split("/"), 0, _of(name), manifest, curves)
     return record, records.save(record)
 

@@ -6,7 +6,7 @@ a treatment is the baseline with one field replaced.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 
 Batch = tuple[Tensor, Tensor]  # x and labels
+
+# Of a field that came later: where it has its default, a recipe does not name it, as the recipes of
+# older records do not.
+ADDED = {"added": True}
 
 
 class AnyRecipe:
@@ -27,8 +31,11 @@ class AnyRecipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
-        plain = asdict(self).items()
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain}
+        plain = asdict(self)
+        for one in fields(self):
+            if one.metadata == ADDED and plain[one.name] == one.default:
+                del plain[one.name]
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

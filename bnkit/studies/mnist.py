@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
+from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
 Array = np.ndarray
@@ -15,6 +16,9 @@ RATES = (0.1, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps
 SIGMAS = (0.01, 0.1, 1.0)  # standard deviations of the initial weights recorded for 10,000 steps
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks
 VARIANTS = {"with BN": "with-bn", "without BN": "without-bn"}  # and what a record does
+Train = Callable[[list[dict]], list[Record]]  # trains the network of each recipe
+WHOLE = 50_000  # steps of the recorded runs
+BRIEF = {"steps": 2_000, "seeds": 2}  # of new runs for which none are asked: half a minute
 PANELS = ("1c/with_bn", "1b/without_bn")  # where the paper draws the two networks
 
 
@@ -84,7 +88,7 @@ def pair(suffix: str = "") -> Pair:
 
     Raises RecordError where there are none, or where one is damaged.
     """
-    runs = {net: records.load_all("mnist", name + suffix) for net, name in VARIANTS.items()}
+    runs = {net: experiments.load_all(f"mnist/{name}{suffix}") for net, name in VARIANTS.items()}
     return Pair(shared(runs))
 
 
@@ -98,24 +102,32 @@ def by_init(learning_rate: float) -> dict[float, Pair]:
     return {sigma: pair(f"-sigma-{sigma:g}-lr-{learning_rate:g}") for sigma in SIGMAS}
 
 
-def choose(recipe: dict, source: str, seeds: int, train: Callable[[dict], Record]) -> Pair:
+def choose(recipe: dict, source: str, seeds: int, train: Train) -> Pair:
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
-    `recipe` is what the parameters say, as a dictionary; its data set is the one to train on.
-    Recorded runs are taken for the very same recipe only, data set apart. ``train(recipe)`` makes a
-    new run. ``Pair.says`` tells which they are: a page shows no run for another in silence.
+    `recipe` is what the parameters say, as a dictionary; its data set is the one to train on. Where
+    its steps or `seeds` are 0, they are those of the recorded runs, and for new ones ``BRIEF``.
+    Recorded runs are taken for the very same recipe only, data set apart. ``train(recipes)`` makes
+    new runs. ``Pair.says`` tells which they are: a page shows no run for another in silence.
     """
-    wanted = {net: {**recipe, "dataset": "mnist", "norm": norm} for net, norm in NORMS.items()}
-    runs, why = look_up(source, "mnist", wanted, seeds)
+    whole = {**recipe, "dataset": "mnist", "steps": recipe["steps"] or WHOLE}
+    runs, why = look_up(
+        source, "mnist", {net: whole | {"norm": NORMS[net]} for net in NORMS}, seeds
+    )
     if runs:
         return Pair(runs)
-
-    def new(net: str, seed: int) -> Record:
-        made = train({**recipe, "norm": NORMS[net], "seed": seed})
-        return replace(made, variant=VARIANTS[net])
-
-    runs = {net: [new(net, seed) for seed in range(seeds)] for net in NORMS}
+    recipe, seeds = recipe | {"steps": recipe["steps"] or BRIEF["steps"]}, seeds or BRIEF["seeds"]
+    pairs = [(net, seed) for net in NORMS for seed in range(seeds)]
+    made = train([{**recipe, "norm": NORMS[net], "seed": seed} for net, seed in pairs])
+    runs = {net: [] for net in NORMS}
+    for (net, _), record in zip(pairs, made, strict=True):
+        runs[net].append(replace(record, variant=VARIANTS[net]))
     return Pair(runs, recorded=False, why=why)
+
+
+def cost(main: Pair) -> str:
+    """What the recorded pair took, and what a live run takes that nobody gives a length, in words."""
+    return recorded.cost(main.runs, dict.fromkeys(NORMS, BRIEF["steps"]), BRIEF["seeds"])
 
 
 # What is read off them
@@ -164,6 +176,11 @@ def first_reaching(runs: list[Record], level: float) -> Array:
     steps, values = records.stack(runs, "test_accuracy")
     reached = values >= level
     return np.where(reached.any(1), steps[reached.argmax(1)], np.inf)
+
+
+def reached(runs: list[Record], level: float) -> list[float | None]:
+    """``first_reaching`` with None for never, as results have it."""
+    return [step if np.isfinite(step) else None for step in first_reaching(runs, level).tolist()]
 
 
 def lead_from(ahead: list[Record], behind: list[Record]) -> float:

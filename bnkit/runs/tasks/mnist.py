@@ -1,16 +1,19 @@
 """Section 4.1: black-and-white digits, fully connected layers; the last hidden one is watched."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bnkit import datasets
+from bnkit.datasets import binary
 from bnkit.networks.mlp import MLP
 from bnkit.runs import probes, records
-from bnkit.runs.tasks import LOSS, Descent, norm_of, until
-from bnkit.runs.training import Recipe, Watch
+from bnkit.runs.tasks import LOSS, Descent, norm_of, population_indices, until
+from bnkit.runs.training import ADDED, Recipe, Watch
 
 MEANING = {
     "test_accuracy": "share of test examples classified correctly, by the inference network of "
@@ -24,12 +27,21 @@ MEANING = {
 
 @dataclass(frozen=True, kw_only=True)
 class MLPRecipe(Recipe):
-    """A run of Section 4.1: the network is fully connected, the pictures are binary."""
+    """A run of Section 4.1: the network is fully connected, the pictures are binary.
+
+    Raises ValueError for a way to make them so that nobody knows.
+    """
 
     model: str = "mlp"
     hidden: tuple[int, ...] = (100, 100, 100)  # units of each hidden layer
     activation: str = "sigmoid"
     init_sigma: float = 0.1  # standard deviation of the initial weights
+    pixels: str = field(default="threshold", metadata=ADDED)  # a name of datasets.binary.WAYS
+
+    def __post_init__(self):
+        if self.pixels not in binary.WAYS:
+            known = ", ".join(binary.WAYS)
+            raise ValueError(f"pixels={self.pixels!r} is no way to make pixels binary: {known}")
 
 
 def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
@@ -51,16 +63,50 @@ class Task(Descent):
     MEANING = MEANING
 
     def prepare(self, source: None) -> None:
-        data, recipe = self.load(self.recipe), self.recipe
-        self.digest, self.white = data.digest, data.white
-        self.x, self.labels = self._tensors(data.train_images, data.train_labels)
-        self.test, self.test_labels = self._tensors(data.test_images, data.test_labels)
-        self.test = self.test.float()
-        self.model = build(recipe, self.test.shape[1], len(data.classes)).to(self.device)
+        data = self.load(self.recipe)
+        self.digest, self.classes = data.digest, len(data.classes)
+        self.pixels = binary.Pixels(self.recipe.pixels, data.white, self.recipe.seed)
+        self.train_images, self.test_images = data.train_images, data.test_images
+        self.labels, self.test_labels = map(self._place, (data.train_labels, data.test_labels))
+        self._look()
+        self._build()
 
-    def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(datasets.binarise(images, self.white))
-        return pixels.to(self.device), torch.from_numpy(labels).to(self.device)
+    def beside(self, recipe: MLPRecipe) -> "Task":
+        """The task of `recipe`, which is for the same data; what both need is held once."""
+        task = copy(self)
+        task.recipe = recipe
+        same = recipe.seed == self.recipe.seed or recipe.pixels not in binary.DRAWN
+        if recipe.pixels != self.recipe.pixels or not same:
+            task.pixels = self.pixels._replace(way=recipe.pixels, seed=recipe.seed)
+            task._look()
+        task._build()
+        return task
+
+    def _look(self) -> None:
+        """Make the pictures what the recipe asks for."""
+        kept = self.pixels.kept
+        self.x = kept(self.train_images, binary.TRAINING)  # (n, pixels) uint8
+        test = self.pixels.used(kept(self.test_images, binary.TEST), 0, binary.TEST)
+        self.test = self._place(test)
+
+    def _build(self) -> None:
+        self.model = build(self.recipe, self.test.shape[1], self.classes).to(self.device)
+
+    def _place(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """(x, labels) of every step from `start` on."""
+        recipe = self.recipe
+        order = datasets.batches(len(self.x), recipe.batch_size, recipe.seed, start)
+        for step, index in enumerate(order, start):
+            x = self.pixels.used(self.x.take(index, 0), step, binary.TRAINING)
+            yield self._place(x), self.labels.index_select(0, self._place(index))
+
+    def population(self) -> Iterator[Tensor]:
+        """The mini-batches of Algorithm 2."""
+        for number, index in enumerate(population_indices(self.recipe, len(self.x))):
+            yield self._place(self.pixels.used(self.x.take(index, 0), number, binary.POPULATION))
 
     def watches(self, checksums: dict[str, str]) -> list[Watch]:
         """What Figure 1 shows, and what explains it: of the inference network, on test data."""
@@ -69,9 +115,15 @@ class Task(Descent):
         often = [*range(0, 500, 100), *range(500, 10_000, 500), *range(10_000, steps, 1000)]
         # fewer: of whole layers a record keeps three numbers for each of 100 units
         rare = [0, *range(500, 3000, 500), *range(3000, 10_000, 1000), *range(10_000, steps, 2500)]
-        sparse = until(steps, [100, *rare])
+        return [self.figure_1(until(steps, often), until(steps, [100, *rare]), checksums)]
 
-        def figure_1(step: int, model: nn.Module, _) -> dict:
+    def figure_1(
+        self, often: Iterable[int], sparse: Iterable[int], checksums: dict[str, str]
+    ) -> Watch:
+        """Test accuracy at the steps `often`; at those of them that are `sparse`, whole layers."""
+        sparse = frozenset(sparse)
+
+        def measure(step: int, model: nn.Module, _) -> dict:
             last = model.hidden[-1]
             with probes.inference(model, self.population()):
                 right = probes.accuracy(model, self.test, self.test_labels)
@@ -85,4 +137,4 @@ class Task(Descent):
                     seen["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
             return seen
 
-        return [Watch(until(steps, often), figure_1)]
+        return Watch(frozenset(often), measure)

@@ -1,0 +1,270 @@
+"""The network of Section 4.1 many times over, trained side by side with gradients by hand.
+
+Networks that see the same mini-batches are a group: their first layers are one matrix product,
+which is most of the work. Every later layer is one product for each network. What happens in one
+network, divergence too, leaves the others alone: no number of one is ever summed with another's.
+
+Letters: R networks, k of them in a group, m examples, d units.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
+
+import torch
+from torch import Tensor
+
+from bnkit.networks.mlp import MLP
+
+aten = torch.ops.aten
+
+# What a layer of the model is called -> the nonlinearity g, which writes h = g(z), and what writes
+# dz from dh and h, over dh.
+ACTIVATIONS: dict[str, tuple[Callable, Callable]] = {
+    "Sigmoid": (
+        lambda z: torch.sigmoid_(z),
+        lambda dh, h: aten.sigmoid_backward.grad_input(dh, h, grad_input=dh),
+    ),
+    "Tanh": (
+        lambda z: torch.tanh_(z),
+        lambda dh, h: aten.tanh_backward.grad_input(dh, h, grad_input=dh),
+    ),
+    "ReLU": (
+        lambda z: torch.relu_(z),
+        lambda dh, h: aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh),
+    ),
+}
+
+
+class Learned:
+    """What learns by gradient descent, for several networks, with the memory of its steps.
+
+    A step is a gradient that the learning rates are already in. Shapes: (R, inputs, d), or
+    (inputs, k * d), which is k networks side by side.
+    """
+
+    def __init__(self, *shape: int, dtype: torch.dtype, momentum: float):
+        self.value, self.momentum = torch.empty(shape, dtype=dtype), momentum
+        self.velocity = torch.zeros_like(self.value) if momentum else None
+
+    def descend(self, a: Tensor, b: Tensor) -> None:
+        """Take the step ``a @ b``, made where it is used."""
+        goal = self.value if self.velocity is None else self.velocity
+        memory = {"alpha": -1} if self.velocity is None else {"beta": self.momentum}
+        (goal.addmm_ if goal.ndim == 2 else goal.baddbmm_)(a, b, **memory)
+        if self.velocity is not None:
+            self.value.sub_(self.velocity)
+
+    def move(self, step: Tensor) -> None:
+        """Take `step`, of the shape of the value."""
+        if self.velocity is not None:
+            step = self.velocity.mul_(self.momentum).add_(step)
+        self.value.sub_(step)
+
+
+class Bank:
+    """R networks as ``MLP`` makes them, of one shape, all with batch normalization or all without.
+
+    `models` are the networks, those of a group next to each other; `groups` says how many each has.
+    `rates` are the learning rates, (R,); `momentum` is that of all. The weights are copied:
+    ``write`` puts those of a network back into a model, to be looked at or kept.
+    """
+
+    def __init__(
+        self, models: Sequence[MLP], groups: Sequence[int], rates: Sequence[float],
+        batch_size: int, momentum: float = 0.0,
+    ):  # fmt: skip
+        if not models or sum(groups) != len(models) or len(rates) != len(models):
+            counts = f"{len(models)} networks, {len(rates)} rates, groups of {list(groups)}"
+            raise ValueError(
+                f"a bank needs a rate and a place in a group for each network: {counts}"
+            )
+        hidden, self.m, self.groups = models[0].hidden, batch_size, list(groups)
+        self.forward_of, self.backward_of = ACTIVATIONS[type(hidden[0].activation).__name__]
+        # by hand: the bias of a layer goes where a normalisation stands (``mlp.Layer``)
+        self.normalised = hidden[0].linear.bias is None
+        inputs, widths = _sizes(models[0])
+        about = {"dtype": models[0].output.weight.dtype, "momentum": momentum}
+        if self.normalised:
+            self.eps = torch.full((1, 1, 1), hidden[0].norm.eps, dtype=about["dtype"])
+        networks = len(models)
+        # the gradient is scaled once, at the top: what comes out below are steps
+        scale = torch.tensor(rates, dtype=torch.float64) / batch_size
+        self.scale = scale.to(about["dtype"]).view(-1, 1, 1)
+        self.first = [Learned(inputs, count * widths[0], **about) for count in groups]
+        self.later = [Learned(networks, *sizes, **about) for sizes in pairwise(widths)]
+        self.biases = [Learned(networks, 1, width, **about) for width in widths]  # or beta
+        gains = widths[:-1] if self.normalised else []
+        self.gains = [Learned(networks, 1, width, **about) for width in gains]  # gamma
+        self._make_room(widths[:-1], about["dtype"])
+        for place, model in enumerate(models):
+            for mine, theirs in self._parts(place, model):
+                mine.copy_(theirs)
+
+    def _make_room(self, widths: list[int], dtype: torch.dtype) -> None:
+        networks, m = len(self.scale), self.m
+
+        def rooms(*widths: int) -> list[Tensor]:
+            return [torch.empty(networks, m, width, dtype=dtype) for width in widths]
+
+        self.h = rooms(*widths)
+        self.centred = rooms(*widths) if self.normalised else []
+        # gradients by turns in two rooms, which so stay in the cache: what a layer wants, and gives
+        self.spare = {width: rooms(width, width) for width in widths}
+        self.product = [torch.empty(m, first.value.shape[1], dtype=dtype) for first in self.first]
+        # sums over the examples are products with ones, fast on every processor tried
+        self.sum = torch.ones(1, 1, m, dtype=dtype).expand(networks, 1, m)
+        self.mean = (self.sum[:1] / m).expand(networks, 1, m)
+        self.minus_mean = torch.tensor(-1 / m, dtype=dtype)
+
+    # ---- From a model and back ----
+
+    def _parts(self, place: int, model: MLP) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each parameter of network `place`, here and in `model`, in one shape."""
+        group, column = self._column(place)
+        linear = [layer.linear for layer in model.hidden] + [model.output]
+        width = linear[0].out_features
+        yield (
+            self.first[group].value[:, column * width : (column + 1) * width],
+            linear[0].weight.detach().T,
+        )
+        for later, module in zip(self.later, linear[1:], strict=True):
+            yield later.value[place], module.weight.detach().T
+        if self.normalised:
+            for gain, layer in zip(self.gains, model.hidden, strict=True):
+                yield gain.value[place, 0], layer.norm.weight.detach()
+        shifts = [layer.norm if self.normalised else layer.linear for layer in model.hidden]
+        for bias, module in zip(self.biases, [*shifts, model.output], strict=True):
+            yield bias.value[place, 0], module.bias.detach()
+
+    def _column(self, place: int) -> tuple[int, int]:
+        """The group of network `place`, and which of the group it is."""
+        for group, count in enumerate(self.groups):
+            if place < count:
+                return group, place
+            place -= count
+        raise IndexError(place)
+
+    def write(self, place: int, model: MLP) -> None:
+        """Put the weights of network `place` into `model`."""
+        for mine, theirs in self._parts(place, model):
+            theirs.copy_(mine)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and the optimiser's memory, by name: all that a checkpoint has to keep."""
+        kinds = {"first": self.first, "later": self.later, "bias": self.biases, "gain": self.gains}
+        parts = {f"{kind}/{n}": one for kind, those in kinds.items() for n, one in enumerate(those)}
+        values = {name: part.value for name, part in parts.items()}
+        memory = {name: part.velocity for name, part in parts.items()}
+        return values | {f"velocity/{name}": v for name, v in memory.items() if v is not None}
+
+    def nbytes(self) -> int:
+        """What the bank holds in memory: weights, the optimiser's memory, and room for a step."""
+        rooms = [*self.h, *self.centred, *chain(*self.spare.values()), *self.product]
+        return sum(tensor.nbytes for tensor in [*self.tensors().values(), *rooms])
+
+    # ---- One step ----
+
+    def step(self, xs: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """One step of gradient descent for all; the mean cross-entropies before it, in nats, (R,).
+
+        `xs` and `labels` are the mini-batch of each group, (m, inputs) and (m,).
+        """
+        for x, first, product in zip(xs, self.first, self.product, strict=True):
+            torch.mm(x, first.value, out=product)
+        inverses = [self._forward(layer) for layer in range(len(self.h))]
+        losses, dz = self._loss(labels)
+        for layer in reversed(range(len(self.h))):
+            h = self.h[layer]
+            dh = self._room(h, but=dz)
+            torch.bmm(dz, self.later[layer].value.transpose(1, 2), out=dh)
+            self.later[layer].descend(h.transpose(1, 2), dz)
+            if layer + 1 == len(self.h) or not self.normalised:
+                self.biases[layer + 1].descend(self.sum, dz)
+            dz = self.backward_of(dh, h)
+            if self.normalised:
+                dz = self._through_norm(layer, dz, inverses[layer])
+        if not self.normalised:
+            self.biases[0].descend(self.sum, dz)
+            for part, beside in self._beside():
+                beside.copy_(dz[part])
+        for x, first, product in zip(xs, self.first, self.product, strict=True):
+            first.descend(x.T, product)
+        return losses
+
+    def _room(self, like: Tensor, but: Tensor) -> Tensor:
+        """A room of the shape of `like` that `but` does not lie in."""
+        first, second = self.spare[like.shape[2]]
+        return second if but is first else first
+
+    def _beside(self) -> Iterator[tuple[slice, Tensor]]:
+        """The networks of each group, and their part of its joint product, (k, m, d)."""
+        place = 0
+        for product, count in zip(self.product, self.groups, strict=True):
+            yield slice(place, place + count), product.view(self.m, count, -1).transpose(0, 1)
+            place += count
+
+    def _forward(self, layer: int) -> Tensor | None:
+        """Fill ``h[layer]``; return 1 / sqrt(variance + eps), (R, 1, d), where there is BN."""
+        z, bias, inverse = self.h[layer], self.biases[layer].value, None
+        if layer:
+            torch.bmm(self.h[layer - 1], self.later[layer - 1].value, out=z)
+        if self.normalised:
+            centred = self._centre(layer, z)
+            square = torch.mul(centred, centred, out=z)  # of what is centred: nothing cancels
+            inverse = torch.baddbmm(self.eps, self.mean, square).rsqrt_()
+            torch.addcmul(bias, centred, self.gains[layer].value * inverse, out=z)
+        elif layer:
+            z += bias
+        else:
+            for part, beside in self._beside():
+                torch.add(beside, bias[part], out=z[part])
+        self.forward_of(z)
+        return inverse
+
+    def _centre(self, layer: int, z: Tensor) -> Tensor:
+        """What a layer normalises, less its mean over the mini-batch, (R, m, d)."""
+        centred = self.centred[layer]
+        if layer:
+            return torch.sub(z, torch.bmm(self.mean, z), out=centred)
+        for (part, beside), product in zip(self._beside(), self.product, strict=True):
+            mean = torch.mm(self.mean[0], product).view(-1, 1, beside.shape[2])
+            torch.sub(beside, mean, out=centred[part])
+        return centred
+
+    def _loss(self, labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropies (R,), and their gradients by the outputs, times the rates."""
+        # classes before examples: a softmax over the last axis, ten long, takes ten times as long
+        weight, bias = (one.value.transpose(1, 2) for one in (self.later[-1], self.biases[-1]))
+        logs = torch.log_softmax(torch.baddbmm(bias, weight, self.h[-1].transpose(1, 2)), 1)
+        of_each = zip(labels, self.groups, strict=True)
+        right = torch.cat([label.expand(count, -1) for label, count in of_each]).unsqueeze(1)
+        losses = logs.gather(1, right).mean((1, 2)).neg_()
+        minus = logs.new_full((), -1).expand(right.shape)
+        dz = logs.exp_().scatter_add_(1, right, minus).mul_(self.scale)
+        return losses, dz.transpose(1, 2)
+
+    def _through_norm(self, layer: int, dy: Tensor, inverse: Tensor) -> Tensor:
+        """The gradient before BN from `dy` behind it (Section 3); gamma and beta take their step.
+
+        That of the first layer is left in the joint products.
+        """
+        gain, centred = self.gains[layer], self.centred[layer]
+        room = self._room(dy, but=dy)
+        dgamma = torch.bmm(self.sum, torch.mul(dy, centred, out=room)).mul_(inverse)
+        dbeta = torch.bmm(self.sum, dy)
+        # dz = scale (dy - dbeta / m - x_hat dgamma / m), where x_hat = centred inverse
+        scale = gain.value * inverse
+        share = scale * self.minus_mean
+        shift, slope = share * dbeta, share.mul_(inverse).mul_(dgamma)
+        for part, goal in [(slice(None), room)] if layer else self._beside():
+            torch.addcmul(shift[part], centred[part], slope[part], out=goal)
+            goal.addcmul_(dy[part], scale[part])
+        gain.move(dgamma)
+        self.biases[layer].move(dbeta)
+        return room
+
+
+def _sizes(model: MLP) -> tuple[int, list[int]]:
+    """Inputs of the network, and the units of every layer, the last included."""
+    linear = [layer.linear for layer in model.hidden] + [model.output]
+    return linear[0].in_features, [module.out_features for module in linear]
