@@ -17,7 +17,16 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from bnkit.book import citations, explorable, figures, folds, glossary, rooms, run_here, teaching
+from bnkit.book import (
+    citations,
+    explorable,
+    figures,
+    folds,
+    glossary,
+    rooms,
+    run_here,
+    teaching,
+)
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
