@@ -199,8 +199,8 @@ def test_the_command_line_knows_the_commands(capsys):
 
 def test_rerun_lines_name_parameters_of_the_chapter():
     lines = re.findall(r"papermill chapters/(\S+)\.ipynb \S+ (.*)", CONSOLE)
-    lines += re.findall(r'make rerun CHAPTER=(\S+) PARAMS="(.*)"', CONSOLE)
-    assert len(lines) == 2
+    lines += re.findall(r'make (?:rerun|sweep) CHAPTER=(\S+) PARAMS="([^"]*)"', CONSOLE)
+    assert len(lines) == 5
     for chapter, given in lines:
         cells = json.loads((ROOT / "chapters" / f"{chapter}.ipynb").read_text())["cells"]
         (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]

@@ -142,6 +142,13 @@ def cost(runs: Mapping[str, list[Record]], brief: Mapping[str, int], seeds: int)
     )
 
 
+def minutes(*prefixes: str) -> float:
+    """What the recorded runs took whose names begin so, in minutes of one core."""
+    names = [name for name in experiments.EXPERIMENTS if name.startswith(prefixes)]
+    runs = (run for name in names for run in experiments.load_all(name))
+    return sum(run.manifest["wall_seconds"] for run in runs) / 60
+
+
 # The paper
 
 
