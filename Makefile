@@ -17,8 +17,8 @@ help: ## list the doors
 
 setup: $(STAMP) ## set up .venv from requirements.lock, when needed and only then
 
-book: $(STAMP) ## execute what changed, check it, build _build/html/index.html
-	@$(PRESS) build
+book: $(STAMP) ## execute what changed, check it, build _build/html/index.html (DRAFT=1: uncommitted chapters, too)
+	@$(PRESS) build $(if $(DRAFT),--draft)
 
 serve: $(STAMP) ## show the built book on localhost (PORT=8000)
 	@test -f _build/html/index.html || { echo "there is no book to show yet; build it: make book" >&2; exit 1; }

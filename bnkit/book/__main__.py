@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         made.set_defaults(do=do)
         return made
 
-    command(_build, "execute what changed, check it, build the site")
+    made = command(_build, "execute what changed, check it, build the site")
+    uncommitted = "with chapters that are not as committed, too; every page says that it is a draft"
+    made.add_argument("--draft", action="store_true", help=uncommitted)
     command(_check, "the committed notebooks, the reading order, the lock")
     rerun = command(_rerun, "one chapter again with other parameters, as notebook and page")
     rerun.add_argument("chapter", help="its name, as 08-mnist")
@@ -65,9 +68,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _build(book: Book, _: argparse.Namespace) -> int:
+def _build(book: Book, options: argparse.Namespace) -> int:
     from bnkit.book.build import build
 
+    book = replace(book, draft=options.draft)
     book.build.mkdir(exist_ok=True)
     lock = FileLock(book.build / ".lock")
     try:

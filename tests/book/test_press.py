@@ -9,10 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from git_folders import at_commit
 from tiny_books import (
     EVIDENCE,
     INDEX,
@@ -152,6 +154,38 @@ def test_nothing_is_done_where_nothing_has_changed(built):
     done = press(built, "build")
     assert done.returncode == 0
     assert done.stdout.startswith("nothing to do")
+
+
+def test_uncommitted_chapters_are_refused_and_a_draft_says_what_it_is(built):
+    """Edited and saved in JupyterLab; a page that was deleted comes back, too."""
+    at_commit(built.root)
+    (built.html / "chapters" / "bibliography.html").unlink(missing_ok=True)
+    (built.html / "chapters" / "01-good.html").unlink()
+    path = built.root / "chapters" / "01-good.ipynb"
+    path.write_text(path.read_text().replace("seed: int = 0", "seed: int = 7"))
+    refused = press(built, "build")
+    assert refused.returncode == 1
+    told = "chapters/01-good differs from what is committed (edited: parameters)"
+    assert told in refused.stderr
+    assert "make book DRAFT=1" in refused.stderr
+    done = press(built, "build", "--draft")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in ("01-good", "index", "this-build"):
+        shown = (built.html / "chapters" / f"{page}.html").read_text()
+        assert "Draft: chapters of this site may differ" in shown
+    assert "this is a draft" in shown
+    assert "Changed: <code" in (built.html / "chapters" / "01-good.html").read_text()
+
+
+def test_a_page_that_is_gone_is_missed(published, tmp_path):
+    shutil.copytree(published.html, tmp_path / "html")
+    before = site.inventory(tmp_path / "html")
+    assert before == site.inventory(published.html)
+    page = tmp_path / "html" / "chapters" / "01-good.html"
+    page.write_text(page.read_text()[:-1])
+    assert site.inventory(tmp_path / "html") != before
+    page.unlink()
+    assert site.inventory(tmp_path / "html") != before
 
 
 def test_a_warning_fails_the_build_and_the_last_good_site_stays(built):
@@ -656,6 +690,8 @@ def test_the_page_on_this_build_names_what_was_not_executed(tmp_path):
     assert "No chapter was left out." in this_build.page(book)
     (book.root / "chapters" / "02-draft.ipynb").write_text(json.dumps(good()))
     page = this_build.page(book)
+    assert "no git checkout" in page
+    assert "this is a draft" in this_build.page(replace(book, draft=True))
     assert "Not executed, and not part of the site: 02-draft." in page
     assert "`seed=0`, `quick=True`" in page
 
