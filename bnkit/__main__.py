@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bnkit import datasets, engines
 from bnkit.conformance import __main__ as conformance
-from bnkit.datasets import pictures
+from bnkit.datasets import pictures, runtime
 from bnkit.engines import EngineError
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=_positive, default=500)
 
     add = command("data", _data, "find or download a data set and check it")
-    add("name", choices=(*datasets.names(), *pictures.names()))
+    add("name", choices=(*datasets.names(), *pictures.names(), runtime.NAME))
 
     add = command("conformance", conformance.run, "examine any batch normalization")
     conformance.arguments(add)
@@ -210,6 +210,12 @@ def _meaning(verdict: Verdict) -> str:
 
 
 def _data(options: argparse.Namespace) -> None:
+    if options.name == runtime.NAME:
+        python = runtime.load()
+        size = sum(map(len, python.files.values())) / 1e6
+        what = f"{len(python.files)} files, {size:.1f} MB, for cells that run in the browser"
+        print(f"{runtime.NAME} {runtime.VERSION}: {what}, sha256 {python.digest}")
+        return
     picture_set = options.name in pictures.names()
     data = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     train, test = len(data.train_labels), len(data.test_labels)

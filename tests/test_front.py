@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import registered
 import synthetic_inception
 import yaml
 
@@ -49,6 +50,7 @@ def made_up(variant: str, rate: float, finals: list[float], folder: Path) -> Non
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A small checkout: made-up runs, the paper's curves, a README that has only the markers."""
+    registered.take_for_the_book_s(monkeypatch)
     runs = tmp_path / "data" / "runs"
     made_up("with-bn", 0.1, [0.90, 0.92], runs)
     made_up("without-bn", 0.1, [0.80, 0.80], runs)
