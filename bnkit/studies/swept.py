@@ -49,7 +49,8 @@ class Sweep:
         lines = [f"{len(self.points)} points: {'; '.join(told)}.", ""]
         if failed:
             lines += [f"**{len(failed)} of them failed:**", ""]
-            lines += [f"- {_words(values)}: `{problem}`" for values, problem in failed]
+            told = ((_words(values), problem.replace("`", "'")) for values, problem in failed)
+            lines += [f"- {point}: `{problem}`" for point, problem in told]
         return "\n".join(lines)
 
     @property
