@@ -22,7 +22,7 @@
     rerun          one chapter again, with other parameters
     words          parameters and grids as one writes them on a command line
     compare        re-runs side by side, on one page
-    sweep          every point of a grid, and one table (engines, points)
+    sweep          every point of a grid, and one table (points)
     sheet          the pages of comparisons and sweeps
     measure        how much prose leads how much code
 
