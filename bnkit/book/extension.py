@@ -17,7 +17,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from bnkit.book import citations, figures, folds, glossary, rooms, teaching
+from bnkit.book import citations, figures, folds, glossary, rooms, search, teaching
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -49,6 +49,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
     app.connect("doctree-resolved", glossary.link)
+    app.connect("doctree-resolved", search.collect)
+    app.connect("build-finished", search.write)
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
@@ -65,7 +67,8 @@ def add_style(app: Sphinx) -> None:
     app.add_css_file(TONES, priority=890)
     for priority, sheet in enumerate(("book.css", "reading.css", "print.css"), start=900):
         app.add_css_file(sheet, priority=priority)
-    app.add_js_file("reading.js", loading_method="defer")
+    for script in ("reading.js", "search.js"):
+        app.add_js_file(script, loading_method="defer")
 
 
 def inline_figures(app: Sphinx, page: str, source: list[str]) -> None:
