@@ -20,6 +20,7 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
 
+from bnkit.page import assertions
 from bnkit.page.notebook import cells_of, source_of
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the parameter cell
@@ -147,8 +148,11 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
     from the cell that papermill puts behind it; without a notebook (no ``In``) the values alone are
     checked. `chapter`, for example "08-mnist", goes into the commands on the card.
 
+    The notebook's assertions say from then on what they found (``bnkit.page.assertions``).
+
     Raises ParameterError, once, with every problem.
     """
+    assertions.tell(namespace["get_ipython"]() if "get_ipython" in namespace else None)
     declared, given = _cells(namespace.get("In") or [], rules)
     problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
     lawless = (name for name in declared if name not in rules)

@@ -5,7 +5,6 @@ Zhang et al. (2019, Fixup) and De and Smith (2020, SkipInit).
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from bnkit import datasets
 from bnkit.networks import many_torch
+from bnkit.page import progress
 
 Array = np.ndarray
 
@@ -89,7 +89,7 @@ def train(
     networks, accuracies = len(rates) * seeds, []
     for blocks in depths:
         net = build(kind, x.shape[1], units, blocks, 10, list(range(seeds)) * len(rates))
-        order = map(torch.from_numpy, islice(datasets.batches(len(x), 50, 0), steps))
+        order = map(torch.from_numpy, progress.first(datasets.batches(len(x), 50, 0), steps))
         for _ in many_torch.train(net, ((x[k], labels[k]) for k in order), np.repeat(rates, seeds)):
             pass
         many_torch.inference(net, x[:500], networks)
