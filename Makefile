@@ -74,7 +74,7 @@ clean: ## remove everything built; records and downloaded data stay
 lock: ## renew requirements.lock from pyproject.toml, with the newest versions it allows
 	rm -rf _build/lock
 	$(PYTHON) -m venv _build/lock
-	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,claims,book,lab,dev,onnx]'
+	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,claims,book,lab,dev,onnx,cluster]'
 	_build/lock/bin/python -m pip freeze --exclude-editable > _build/lock/frozen.txt
 	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along. Triton
 	@# comes with them too, in the same version, but its interpreter tests the kernels everywhere that it installs: Linux.

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bnkit import datasets
+from bnkit import datasets, engines
 from bnkit.conformance import __main__ as conformance
 from bnkit.datasets import pictures, runtime
+from bnkit.engines import EngineError
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
 from bnkit.runs.verification import Verdict
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     add = command("runs", _runs, "make every run that is missing; safe to stop and start again")
     add("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
     add("--only", default="", help="names that begin with this")
+    workers = (
+        "on the workers of the Dask scheduler at this address; they share this checkout's files"
+    )
+    add("--scheduler", metavar="ADDRESS", default="", help=workers)
 
     add = command("ensemble", _ensemble, "record what averaged answers of trained networks give")
     add("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
@@ -76,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.do(options) or 0
-    except (KeyError, RecordError, datasets.DataError, DeviceError, OSError) as error:
+    except (KeyError, RecordError, datasets.DataError, DeviceError, EngineError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -154,7 +159,9 @@ def _runs(options: argparse.Namespace) -> int:
     recipes = [experiments.recipe_of(*one) for one in todo]
     pieces = [[todo[place] for place in places] for places in pool.pieces(recipes, options.jobs)]
     jobs = min(options.jobs, len(pieces))
-    with pool.processes(jobs) as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
+    at = options.scheduler
+    engine = engines.cluster(at) if at else pool.processes(jobs)
+    with engine as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
         futures = {executor.submit(pool.some_runs, piece): piece for piece in pieces}
         for future in as_completed(futures):
             problem, piece = future.exception(), futures[future]

@@ -106,7 +106,7 @@ def reached() -> set[str]:
     todo, seen = {"__main__", *re.findall(r"bnkit\.book\.(\w+)", settings)}, set()
     while todo:
         seen.add(name := todo.pop())
-        places = re.findall(r"from bnkit\.book(?:\.(\w+))? import ([\w, ]+)", press[name])
+        places = re.findall(r"from bnkit\.book(?:\.(\w+))? import (\([^)]+|[\w, ]+)", press[name])
         names = {word for module, rest in places for word in [module, *re.split(r"\W+", rest)]}
         todo |= names & press.keys() - seen
     return {f"book/{name}" for name in seen}

@@ -13,6 +13,9 @@
     this_build     the page on how it was made
     site           Jupyter Book, and the swap of the published folder
     extension      what Sphinx itself has to be taught, links to claims among it
+    explorable     the directive of what readers can move
+    run_here       cells and exercises that run in the reader's browser
+    figures        figures inside the page, in both layouts
     rooms          the directive that documents a room of the package
     pages          what a built page must look like
     build          all of it, in order

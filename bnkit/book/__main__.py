@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     sweep.add_argument("parameters", nargs="?", default="", help=as_grid)
     workers = "run on the workers of the Dask scheduler at this address, tcp://HOST:8786"
     sweep.add_argument("--scheduler", metavar="ADDRESS", default="", help=workers)
-    command(_measure, "how much prose leads how much code, chapter by chapter")
+    command(_measure, "how much prose leads how much code, and what each built page weighs")
     strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
     strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
     only_look = "change nothing; fail where there is something to remove"
@@ -129,10 +129,14 @@ def _sweep(book: Book, options: argparse.Namespace) -> int:
 
 
 def _measure(book: Book, _: argparse.Namespace) -> None:
-    from bnkit.book.measure import measure
+    from bnkit.book.measure import measure, weigh
 
     for document in book.notebooks():
         print(f"{document.removeprefix('chapters/'):24} {measure(book.file(document))}")
+    pages = {document: book.html / f"{document}.html" for document in book.documents()}
+    for document, page in pages.items():
+        if page.is_file():
+            print(f"{document.removeprefix('chapters/'):24} {weigh(page)}")
 
 
 def _strip(book: Book, options: argparse.Namespace) -> int:

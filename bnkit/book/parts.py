@@ -4,6 +4,7 @@ A *prediction* hides its answer, a *mistake* is often made, three things are to 
 
     ::::{admonition} Before you read on: which examples get the most noise?
     :class: prediction
+
     - those near the mean
     - those far from it
 
@@ -26,7 +27,7 @@ from bnkit.page.notebook import cells_of, headings_of, source_of
 
 CURIOUS = "For the curious"
 COLLAPSED = "jp-MarkdownHeadingCollapsed"  # JupyterLab's own
-PREDICTION = re.compile(r"(?ms)^(:{4,})\{admonition\}([^\n]*)\n:class: prediction\n(.*?)^\1$")
+PREDICTION = re.compile(r"(?ms)^(:{4,})\{admonition\}([^\n]*)\n:class: prediction\n\n(.*?)^\1$")
 ANSWER = re.compile(r"(?ms)^(:{3,})\{dropdown\}[^\n]*\n(.*?)^\1$")
 CHOICE = re.compile(r"(?m)^- (.*)$")
 NUMBER = re.compile(r"\*\*(about )?[+−-]?\d[\d,.]*\*\*")
@@ -38,7 +39,10 @@ def predictions(notebook: dict) -> Iterator[tuple[str, str]]:
         source = source_of(cell)
         boxes = [box[2] for box in PREDICTION.findall(source)]
         if len(boxes) != source.count(":class: prediction"):
-            yield cell["id"], "has a prediction that is no box of four colons with a title"
+            yield (
+                cell["id"],
+                "has a prediction that is no box of four colons, title, class and empty line",
+            )
         for box in boxes:
             yield from ((cell["id"], problem) for problem in _unanswered(box))
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from itertools import product
@@ -150,6 +151,8 @@ def _run(
     missing = [point for point in todo if not _done(folder, point, source)]
     for point in missing:
         (_fresh(folder, point) / "runs").mkdir(parents=True, exist_ok=True)
+    if not executor:
+        _train_together(book, document, folder, missing)
     tasks = [
         Task(document, point.values, source, str(_fresh(folder, point) / "runs"))
         for point in missing
@@ -178,6 +181,22 @@ def _run(
             chapter.close_all()  # else the threads would wait for what runs
             own.shutdown(cancel_futures=True)
     return {point.name: failed[point.name] for point in todo if point.name in failed}
+
+
+def _train_together(book: Book, document: str, folder: Path, missing: list[Point]) -> None:
+    """Train the networks of all points as one bank, where the chapter says which those are.
+
+    It is not needed: what is not there when a point runs is trained by the point itself.
+    """
+    content = json.loads(book.file(document).read_bytes())
+    if not (function := content["metadata"].get("bnkit", {}).get("ahead")) or len(missing) < 2:
+        return
+    asked = [(str(_fresh(folder, p) / "runs"), dict(p.checked)) for p in missing]
+    command = chapter.program("from bnkit.studies import ahead; ahead.main()", function)
+    environment = {**os.environ, "BNKIT_ROOT": str(book.root)}
+    done = subprocess.run(command, input=json.dumps(asked), text=True, env=environment, check=False)
+    if done.returncode:
+        print("the networks could not be trained together; each point trains its own", flush=True)
 
 
 def _store(folder: Path, point: Point, future: Future) -> str | None:

@@ -19,6 +19,7 @@ import numpy as np
 from bnkit import datasets, reference
 from bnkit.networks import parts
 from bnkit.networks.parts import Part
+from bnkit.page import progress
 
 Array = np.ndarray
 # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
@@ -231,7 +232,7 @@ def train(
     watched is up to the caller, between two steps.
     """
     order = datasets.batches(len(u), batch_size, seed)
-    for step in range(steps):
+    for step in progress.steps(steps):
         batch = next(order)
         yield step, batch
         # Too high a rate ends in infinity and NaN, an answer as well: ``descend`` takes note of it

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import style
 
-from bnkit import paths
 from bnkit.plots import Array, ByName, Drawing, figure, styled
 from bnkit.plots.colours import BOTH, HIGHLIGHT, NEUTRAL, SERIES, THEORY
 
@@ -20,8 +18,7 @@ HEIGHT = 2.8  # inches
 def save(drawing: Drawing, path: Path) -> None:
     """Write a picture as SVG; two builds give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style.context(paths.STYLE):
-        drawing.savefig(path, metadata={"Date": None, "Creator": None})
+    path.write_text(drawing.svg(), encoding="utf-8")
 
 
 @styled

@@ -424,8 +424,10 @@ def load(name: str, seed: int) -> Record:
     record = records.load(*name.split("/"), seed)
     if record.recipe != wanted:
         differs = sorted(k for k in record.recipe | wanted if record.recipe.get(k) != wanted.get(k))
-        problem = f"was recorded for another recipe than today's: {', '.join(differs)} differs"
-        raise RecordError(f"{record.name} {problem}. Make it again: {_again(name, seed)}")
+        problem = "was recorded for another recipe than today's, which differs in"
+        raise RecordError(
+            f"{record.name} {problem} {', '.join(differs)}. Make it again: {_again(name, seed)}"
+        )
     return record
 
 

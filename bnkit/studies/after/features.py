@@ -11,6 +11,7 @@ import numpy as np
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 from bnkit.networks.many_numpy import Layer
+from bnkit.page import progress
 
 Array = np.ndarray
 # what is trained; all else, the output too, is random
@@ -59,7 +60,7 @@ def train(
         layers = enumerate(networks.layers)
         masks = [mask(kind, layer, index < depth, generator) for index, layer in layers]
         order, every_rate = datasets.batches(len(digits.x), 50, 0), np.repeat(rates, seeds)
-        for _ in range(steps):
+        for _ in progress.steps(steps):
             chosen = next(order)
             slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
             _, gradients = slope(networks)
