@@ -21,6 +21,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
 from bnkit.book.chapter import program
@@ -114,4 +115,4 @@ def _stills(app: Sphinx, exception: Exception | None) -> None:
             program(DRAW, str(target), *names), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"the pictures of {', '.join(names)} failed:\n{done.stderr}")
+            raise SphinxError(f"the pictures of {', '.join(names)} failed:\n{done.stderr}")

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
 from bnkit.book.stale import modules_used
-from bnkit.datasets import runtime
+from bnkit.datasets import DataError, runtime
 from bnkit.page.notebook import TEACHING
 
 OURS = ("reference", "whitening", "gradcheck")  # of bnkit, for readers
@@ -83,7 +84,10 @@ def _close(translator: nodes.NodeVisitor, node: try_it) -> None:
 
 
 def _find(app: Sphinx) -> None:
-    app.bnkit_runtime = runtime.found()
+    try:
+        app.bnkit_runtime = runtime.found()
+    except DataError as error:  # else Sphinx wraps it, and the message is hard to find
+        raise SphinxError(str(error)) from error
 
 
 def _mark(app: Sphinx, document: nodes.document) -> None:

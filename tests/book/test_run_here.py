@@ -82,6 +82,14 @@ def test_a_directive_that_is_wrong_says_what_is_allowed(tmp_path):
         assert words in said
 
 
+def test_a_runtime_that_is_here_in_part_stops_the_build_in_a_sentence(tmp_path):
+    (tmp_path / "data" / "pyodide").mkdir(parents=True)
+    (tmp_path / "data" / "pyodide" / "pyodide.js").write_text("")
+    said, page = build(tmp_path / "book", data=tmp_path / "data")
+    assert "pyodide is here in part: pyodide-lock.json, pyodide.asm.js" in said
+    assert not page
+
+
 @pytest.mark.skipif(not runtime.at_hand(), reason="the runtime is not at hand")
 def test_with_the_runtime_the_cells_that_can_run_do(tmp_path):
     place = next(path for path in paths.data_folders(runtime.NAME) if path.is_dir())
