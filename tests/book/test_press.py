@@ -79,12 +79,25 @@ def test_the_search_puts_chapters_before_the_code(published):
 def test_a_page_shows_what_the_chapter_computed(published):
     page = (published.html / "chapters" / "01-good.html").read_text()
     assert "A third is 0.333" in page
-    assert 'alt="A line that rises from left to right."' in page
+    assert 'aria-label="A line that rises from left to right."' in page
     assert "All parameters at their defaults" in page  # the parameter card
     assert re.search(
         "a third is <[^>]+>0.33<", (published.html / "chapters" / "index.html").read_text()
     )
     assert "01-good.html" in (published.html / "chapters" / "this-build.html").read_text()
+
+
+def test_a_page_shows_figures_in_both_layouts_and_in_the_tones_of_its_theme(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    drawn = re.findall(r'<svg class="(\w+)" role="img" aria-label="A line that rises', page)
+    assert drawn == ["wide", "narrow"]
+    assert "var(--figure-violet, #" in page
+    assert 'href="../_static/figures.css' in page
+    assert "--figure-violet: #" in (published.html / "_static" / "figures.css").read_text()
+    assert "Fig. A.1" in page, "and not Fig. 1, as one of the paper is called"
+    downloaded = (published.html / "_sources" / "chapters" / "01-good.ipynb").read_text()
+    assert '"image/svg+xml"' in downloaded
+    assert 'class=\\"drawing' not in downloaded
 
 
 def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(published):
