@@ -21,7 +21,7 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
 
-from bnkit.page import assertions, committed
+from bnkit.page import assertions, committed, lab
 from bnkit.page.notebook import cells_of, parameters_in, source_of
 
 # what ast and tokenize raise for a text that Python would not run either
@@ -155,7 +155,9 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
 
     Raises ParameterError, once, with every problem.
     """
-    assertions.tell(namespace["get_ipython"]() if "get_ipython" in namespace else None)
+    shell = namespace["get_ipython"]() if "get_ipython" in namespace else None
+    assertions.tell(shell)
+    lab.show_captions(shell)
     declared, given = _cells(namespace.get("In") or [], rules)
     problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
     lawless = (name for name in declared if name not in rules)
