@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from bnkit import engines
+from bnkit.datasets import DataError
 from bnkit.runs import live, pool, records
 from bnkit.runs.records import Record
 from bnkit.runs.training import AnyRecipe
@@ -58,7 +59,10 @@ def main() -> None:
     """Train for the points that stand on stdin."""
     engines.end_with_parent()
     torch.set_num_threads(engines.cores())  # as many processes, of one thread each
-    count = train(sys.argv[1], json.load(sys.stdin))
+    try:
+        count = train(sys.argv[1], json.load(sys.stdin))
+    except DataError as error:
+        sys.exit(str(error))
     print(f"{count} networks trained together" if count else "every network is there")
 
 

@@ -229,6 +229,15 @@ def test_what_an_engine_loses_is_a_point_that_failed(book, engine):
     assert rows[1]["twice_seeds"] == "2"
 
 
+def test_a_result_called_like_a_parameter_has_a_column_of_its_own(tmp_path):
+    run = Rerun("a", {"rate": 1}, (), {"rate": as_result("rate", 7)}, ())
+    point = sweep.Point("rate-1", {"rate": 1}, None)
+    sweep.write_table(tmp_path / "t.csv", {"rate": [1]}, [point], {"rate-1": run})
+    head, row = (tmp_path / "t.csv").read_text().splitlines()
+    assert head == "point,rate,failed,rate_found,rate_found_spread,rate_found_seeds"
+    assert row == "rate-1,1,0,7.0,0.0,1"
+
+
 def test_where_no_point_succeeds_there_is_no_page(book, engine):
     done = sweep.sweep(book, "01-swept", "rate=9", engine)
     assert done.page is None

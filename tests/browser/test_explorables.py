@@ -2,10 +2,14 @@
 with a keyboard, without scripts, on a phone.
 """
 
+import json
+import re
+
 import numpy as np
 import pytest
 
-from bnkit import gradcheck, reference
+from bnkit import gradcheck, paths, reference
+from bnkit.book import run_here
 from bnkit.book.explorable import ALSO, NAMES, STATIC, WITH_DATA
 from bnkit.plots import stills
 from bnkit.runs import records
@@ -253,6 +257,28 @@ def test_every_explorable_has_a_still_picture(tmp_path, name):
     if name == "batch":  # two builds give the same bytes
         stills.save(stills.batch(explorables.batch()), tmp_path / "again.svg")
         assert (tmp_path / "again.svg").read_bytes() == picture
+
+
+def on_pages():
+    """The explorables of each chapter, by its name."""
+    for path in sorted((paths.root() / "chapters").glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+        if names := re.findall(r"(?m)^```\{explorable\} (\w+)", text):
+            yield path.stem, names
+
+
+def test_every_explorable_stands_in_a_chapter():
+    assert {name for _, names in on_pages() for name in names} == set(NAMES)
+
+
+def test_no_page_loads_more_than_sixty_kilobytes_of_scripts_for_them():
+    for _, names in on_pages():
+        also = [script for name in names for script in ALSO.get(name, ())]
+        scripts = {STATIC / f"{script}.js" for script in ("arithmetic", "kit", *also, *names)}
+        scripts |= set(run_here.STATIC.glob("run.*"))
+        data = len(explorables.script()) if WITH_DATA & set(names) else 0
+        assert sum(script.stat().st_size for script in scripts) + data < 60 * 1024
 
 
 def test_the_settings_are_those_of_the_explorables():

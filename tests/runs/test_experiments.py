@@ -226,9 +226,11 @@ def test_a_run_of_another_length_does_not_replace_the_record(workshop):
 
 
 @pytest.mark.parametrize("arguments", [["run", "mnist/bn"], ["verify", "mnist/bn"]])
-def test_an_unknown_experiment_is_refused_with_the_list(arguments, capsys):
+def test_an_unknown_experiment_is_refused_with_a_suggestion(arguments, capsys):
     assert main(arguments) == 1
-    assert "there are: mnist/with-bn" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no experiment 'mnist/bn'; did you mean mnist/with-bn" in told
+    assert "list` shows all names" in told
 
 
 @pytest.mark.parametrize("steps", ["-1", "0", "many"])
@@ -298,3 +300,10 @@ def test_numbers_out_of_range_are_named(arguments, capsys):
     with pytest.raises(SystemExit):
         main(["run", "mnist/with-bn", *arguments])
     assert f"{arguments[1]!r} is not a whole number from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", "digits/with-bn"], ["list"]])
+def test_a_switch_that_is_none_is_an_error_in_a_sentence(command, monkeypatch, capsys):
+    monkeypatch.setenv("BNKIT_KERNELS", "0")
+    assert main(command) == 1
+    assert capsys.readouterr().err == "error: BNKIT_KERNELS is '0'; it must be 'on' or 'off'.\n"

@@ -32,14 +32,14 @@
       stage.paint(270, told, "Norm of the gradient at each layer, over that at the top. Orange: without BN. Blue: with it.", (paper) => {
         const powers = both.flat().filter((norm) => norm > 0).map(Math.log10);
         const [low, high] = [Math.min(-1, Math.floor(Math.min(...powers))), Math.max(1, Math.ceil(Math.max(...powers)))];
-        const yTicks = window.bnkit.ticks([low, high], 5).filter(Number.isInteger).map((power) => [power, `1e${power}`.replace("-", "−")]);
+        const yTicks = window.bnkit.ticks([low, high], 5).filter(Number.isInteger).map((power) => [power, say(10 ** power)]);
         const { px, py } = paper.frame({ x: [1, depth()], y: [low, high], yTicks, xLabel: "layer, counted from the input" });
         both.forEach((norms, place) => paper.line(norms.map((norm, k) => [px(k + 1), py(Math.log10(norm))]), place ? "with-bn" : "without-bn"));
       });
       const word = (share) => (share < 0.1 ? "vanishes" : share > 10 ? "explodes" : "arrives");
       stage.say(
         `Over ${depth()} layers the gradient ${word(left[0])} without batch normalization (${say(left[0])} of it is left) ` +
-          `and ${word(left[1])} with it (${say(left[1])}). With it the gain changes nothing.`,
+          `and ${word(left[1])} with it (${say(left[1])}). With it the gain changes next to nothing.`,
       );
     };
   });

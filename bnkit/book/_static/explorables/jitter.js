@@ -40,7 +40,7 @@
         for (const sign of [-1, 0, 1]) paper.line(SIZES.map((m, i) => [px(i), py(Math.max(-4.5, Math.min(4.5, place() + sign * expected(place(), m))))]), "dashed");
       });
       stage.say(
-        `In batches of ${size()} its x̂ is ${say(mean)} ± ${say(deviation)} (expected of large batches: ± ${say(expected(place(), size()))}). ` +
+        `In batches of ${size()} its x̂ is ${say(mean)} ±\u00a0${say(deviation)} (expected of large batches: ±\u00a0${say(expected(place(), size()))}). ` +
           (size() === 2 ? "Of two values one becomes −1 and the other 1, whatever they were." : "Four times the batch size, about half the jitter."),
       );
     };

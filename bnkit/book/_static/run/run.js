@@ -22,9 +22,8 @@ window.bnkit.runHere = (() => {
   // The reader's Python: one worker, one thing at a time.
   class Python {
     constructor() {
-      this.worker = null;
-      this.packages = new Set();
       this.hear = () => {};
+      this.end();
     }
 
     async _files(names, progress) {
@@ -34,6 +33,7 @@ window.bnkit.runHere = (() => {
       const files = [];
       for (const name of names) {
         progress(done / total);
+        if (this.refuse.called) throw this.refuse.called;
         if (!loaded.has(name)) await script(`${name}.js`);
         if (!loaded.has(name)) throw new Error(`the file ${name} is damaged, and was not used; copy the book anew`);
         files.push([name, loaded.get(name), own.manifest.files[name].sha256]);
@@ -44,8 +44,9 @@ window.bnkit.runHere = (() => {
     }
 
     _ask(message) {
+      if (this.refuse.called) throw this.refuse.called;
       return new Promise((resolve, reject) => {
-        this.refuse = reject;
+        this.refuse.now = reject;
         this.worker.onmessage = ({ data }) => {
           if (data.kind === "failed") reject(new Error(data.text));
           else if (["ready", "needs", "ran"].includes(data.kind)) resolve(data.text);
@@ -82,33 +83,42 @@ window.bnkit.runHere = (() => {
     // Run one cell; what it gives goes to `hear`. Resolves to whether it came to its end.
     async run(code, name, hear, progress) {
       this.hear = hear;
+      this.refuse = { called: null, now: () => {} };
       await this.start(progress);
       const wanted = (await this._ask({ do: "needs", code })).split(" ").filter((one) => one && !this.packages.has(one));
       for (const one of wanted) {
-        const files = await this._files(own.manifest.packages[one], progress);
+        const names = own.manifest.packages[one].filter((name) => !own.manifest.start.includes(name));
+        const files = await this._files(names, progress);
         progress(null);
         await this._ask({ do: "install", files, packages: [one] });
         this.packages.add(one);
       }
       progress(1);
       if (this.interrupt) this.interrupt[0] = 0;
-      return (await this._ask({ do: "run", code, name })) === "true";
+      this.running = true;
+      try {
+        return (await this._ask({ do: "run", code, name })) === "true";
+      } finally {
+        this.running = false;
+      }
     }
 
     // Stop what runs. Where the browser lets pages share memory Python is interrupted and keeps its names; else it ends.
     stop() {
-      if (this.interrupt && this.interrupt[0] === 0) {
-        this.interrupt[0] = 2;
+      if (this.running && this.interrupt && this.interrupt[0] === 0) {
+        this.interrupt[0] = 2; // SIGINT; a second Stop ends it, should the cell not listen
         return;
       }
-      const { refuse } = this;
+      const lost = this.running ? "stopped. What the cells had made is gone with it: Run all above brings it back" : "stopped before Python ran";
       this.end();
-      if (refuse) refuse(new Error("stopped. What the cells had made is gone with it: Run all above brings it back"));
+      this.refuse.called = new Error(lost);
+      this.refuse.now(this.refuse.called);
     }
 
     end() {
       if (this.worker) this.worker.terminate();
       this.worker = null;
+      this.running = false;
       this.packages = new Set();
     }
   }

@@ -6,7 +6,6 @@ window.bnkit = window.bnkit || {};
 
 window.bnkit.pythonWorker = function () {
   const files = new Map(); // name -> bytes, verified
-  const held = new Map(); // wanted for packages that no cell has asked for yet
   let pyodide = null;
   let session = null;
 
@@ -57,11 +56,21 @@ window.bnkit.pythonWorker = function () {
     return Array.from(state, (value) => value.toString(16).padStart(8, "0")).join("");
   }
 
-  function take(name, base64, digest) {
+  function decode(base64) {
     const text = atob(base64);
     const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
-    if (sha256(bytes) !== digest) throw new Error(`the file ${name} is not the one that this book was built with (its SHA-256 differs), and was not used`);
+    return bytes;
+  }
+
+  function take(name, base64, digest) {
+    let bytes = null;
+    try {
+      bytes = decode(base64);
+    } catch {
+      /* no base64 */
+    }
+    if (!bytes || sha256(bytes) !== digest) throw new Error(`the file ${name} is not the one that this book was built with (its SHA-256 differs), and was not used`);
     files.set(name, bytes);
   }
 
