@@ -22,8 +22,7 @@ book: $(STAMP) ## execute what changed, check it, build _build/html/index.html (
 	@$(PRESS) build $(if $(DRAFT),--draft)
 
 serve: $(STAMP) ## show the built book on localhost (PORT=8000)
-	@test -f _build/html/index.html || { echo "there is no book to show yet; build it: make book" >&2; exit 1; }
-	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+	@$(PRESS) serve --port '$(PORT)'
 
 pdf: book ## the whole book as one file, _build/book.pdf, where a Chromium is found
 	@$(PRESS) pdf

@@ -12,25 +12,40 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
+INSTALL = "make setup installs all of it, pip install '.[torch,data]' what runs need"
 
-from bnkit import datasets, engines
-from bnkit.conformance import __main__ as conformance
-from bnkit.datasets import pictures, runtime
-from bnkit.engines import EngineError
-from bnkit.runs import DeviceError
-from bnkit.runs.records import RecordError
-from bnkit.runs.verification import Verdict
+try:
+    from tqdm import tqdm
 
+    from bnkit import datasets, engines
+    from bnkit.conformance import __main__ as conformance
+    from bnkit.datasets import pictures, runtime
+    from bnkit.engines import EngineError
+    from bnkit.runs import DeviceError
+    from bnkit.runs.records import RecordError
+    from bnkit.runs.verification import Verdict
+except ModuleNotFoundError as missing:  # of pip install ., which brings NumPy alone
+    sys.exit(f"error: python -m bnkit needs {missing.name}, which is not here; {INSTALL}")
+
+MOST = 10  # digits of a number of steps, of which there are at most a thousand million
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
+
+
+STORED = """\
+A run of the book, by a seed that `list` counts and with the steps and data of its recipe, is stored
+in data/runs, or in $BNKIT_RUNS where that is set; any other in data/cache/runs, where no page reads
+it."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnkit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, do: Callable, purpose: str) -> Callable[..., argparse.Action]:
-        made = commands.add_parser(name, help=purpose)
+    def command(
+        name: str, do: Callable, purpose: str, more: str = ""
+    ) -> Callable[..., argparse.Action]:
+        about = f"{purpose[0].upper()}{purpose[1:]}. {more}"
+        made = commands.add_parser(name, help=purpose, description=about)
         made.set_defaults(do=do)
         return made.add_argument
 
@@ -38,10 +53,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command("check", _check, "whether the recorded runs are the book's, all there, and noted")
 
-    add = command("run", _run, "make one run and store it")
+    add = command("run", _run, "make one run and store it", STORED)
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
-    add("--seed", type=_seed, default=0, help="one that `list` does not count goes to the cache")
-    add("--steps", type=_positive, help="another number of steps; such a run goes to the cache")
+    seeds = "the book has those from 0 on, as many as `list` counts; 0 where none is given"
+    add("--seed", type=_seed, default=0, help=seeds)
+    add("--steps", type=_positive, help="another number of steps than the recipe's")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     tree = "a folder, .zip or .tgz with train/<class>/* and val/<class>/*"
     add("--data", help=f"imagenet/...: {tree}")
@@ -55,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scheduler", metavar="ADDRESS", default="", help=workers)
 
     add = command("ensemble", _ensemble, "record what averaged answers of trained networks give")
-    add("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
+    add("name", help="EXPERIMENT/VARIANT-ensemble")
 
     add = command("verify", _verify, "train the first steps of a recorded run again and compare")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
@@ -80,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # some terminals have no letters beyond ASCII
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     switch = os.environ.get("BNKIT_KERNELS", "on")
     if switch not in ("on", "off"):  # what the layers raise, before anything has begun
@@ -87,11 +106,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         return options.do(options) or 0
+    except ModuleNotFoundError as error:
+        print(f"error: this needs {error.name}, which is not here; {INSTALL}", file=sys.stderr)
+        return 1
     except (KeyError, RecordError, datasets.DataError, DeviceError, EngineError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        goes_on = "; the same command goes on from the last checkpoint"
+        kept = options.command in ("run", "runs")
+        print(f"stopped{goes_on if kept else ''}", file=sys.stderr)
         return 130
 
 
@@ -102,8 +126,9 @@ def _seed(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    if not text.isdecimal() or not 1 <= int(text[:MOST]) <= 10 ** (MOST - 1):
+        up_to = f"from 1 to {10 ** (MOST - 1):,}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {up_to}")
     return int(text)
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from bnkit import engines, paths
 from bnkit.book.layout import Book, PressError
+from bnkit.page.notebook import NotebookError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     sweep.add_argument("parameters", nargs="?", default="", help=as_grid)
     workers = "run on the workers of the Dask scheduler at this address, tcp://HOST:8786"
     sweep.add_argument("--scheduler", metavar="ADDRESS", default="", help=workers)
+    serve = command(_serve, "show the built site on this machine")
+    serve.add_argument("--port", default="8000", help="1 to 65535")
     command(
         _measure,
         "what chapters weigh, and what of the built pages is in sight, cut, or hard to use",
@@ -53,11 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     only_look = "change nothing; fail where there is something to remove"
     strip.add_argument("--verify", action="store_true", help=only_look)
 
+    for stream in (sys.stdout, sys.stderr):  # some terminals have no letters beyond ASCII
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)  # so that kernels are stopped, too
     try:
         return options.do(Book(paths.root()), options) or 0
-    except PressError as error:
+    except (PressError, NotebookError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -135,6 +141,25 @@ def _sweep(book: Book, options: argparse.Namespace) -> int:
         print(f"table:    {done.folder / 'table.csv'}\npage:     {done.page}")
     print(f"points:   {done.folder / 'points'}")
     return int(bool(done.failed))
+
+
+def _serve(book: Book, options: argparse.Namespace) -> None:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    port = options.port
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port[:10]) <= 65535):
+        raise PressError(f"the port is {port!r}; it must be a number from 1 to 65535")
+    if not (book.html / "index.html").is_file():
+        raise PressError("there is no book to show yet; build it: make book")
+    handler = partial(SimpleHTTPRequestHandler, directory=book.html)
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", int(port)), handler)
+    except OSError as error:
+        raise PressError(f"port {port} cannot be used: {error.strerror}") from None
+    with server:
+        print(f"http://127.0.0.1:{port}/ shows the book; stop it with Ctrl-C", flush=True)
+        server.serve_forever()
 
 
 def _measure(book: Book, _: argparse.Namespace) -> int:

@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
+
+from filelock import FileLock, Timeout
 
 from bnkit.book.layout import Book
 from bnkit.page.notebook import cells_of, claims_of, source_of
@@ -90,16 +94,18 @@ class Workshop:
         return process
 
 
+SCRATCH, LOCK = "bnkit-workshop-", ".lock"
 _OPEN: set[Workshop] = set()
 
 
 @contextmanager
 def workshop(book: Book) -> Iterator[Workshop]:
     """A workshop with a short-lived folder."""
-    short = "/tmp" if os.access("/tmp", os.W_OK) else None  # paths of kernels' sockets must be
+    short = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()  # for kernels' sockets
     (book.build / "cache").mkdir(parents=True, exist_ok=True)
-    folder = tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True)
-    with folder as scratch:
+    sweep_up(Path(short))
+    folder = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=short, ignore_cleanup_errors=True)
+    with folder as scratch, FileLock(Path(scratch, LOCK)):
         open_workshop = Workshop(book, Path(scratch))
         _OPEN.add(open_workshop)
         try:
@@ -107,6 +113,17 @@ def workshop(book: Book) -> Iterator[Workshop]:
         finally:
             _OPEN.discard(open_workshop)
             open_workshop.close()
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what workshops that were killed have left in `folder`: nobody holds their locks."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        with suppress(OSError, Timeout):
+            about = scratch.stat()
+            old = time.time() - about.st_mtime > 60  # a young one may be about to be locked
+            if old and about.st_uid == os.getuid() and (scratch / LOCK).is_file():
+                with FileLock(scratch / LOCK, timeout=0):
+                    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def close_all() -> None:

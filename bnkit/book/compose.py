@@ -64,8 +64,9 @@ def settings(book: Book) -> dict:
     """
     try:
         config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PressError(f"_config.yml cannot be read: {error}") from error
+    _check_settings(config)
     html = config.setdefault("html", {})
     if book.draft:
         html["announcement"] = DRAFT
@@ -87,6 +88,21 @@ def settings(book: Book) -> dict:
         sphinx["extra_extensions"].append("sphinx_sitemap")
         sphinx["config"]["sitemap_url_scheme"] = "{link}"  # one language, one version
     return config
+
+
+def _check_settings(config: object) -> None:
+    """Raise PressError where the settings do not have the shape that is filled in."""
+    top = config if isinstance(config, dict) else {}
+    sphinx = top.get("sphinx") if isinstance(top.get("sphinx"), dict) else {}
+    wanted = {
+        "_config.yml": config,
+        "its `html`": top.get("html", {}),
+        "its `sphinx`": top.get("sphinx"),
+        "its `sphinx.config`": sphinx.get("config"),
+    }
+    for what, value in wanted.items():
+        if not isinstance(value, dict):
+            raise PressError(f"_config.yml cannot be used: {what} must be a mapping of settings")
 
 
 def _address(name: str) -> str:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from bnkit import paths
 from bnkit.book import stale
 from bnkit.book.chapter import Workshop, workshop
-from bnkit.book.layout import Book
+from bnkit.book.layout import Book, PressError
 
-SECONDS = int(os.environ.get("BNKIT_CELL_SECONDS") or 600)  # a cell that takes longer has failed
+SECONDS = 600  # a cell that takes longer has failed, unless BNKIT_CELL_SECONDS says otherwise
 
 
 class Failure(NamedTuple):
@@ -45,13 +45,13 @@ def result(book: Book, document: str) -> str | None:
 
 def execute(book: Book, documents: list[str], say: Callable[[str], None] = print) -> list[Failure]:
     """Execute chapters and keep those that succeed; return those that failed."""
-    failures, since = [], {}
+    failures, since, limit = [], {}, _limit()
     work = book.build / "work"
     shutil.rmtree(work, ignore_errors=True)
 
     def run(shop: Workshop, document: str) -> tuple[str, str | None, float]:
         since[document] = time.monotonic()
-        problem = _execute(book, document, work, shop)
+        problem = _execute(book, document, work, shop, limit)
         return document, problem, time.monotonic() - since.pop(document)
 
     with workshop(book) as shop:
@@ -75,12 +75,20 @@ def execute(book: Book, documents: list[str], say: Callable[[str], None] = print
     return sorted(failures)
 
 
-def _execute(book: Book, document: str, work: Path, shop: Workshop) -> str | None:
+def _limit() -> int:
+    """How many seconds a cell may take; PressError where the environment asks for something odd."""
+    given = os.environ.get("BNKIT_CELL_SECONDS") or str(SECONDS)
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:10]) <= 10**9):
+        raise PressError(f"BNKIT_CELL_SECONDS is {given!r}; it must be a number of seconds, from 1")
+    return int(given)
+
+
+def _execute(book: Book, document: str, work: Path, shop: Workshop, limit: int) -> str | None:
     """Execute one chapter; the old result is replaced by a whole new one, or stays."""
     key = stale.execution_key(book, document)  # now: a source saved meanwhile makes it stale
     fresh = work / f"{document}.ipynb"
     fresh.parent.mkdir(parents=True, exist_ok=True)
-    problem = shop.run(book.file(document), fresh, {}, SECONDS, live=False)
+    problem = shop.run(book.file(document), fresh, {}, limit, live=False)
     kept = book.failed / f"{document}.ipynb"
     if problem:
         if fresh.exists():

@@ -1,6 +1,7 @@
 """Where a book lies: its documents in reading order, and the folders that the press fills."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -54,9 +55,12 @@ class Book:
         """The documents that ``_toc.yml`` lists, in reading order, as ``chapters/08-mnist``."""
         try:
             toc = yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            files = _files(toc)
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise PressError(f"_toc.yml cannot be read: {error}") from error
-        return list(_files(toc))
+        if not files or not all(isinstance(file, str) for file in files):
+            raise PressError("_toc.yml lists no pages: it needs a root, and files that are text")
+        return files
 
     def file(self, document: str) -> Path:
         """The notebook or Markdown page of a document."""
@@ -79,8 +83,10 @@ class Book:
         names = {document.removeprefix("chapters/"): document for document in self.notebooks()}
         document = names.get(name.removeprefix("chapters/").removesuffix(".ipynb"))
         if document is None:
+            close = get_close_matches(name, names, n=1)
             wrong = f"there is no chapter {name!r}" if name else "name one, CHAPTER=08-mnist"
-            raise PressError(f"{wrong}; the chapters are: {', '.join(names)}")
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise PressError(f"{wrong}{meant}; the chapters are: {', '.join(names)}")
         return document
 
 

@@ -39,7 +39,7 @@ def execution_key(book: Book, document: str) -> str:
     data, elsewhere = book.root / "data", ("cache", "runs", "claims.yml")
     files |= {path for path in _below(data) if path.relative_to(data).parts[0] not in elsewhere}
     words = [PLATFORM]
-    if book.draft and committed.differs(book.root, _name(book, notebook)):
+    if book.draft and committed.differs(book.root, f"{document}.ipynb"):
         words += ["draft"]  # its card says what was edited, and no longer once it is committed
     if "datasets/arrays.py" in names:
         words += _data_sets()

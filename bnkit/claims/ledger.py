@@ -146,7 +146,7 @@ def read(path: Path | None = None) -> dict[str, Claim]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         entries = yaml.load(path.read_text(encoding="utf-8"), loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise LedgerError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise LedgerError(f"{path.name} must be a list of claims, not {type(entries).__name__}")

@@ -22,10 +22,35 @@ class Figure(NamedTuple):
     alt: str = ""
 
 
+class NotebookError(ValueError):
+    """A file that should be a notebook is none; the message names it."""
+
+
 def cells_of(notebook: Path | dict) -> list[dict]:
-    """The cells of a notebook, a file or its content; ValueError where it is no JSON."""
-    content = notebook if isinstance(notebook, dict) else json.loads(Path(notebook).read_bytes())
-    return content["cells"]
+    """The cells of a notebook, a file or its content; NotebookError where it is none."""
+    if isinstance(notebook, dict):
+        return _checked(notebook)
+    try:
+        return _checked(json.loads(Path(notebook).read_bytes()))
+    except (ValueError, RecursionError) as error:  # no JSON, or brackets without end
+        why = " ".join(str(error).split())
+        remedy = "put back a good one, by git restore for example"
+        raise NotebookError(f"{notebook} is not a notebook: {why}; {remedy}") from None
+
+
+def _checked(content: object) -> list[dict]:
+    """The cells in the content of a notebook; NotebookError where they are not such as are read."""
+    cells = content.get("cells") if isinstance(content, dict) else None
+    if not isinstance(cells, list):
+        raise NotebookError("it has no list of cells")
+    for number, cell in enumerate(cells, start=1):
+        fields = cell if isinstance(cell, dict) else {}
+        source, about = fields.get("source"), fields.get("metadata")
+        lines = source if isinstance(source, list) else [source]
+        text = all(isinstance(line, str) for line in lines)
+        if not text or not isinstance(about, dict) or not isinstance(fields.get("cell_type"), str):
+            raise NotebookError(f"cell {number} lacks its type, its text or its metadata")
+    return cells
 
 
 def source_of(cell: dict) -> str:

@@ -14,15 +14,18 @@ import math
 import shlex
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
 
-from bnkit.page import assertions, committed
+from bnkit.page import assertions, committed, lab
 from bnkit.page.notebook import cells_of, parameters_in, source_of
 
+# what ast and tokenize raise for a text that Python would not run either
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the parameter cell
 
 
@@ -105,7 +108,7 @@ def number(low: float, high: float, low_open: bool = False) -> Rule:
     def read(value: object) -> float:
         if type(value) not in (int, float):
             raise ValueError(f"{value!r} is {_kind(value)}, not a number")
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{value!r} is not finite")
         if not low <= value <= high or (low_open and value == low):
             raise ValueError(f"{value} is out of range, which is {allowed}")
@@ -152,7 +155,9 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
 
     Raises ParameterError, once, with every problem.
     """
-    assertions.tell(namespace["get_ipython"]() if "get_ipython" in namespace else None)
+    shell = namespace["get_ipython"]() if "get_ipython" in namespace else None
+    assertions.tell(shell)
+    lab.show_captions(shell)
     declared, given = _cells(namespace.get("In") or [], rules)
     problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
     lawless = (name for name in declared if name not in rules)
@@ -197,7 +202,7 @@ def dry_run(notebook: Path, given: dict) -> Parameters:
     if checking is None:
         problem = "never checks its parameters: no cell of it calls parameters.check"
         raise ParameterError(f"{notebook.stem} {problem}")
-    if no_names := [name for name in given if not name.isidentifier() or iskeyword(name)]:
+    if no_names := [n for n in given if not str(n).isidentifier() or iskeyword(str(n))]:
         raise ParameterError(f"these cannot name a parameter: {', '.join(map(repr, no_names))}")
     # as papermill would write them, but the values come as they are
     names = [f"{name} = ..." for name in given]
@@ -216,21 +221,22 @@ def read_cell(source: str) -> list[Declared]:
     """
     try:
         body = ast.parse(source).body
-    except SyntaxError as error:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except NOT_PYTHON as error:
         raise ParameterError(f"the parameter cell is not Python: {error}") from error
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     declared = []
     for node in body:
         try:
             name, default = _target(node), ast.literal_eval(node.value)
-        except (ValueError, AttributeError) as error:
+            annotated = isinstance(node, ast.AnnAssign)
+            kind = ast.unparse(node.annotation) if annotated else type(default).__name__
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            written = (ast.get_source_segment(source, node) or "")[:80]
             raise ParameterError(
-                f"line {node.lineno} of the parameter cell, {ast.unparse(node)!r}: only lines like "
+                f"line {node.lineno} of the parameter cell, {written!r}: only lines like "
                 "'name: type = literal  # meaning' belong there; derive others in a later cell"
             ) from error
-        annotated = isinstance(node, ast.AnnAssign)
-        kind = ast.unparse(node.annotation) if annotated else type(default).__name__
         declared.append(Declared(name, kind, default, comments.get(node.end_lineno, "")))
     return declared
 
@@ -248,14 +254,21 @@ def _cells(sources: list[str], rules: Mapping) -> tuple[dict[str, Declared], lis
     for source in sources[:-1]:
         try:
             body = ast.parse(source).body
-        except SyntaxError:
+        except NOT_PYTHON:
             continue  # it failed when it ran, too
         annotated = (node.target for node in body if isinstance(node, ast.AnnAssign))
         if source.lstrip().startswith(INJECTED):
-            given = [_target(node) for node in body]
-        elif any(ast.unparse(target) in rules for target in annotated):
+            given = list(_assigned(body))
+        elif any(getattr(target, "id", None) in rules for target in annotated):
             declared, given = {line.name: line for line in read_cell(source)}, []
     return declared, given
+
+
+def _assigned(body: list[ast.stmt]) -> Iterator[str]:
+    """The names that papermill's cell assigns; a cell of one's own with its title may do more."""
+    for node in body:
+        with suppress(ValueError):
+            yield _target(node)
 
 
 def _committed(chapter: str | None) -> dict[str, object]:

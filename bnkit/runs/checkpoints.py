@@ -7,7 +7,6 @@ cache; what lasts is a record (``bnkit.runs.records``).
 import io
 import json
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict] | None:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop(_FACTS).tobytes())
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    except Exception:  # zipfile, zlib and NumPy raise all sorts of things for broken bytes
         return None
     return (arrays, facts) if isinstance(facts, dict) else None
 

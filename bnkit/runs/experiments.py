@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import combinations, product
 from pathlib import Path
 
@@ -226,7 +227,9 @@ def experiment(name: str) -> Experiment:
 
 def _named(what: str, name: str, known: dict) -> object:
     if name not in known:
-        raise KeyError(f"no {what} {name!r}; there are: {', '.join(known)}")
+        close = " or ".join(get_close_matches(name, known, n=3))
+        meant = f"did you mean {close}? " if close else ""
+        raise KeyError(f"no {what} {name!r}; {meant}`python -m bnkit list` shows all names")
     return known[name]
 
 

@@ -117,7 +117,8 @@ def load(experiment: str, variant: str, seed: int, folder: Path | None = None) -
         problem = "is missing"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    except ValueError as error:  # broken UTF-8 and broken JSON are ValueErrors too
+    # broken UTF-8 and broken JSON are ValueErrors; odd types and brackets without end are not
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         problem = f"is damaged: {error}"
     remedy = f"python -m bnkit run {experiment}/{variant} --seed {seed}"
     raise RecordError(f"{path} {problem}. Make it again: {remedy}")
@@ -287,6 +288,9 @@ def _check(content: dict) -> None:
         given = type(content[field])
         if given is not kind:
             raise ValueError(f"{field} must be {kind.__name__}, not {given.__name__}")
+    for name in ("versions", "platform", "checksums", "arithmetic"):
+        if not isinstance(content["manifest"].get(name) or {}, dict):
+            raise ValueError(f"{name} of the manifest must be an object")
     for name, curve in content["curves"].items():
         if not isinstance(curve, dict) or not {"steps", "values"} <= curve.keys():
             raise ValueError(f"curve {name!r} needs 'steps' and 'values'")

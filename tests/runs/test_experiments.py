@@ -226,9 +226,11 @@ def test_a_run_of_another_length_does_not_replace_the_record(workshop):
 
 
 @pytest.mark.parametrize("arguments", [["run", "mnist/bn"], ["verify", "mnist/bn"]])
-def test_an_unknown_experiment_is_refused_with_the_list(arguments, capsys):
+def test_an_unknown_experiment_is_refused_with_a_suggestion(arguments, capsys):
     assert main(arguments) == 1
-    assert "there are: mnist/with-bn" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no experiment 'mnist/bn'; did you mean mnist/with-bn" in told
+    assert "list` shows all names" in told
 
 
 @pytest.mark.parametrize("steps", ["-1", "0", "many"])
