@@ -7,25 +7,30 @@ RUN ?= mnist/with-bn
 SEED ?= 0
 STEPS ?= 500
 LIBRARY ?= none
+LAB ?=
 PRESS := $(BIN)/python -m bnkit.book
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve lab test check fix rerun sweep compare runs verify bench conformance clean lock
+.PHONY: help setup book pdf serve lab test check fix rerun sweep compare runs verify bench conformance clean lock
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## set up .venv from requirements.lock, when needed and only then
 
-book: $(STAMP) ## execute what changed, check it, build _build/html/index.html
-	@$(PRESS) build
+book: $(STAMP) ## execute what changed, check it, build _build/html/index.html (DRAFT=1: uncommitted chapters, too)
+	@$(PRESS) build $(if $(DRAFT),--draft)
 
 serve: $(STAMP) ## show the built book on localhost (PORT=8000)
 	@test -f _build/html/index.html || { echo "there is no book to show yet; build it: make book" >&2; exit 1; }
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-lab: $(STAMP) ## open JupyterLab on the chapters
-	$(BIN)/jupyter lab chapters
+pdf: book ## the whole book as one file, _build/book.pdf, where a Chromium is found
+	@$(PRESS) pdf
+
+# root needs --allow-root, and would be told so by a traceback
+lab: $(STAMP) ## open JupyterLab on the chapters; LAB="--no-browser --port 9999" passes options on
+	$(BIN)/jupyter lab chapters $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest

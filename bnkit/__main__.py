@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="few rounds, three shapes: a first impression")
     device = "the CPU, one thread, or a GPU"
     add("--device", choices=["cpu", "cuda"], default="cpu", help=device)
+    paper = "compile the GPU kernels, without a GPU, and reckon their speed from what comes out"
+    add("--kernels", action="store_true", help=paper)
     kept = "keep the result there, as in data/bench/cpu.json"
     add("--json", type=Path, metavar="FILE", help=kept)
     return parser
@@ -79,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    switch = os.environ.get("BNKIT_KERNELS", "on")
+    if switch not in ("on", "off"):  # what the layers raise, before anything has begun
+        print(f"error: BNKIT_KERNELS is {switch!r}; it must be 'on' or 'off'.", file=sys.stderr)
+        return 1
     try:
         return options.do(options) or 0
     except (KeyError, RecordError, datasets.DataError, DeviceError, EngineError, OSError) as error:
@@ -226,9 +232,15 @@ def _data(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int | None:
     import torch
 
-    from bnkit.bench import layer, networks
+    from bnkit.bench import kernels, layer, networks
     from bnkit.runs import pool
 
+    if options.kernels:
+        account = kernels.account()
+        print(kernels.summary(account))
+        if options.json:
+            print(f"stored as {kernels.save(account, options.json)}")
+        return 0
     if options.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError
     ratio, copy = "time of the peer over time of ours", "the time of a copy of the same tensor"

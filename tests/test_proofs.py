@@ -49,8 +49,8 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "studies/swept": "studies/test_compared.py",
     **dict.fromkeys(
         (f"studies/after/{name}" for name in (
-            "decay", "features", "few_classes", "normfree", "populations", "small_batches",
-            "smoothness",
+            "centre_scale", "decay", "features", "few_classes", "ghosts", "normfree", "populations",
+            "sequences", "small_batches", "smoothness",
         )),
         "studies/after/test_after.py",
     ),

@@ -5,6 +5,8 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         made.set_defaults(do=do)
         return made
 
-    command(_build, "execute what changed, check it, build the site")
+    made = command(_build, "execute what changed, check it, build the site")
+    uncommitted = "with chapters that are not as committed, too; every page says that it is a draft"
+    made.add_argument("--draft", action="store_true", help=uncommitted)
     command(_check, "the committed notebooks, the reading order, the lock")
     rerun = command(_rerun, "one chapter again with other parameters, as notebook and page")
     rerun.add_argument("chapter", help="its name, as 08-mnist")
@@ -39,7 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     sweep.add_argument("parameters", nargs="?", default="", help=as_grid)
     workers = "run on the workers of the Dask scheduler at this address, tcp://HOST:8786"
     sweep.add_argument("--scheduler", metavar="ADDRESS", default="", help=workers)
-    command(_measure, "how much prose leads how much code, and what each built page weighs")
+    command(
+        _measure,
+        "what chapters weigh, and what of the built pages is in sight, cut, or hard to use",
+    )
+    command(_pdf, "the built site as one file, _build/book.pdf, printed by a browser")
     strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
     strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
     only_look = "change nothing; fail where there is something to remove"
@@ -65,9 +73,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _build(book: Book, _: argparse.Namespace) -> int:
+def _build(book: Book, options: argparse.Namespace) -> int:
     from bnkit.book.build import build
 
+    book = replace(book, draft=options.draft)
     book.build.mkdir(exist_ok=True)
     lock = FileLock(book.build / ".lock")
     try:
@@ -128,15 +137,45 @@ def _sweep(book: Book, options: argparse.Namespace) -> int:
     return int(bool(done.failed))
 
 
-def _measure(book: Book, _: argparse.Namespace) -> None:
-    from bnkit.book.measure import measure, weigh
+def _measure(book: Book, _: argparse.Namespace) -> int:
+    from bnkit.book.measure import measure
 
     for document in book.notebooks():
         print(f"{document.removeprefix('chapters/'):24} {measure(book.file(document))}")
-    pages = {document: book.html / f"{document}.html" for document in book.documents()}
-    for document, page in pages.items():
-        if page.is_file():
-            print(f"{document.removeprefix('chapters/'):24} {weigh(page)}")
+    if not (book.html / "index.html").is_file():
+        print("there is no site to look at yet: make book")
+        return 0
+    return _look(book)
+
+
+def _look(book: Book) -> int:
+    """The table of the built site; 1 where a page is not as it should be."""
+    from bnkit.book import browser
+    from bnkit.book.measure import Weight, in_sight, weigh
+
+    documents = book.documents()
+    pages = [book.html / f"{document}.html" for document in documents]
+    seen = browser.look_at(pages) if browser.executable() else ()
+    titles = ("teaching", "other", "twice", "cut", "small", "critical", "serious", "outside")
+    titles += tuple(f"{part} kB" for part in Weight._fields)
+    print(f"\n{'in sight on a page':28}" + "".join(f"{title:>12}" for title in titles))
+    bad = 0
+    for document, page, found in zip_longest(documents, pages, seen):
+        counted = in_sight(page)
+        line = [*counted, *(found or ["-"] * len(browser.Seen._fields))]
+        line += [round(size / 1000) for size in weigh(page)]
+        name = document.removeprefix("chapters/")
+        print(f"{name:28}" + "".join(f"{value:>12}" for value in line), flush=True)
+        bad += bool(counted.other or counted.twice or (found and not found.good()))
+    if not browser.executable():
+        print("no browser on this machine: what only a browser sees was not measured")
+    return min(bad, 1)
+
+
+def _pdf(book: Book, _: argparse.Namespace) -> None:
+    from bnkit.book import pdf
+
+    pdf.write(book, say=lambda text: print(text, flush=True))
 
 
 def _strip(book: Book, options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from bnkit.book import (
     glossary,
     rooms,
     run_here,
+    search,
     teaching,
 )
 from bnkit.page.figures import stylesheet
@@ -58,6 +59,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
     app.connect("doctree-resolved", glossary.link)
+    app.connect("doctree-resolved", search.collect)
+    app.connect("build-finished", search.write)
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
@@ -76,7 +79,8 @@ def add_style(app: Sphinx) -> None:
     app.add_css_file(TONES, priority=890)
     for priority, sheet in enumerate(("book.css", "reading.css", "print.css"), start=900):
         app.add_css_file(sheet, priority=priority)
-    app.add_js_file("reading.js", loading_method="defer")
+    for script in ("reading.js", "search.js"):
+        app.add_js_file(script, loading_method="defer")
 
 
 def inline_figures(app: Sphinx, page: str, source: list[str]) -> None:

@@ -105,8 +105,9 @@ def _is_kept(output: nodes.Element) -> bool:
     """Whether an output is for the records: a line of the ledger, or a number for other pages."""
     if any(KEPT in node["classes"] for node in output.findall(nodes.container)):
         return True
-    kinds = [child.get("mime_type", "") for child in output.children]
-    return bool(kinds) and all(kind.startswith(GLUED) for kind in kinds)
+    if output.get("nb_element") != "mime_bundle":
+        return False  # what was printed
+    return all(child.get("mime_type", "").startswith(GLUED) for child in output.children)
 
 
 def _name(cell: nodes.Element) -> str:

@@ -1,9 +1,11 @@
-"""How much prose leads how much code in a chapter, and how much a built page has to load.
+"""What a chapter weighs, and what of a built page is in sight, and has to be loaded.
 
-A wish to steer by, not a limit to enforce.
+How much prose leads how much code is a wish to steer by; that evidence is folded, that no sentence
+stands twice, and what a browser sees (``browser``) is held by ``.ci/run``.
 """
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -59,3 +61,49 @@ def weigh(page: Path) -> Weight:
     files = [page.parent / name for name in names]
     sizes = [path.stat().st_size for path in files if path.is_file() and "_images" in path.parts]
     return Weight(len(text.encode()), drawings, sum(sizes))
+
+
+class InSight(NamedTuple):
+    """The cells of a built page whose code a reader sees without opening a fold."""
+
+    teaching: int
+    other: int
+    twice: int  # cells with the f-string of a sentence above the sentence
+
+
+def in_sight(page: Path) -> InSight:
+    """Count on the built page at path `page`; no browser is needed."""
+    reader = _Cells()
+    reader.feed(page.read_text(encoding="utf-8"))
+    twice = sum("prose.report(" in source for source in reader.sources)
+    return InSight(reader.teaching, len(reader.sources) - reader.teaching, twice)
+
+
+class _Cells(HTMLParser):
+    """Collects the sources of cells that are in no fold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.teaching = 0
+        self._folds = 0
+        self._teaches = self._reading = False
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        classes = (dict(attributes).get("class") or "").split()
+        self._folds += name == "details"
+        if name == "div" and "cell" in classes:
+            self._teaches = "tag_teaching" in classes
+        if name == "div" and "cell_input" in classes and not self._folds:
+            self._reading = True
+            self.sources.append("")
+            self.teaching += self._teaches
+
+    def handle_endtag(self, name: str) -> None:
+        self._folds -= name == "details"
+        if name == "pre":
+            self._reading = False
+
+    def handle_data(self, data: str) -> None:
+        if self._reading:
+            self.sources[-1] += data

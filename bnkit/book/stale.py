@@ -20,6 +20,7 @@ import yaml
 from bnkit import paths
 from bnkit.book.layout import Book
 from bnkit.datasets import runtime
+from bnkit.page import committed
 from bnkit.page.notebook import cells_of, code_of
 
 PLATFORM = f"{sys.platform} {platform.machine()} Python {platform.python_version()}"
@@ -38,6 +39,8 @@ def execution_key(book: Book, document: str) -> str:
     data, elsewhere = book.root / "data", ("cache", "runs", "claims.yml")
     files |= {path for path in _below(data) if path.relative_to(data).parts[0] not in elsewhere}
     words = [PLATFORM]
+    if book.draft and committed.differs(book.root, _name(book, notebook)):
+        words += ["draft"]  # its card says what was edited, and no longer once it is committed
     if "datasets/arrays.py" in names:
         words += _data_sets()
     if "claims/ledger.py" in names:
@@ -61,6 +64,7 @@ def site_key(book: Book, executed: Iterable[str]) -> str:
     # whether cells run in the page; their files are verified when the site is built
     words = [runtime.VERSION if runtime.at_hand() else "no runtime"]
     addresses = (f"{name}={os.environ.get(name, '')}" for name in ENVIRONMENT)
+    words += ["draft"] if book.draft else []
     return _digest(book, files, PLATFORM, *words, *executed, *addresses)
 
 

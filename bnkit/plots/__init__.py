@@ -32,6 +32,7 @@ ByName = Mapping[str, Array]
 WIDTH = 5.8  # inches: of a figure that needs no more
 NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 DOTS = {"marker": "o", "markersize": 4}  # on a line: where something was measured
+PIXELS = {"interpolation": "none"}  # of an image: each stays one, however large it is shown
 AS_WORDS = {tone.light: tone.light_text for tone in PALETTE.values()}
 _for_a_phone = ContextVar("_for_a_phone", default=False)  # whether ``figure`` makes narrow ones
 

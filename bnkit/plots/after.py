@@ -100,6 +100,76 @@ def rates(places: Sequence[float], accuracies: ByName) -> Drawing:
     return drawing
 
 
+PARTS = {
+    "nothing": WITHOUT_BN,
+    "mean": FASTER,
+    "deviation": WRONG,
+    "root mean square": HIGHLIGHT,
+    "both": WITH_BN,
+}
+
+
+@styled
+def parts(rates: Sequence[float], panels: Mapping[str, ByName]) -> Drawing:
+    """Test accuracy against the learning rate by the part of BN that a network has.
+
+    `panels` are titles, each with arrays (rates, seeds) by the names of ``PARTS``; two a row.
+    """
+    rows = -(-len(panels) // 2)
+    form = {"width": 9.2, "height": 2.7 * rows + 0.6, "sharex": True, "sharey": True}
+    drawing, grid = figure(rows, 2, **form, squeeze=False)
+    for axes, (title, kinds) in zip(grid.ravel(), panels.items(), strict=True):
+        for name, accuracy in kinds.items():
+            band(axes, rates, accuracy.T, PARTS[name], label=name, **DOTS)
+        axes.set(title=title, xscale="log")
+        ticks(axes.xaxis, rates)
+        shares(axes)
+    for axes in grid[-1]:
+        axes.set_xlabel("learning rate")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("test accuracy")
+    legend_below(drawing, grid[0, 0], 3, **AS_LINES)
+    return drawing
+
+
+@styled
+def signal(alike: ByName, rank: ByName) -> Drawing:
+    """Left: cosine between two examples' outputs by layer. Right: directions that outputs fill.
+
+    Arrays (layers, seeds) by the names of ``PARTS``, of untrained networks.
+    """
+    drawing, (left, right) = figure(1, 2, width=9.2, height=3.8)
+    for axes, columns in ((left, alike), (right, rank)):
+        for name, values in columns.items():
+            band(axes, np.arange(1, len(values) + 1), values.T, PARTS[name], label=name)
+        axes.set_xlabel("layer")
+    left.set(title="examples grow alike", ylabel="cosine between two examples", ylim=(0, 1.02))
+    right.set(title="directions get lost", ylabel="directions in use", yscale="log")
+    ticks(right.yaxis, (1, 2, 3, 4, 6))
+    legend_below(drawing, left, 3, **AS_LINES)
+    return drawing
+
+
+@styled
+def ghosts(sizes: Sequence[int], unseen: Array) -> Drawing:
+    """Test accuracy against the size of the groups that are normalised together.
+
+    Shapes: unseen (sizes + 1, seeds); the last row is without BN.
+    """
+    drawing, axes = figure(width=7.2, height=3.5)
+    band(axes, sizes, unseen[:-1].T, WITH_BN, label="with BN", **DOTS)
+    across = np.repeat(unseen[-1:], 2, axis=0).T
+    ends = {"label": "without BN", "linestyle": "dashed"}
+    band(axes, (min(sizes), max(sizes)), across, WITHOUT_BN, **ends)
+    axes.set(title="learned by heart: few digits", xscale="log")
+    axes.set_xlabel("examples normalised together")
+    axes.set_ylabel("accuracy on other digits")
+    ticks(axes.xaxis, sizes)
+    percent(axes.yaxis)
+    axes.legend(loc="lower right", **AS_LINES)
+    return drawing
+
+
 @styled
 def depths(layers: Sequence[int], accuracies: ByName) -> Drawing:
     """Test accuracy against depth, left for chains of layers, right for residual networks.
@@ -210,7 +280,8 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
 def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     """Test accuracy against the width; `trained` holds a ``features.Trained`` by what learned."""
     drawing, axes = figure(width=7.4, height=3.7)
-    for (name, run), colour in zip(trained.items(), (HIGHLIGHT, WRONG, THEORY), strict=True):
+    colours = (HIGHLIGHT, WRONG, FASTER, THEORY)
+    for (name, run), colour in zip(trained.items(), colours, strict=True):
         band(axes, widths, run.accuracy.T, colour, label=f"trained: {name}", **DOTS)
     axes.set(title="digits", xlabel="units in each of three hidden layers", xscale="log")
     ticks(axes.xaxis, widths)

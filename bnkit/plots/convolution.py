@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from bnkit.plots import Array, ByName, Drawing, figure, styled
+from bnkit.plots import PIXELS, Array, ByName, Drawing, figure, styled
 from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WRONG, ramp
 from bnkit.plots.labels import guessing, label_end
 from bnkit.plots.narrow import Layout
@@ -33,7 +33,7 @@ def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
         image, channel, *place = value
         inside[image, place[0], channel, place[1]] = orange
         picture = table.reshape(n * (height + 1), channels * (width + 1), 4)[:-1, :-1]
-        axes.imshow(picture, interpolation="none")
+        axes.imshow(picture, **PIXELS)
         axes.set_title(name)
         across = np.arange(channels) * (width + 1) + (width - 1) / 2
         down = np.arange(n) * (height + 1) + (height - 1) / 2
@@ -55,10 +55,11 @@ def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
     reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
     for line, (name, (first, back)) in zip(panels, rows.items(), strict=True):
         # in standard deviations; what lies outside is black or white
-        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"}
+        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"} | PIXELS
         line[0].imshow(first, **scale)
         line[1].imshow(back, **scale)
-        picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
+        look = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach} | PIXELS
+        picture = line[2].imshow(back - first, **look)
         line[0].set_ylabel(name)
     titles = ("normalised", "moved, normalised,\nmoved back", "difference")
     for axes, title in zip(panels[0], titles, strict=True):

@@ -85,6 +85,19 @@ def small_batches(groups: Sequence[int], accuracies: ByName) -> Drawing:
 
 
 @styled
+def resolution(sizes: Sequence[int], accuracies: ByName) -> Drawing:
+    """Test accuracy by the side of the test pictures; `accuracies` by source, (sizes, seeds)."""
+    drawing, axes = figure(height=3.4)
+    for colour, (name, values) in zip((WRONG, WITH_BN), accuracies.items(), strict=True):
+        band(axes, sizes, values.T, colour, label=name, **DOTS)
+    axes.set(title="trained at 8 × 8", xlabel="side of the test pictures, pixels")
+    ticks(axes.xaxis, sizes)
+    shares(axes, "test accuracy")
+    axes.legend(loc="lower left")
+    return drawing
+
+
+@styled
 def correction(
     sizes: Sequence[int], variances: Array, true: float, rhos: Sequence[float],
     maps: Mapping[int, tuple],

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 from matplotlib.ticker import StrMethodFormatter
 
-from bnkit.plots import DOTS, NAMES, Array, ByName, Drawing, band, figure, styled
+from bnkit.plots import DOTS, NAMES, PIXELS, Array, ByName, Drawing, band, figure, styled
 from bnkit.plots.colours import BOTH, HIGHLIGHT, NEUTRAL, SERIES, THEORY, ramp, readable_on
 from bnkit.plots.labels import label_end
 from bnkit.plots.narrow import Layout
@@ -87,7 +87,7 @@ def rotation(angles: Sequence[float], pictures: Array, rotated: Mapping) -> Draw
     # above the curves, each over its angle
     for angle, picture in zip(angles, pictures, strict=True):
         extent = (angle - width / 2, angle + width / 2, 108, 127)
-        left.imshow(picture, cmap="gray_r", extent=extent, aspect="auto", zorder=2)
+        left.imshow(picture, cmap="gray_r", extent=extent, aspect="auto", zorder=2, **PIXELS)
     left.set(xlabel="rotation of the test images in degrees", ylabel="test accuracy in %")
     left.set(xlim=(angles[0] - width / 2, angles[-1] + width / 2), ylim=(0, 130))
     left.set_yticks(range(0, 101, 20))

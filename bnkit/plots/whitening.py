@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
-from bnkit.plots import Array, ByName, Drawing, figure, styled
+from bnkit.plots import PIXELS, Array, ByName, Drawing, figure, styled
 from bnkit.plots.colours import (
     HIGHLIGHT,
     INK,
@@ -69,10 +69,11 @@ def pictures(rows: ByName, correlations: ByName) -> Drawing:
         low, high = np.percentile(images, (1, 99))
         for place, image in enumerate(images):
             extent = (place, place + edge, -row - edge, -row)
-            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent)
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent, **PIXELS)
         place = images_of + 0.3
         extent = (place, place + edge, -row - edge, -row)
-        matrix = axes.imshow(correlations[name], cmap="RdBu_r", vmin=-1, vmax=1, extent=extent)
+        look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+        matrix = axes.imshow(correlations[name], extent=extent, **look)
     axes.set(xlim=(0, place + edge), ylim=(-len(rows), 0.05))
     axes.set_yticks([-row - edge / 2 for row in range(len(rows))], rows)
     axes.set_xticks([images_of / 2, place + edge / 2], ["six digits", "correlations"])

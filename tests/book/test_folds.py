@@ -71,6 +71,13 @@ def test_what_is_for_the_records_goes_into_the_fold():
     assert page[0].astext().endswith("a finding")
 
 
+def test_what_was_printed_stays_in_sight():
+    page = folded(cell("prints", nodes.literal_block("", "a line")))
+    (fold,) = page.findall(folds.fold)
+    assert "a line" not in fold.astext()
+    assert page.astext().endswith("a line")
+
+
 def test_a_place_that_links_lead_to_goes_along():
     marked = cell("c21-share")
     marked["ids"].append("cell-id=c21-share")

@@ -91,4 +91,6 @@ def test_the_house_style_has_colours_of_the_palette(name):
     from bnkit import paths
 
     style = rc_params_from_file(paths.STYLE, use_default_template=False)
+    cycle = style["axes.prop_cycle"].by_key()["color"]
+    assert [to_hex(colour) for colour in cycle] == list(colours.SERIES)
     assert to_hex(style[name]) in {tone.light for tone in PALETTE.values()}
