@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     rerun.add_argument("parameters", nargs="?", default="", help=as_text)
     compare = command(_compare, "re-runs of one chapter side by side, as a page")
     which = "the folders of re-runs, or `book` for the chapter as the book shows it"
-    compare.add_argument("runs", nargs="+", help=which)
+    compare.add_argument("runs", nargs="*", help=which)
     sweep = command(_sweep, "one chapter at every point of a grid, as a table and a page")
     sweep.add_argument("chapter", help="its name, as 08-mnist")
     as_grid = 'as one text: "learning_rate=0.1,0.5,2 seeds=3"'
