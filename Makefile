@@ -18,8 +18,8 @@ help: ## list the doors
 
 setup: $(STAMP) ## set up .venv from requirements.lock, when needed and only then
 
-book: $(STAMP) ## execute what changed, check it, build _build/html/index.html
-	@$(PRESS) build
+book: $(STAMP) ## execute what changed, check it, build _build/html/index.html (DRAFT=1: uncommitted chapters, too)
+	@$(PRESS) build $(if $(DRAFT),--draft)
 
 serve: $(STAMP) ## show the built book on localhost (PORT=8000)
 	@test -f _build/html/index.html || { echo "there is no book to show yet; build it: make book" >&2; exit 1; }
@@ -79,7 +79,7 @@ clean: ## remove everything built; records and downloaded data stay
 lock: ## renew requirements.lock from pyproject.toml, with the newest versions it allows
 	rm -rf _build/lock
 	$(PYTHON) -m venv _build/lock
-	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,claims,book,lab,dev,onnx]'
+	_build/lock/bin/python -m pip install --quiet --editable '.[torch,kernels,data,plots,claims,book,lab,dev,onnx,cluster]'
 	_build/lock/bin/python -m pip freeze --exclude-editable > _build/lock/frozen.txt
 	@# No local versions (+cpu), no addresses, and none of the packages that only CUDA builds of torch bring along. Triton
 	@# comes with them too, in the same version, but its interpreter tests the kernels everywhere that it installs: Linux.

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bnkit import datasets
+from bnkit import datasets, engines
 from bnkit.conformance import __main__ as conformance
-from bnkit.datasets import pictures
+from bnkit.datasets import pictures, runtime
+from bnkit.engines import EngineError
 from bnkit.runs import DeviceError
 from bnkit.runs.records import RecordError
 from bnkit.runs.verification import Verdict
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     add = command("runs", _runs, "make every run that is missing; safe to stop and start again")
     add("--jobs", type=_positive, default=os.cpu_count(), help="processes, one thread each")
     add("--only", default="", help="names that begin with this")
+    workers = (
+        "on the workers of the Dask scheduler at this address; they share this checkout's files"
+    )
+    add("--scheduler", metavar="ADDRESS", default="", help=workers)
 
     add = command("ensemble", _ensemble, "record what averaged answers of trained networks give")
     add("name", help="EXPERIMENT/VARIANT, for example inception/bn-x30-ensemble")
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=_positive, default=500)
 
     add = command("data", _data, "find or download a data set and check it")
-    add("name", choices=(*datasets.names(), *pictures.names()))
+    add("name", choices=(*datasets.names(), *pictures.names(), runtime.NAME))
 
     add = command("conformance", conformance.run, "examine any batch normalization")
     conformance.arguments(add)
@@ -67,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="few rounds, three shapes: a first impression")
     device = "the CPU, one thread, or a GPU"
     add("--device", choices=["cpu", "cuda"], default="cpu", help=device)
+    paper = "compile the GPU kernels, without a GPU, and reckon their speed from what comes out"
+    add("--kernels", action="store_true", help=paper)
     kept = "keep the result there, as in data/bench/cpu.json"
     add("--json", type=Path, metavar="FILE", help=kept)
     return parser
@@ -74,9 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    switch = os.environ.get("BNKIT_KERNELS", "on")
+    if switch not in ("on", "off"):  # what the layers raise, before anything has begun
+        print(f"error: BNKIT_KERNELS is {switch!r}; it must be 'on' or 'off'.", file=sys.stderr)
+        return 1
     try:
         return options.do(options) or 0
-    except (KeyError, RecordError, datasets.DataError, DeviceError, OSError) as error:
+    except (KeyError, RecordError, datasets.DataError, DeviceError, EngineError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -154,7 +165,9 @@ def _runs(options: argparse.Namespace) -> int:
     recipes = [experiments.recipe_of(*one) for one in todo]
     pieces = [[todo[place] for place in places] for places in pool.pieces(recipes, options.jobs)]
     jobs = min(options.jobs, len(pieces))
-    with pool.processes(jobs) as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
+    at = options.scheduler
+    engine = engines.cluster(at) if at else pool.processes(jobs)
+    with engine as executor, tqdm(total=len(todo), unit="run", disable=None) as bar:
         futures = {executor.submit(pool.some_runs, piece): piece for piece in pieces}
         for future in as_completed(futures):
             problem, piece = future.exception(), futures[future]
@@ -203,6 +216,12 @@ def _meaning(verdict: Verdict) -> str:
 
 
 def _data(options: argparse.Namespace) -> None:
+    if options.name == runtime.NAME:
+        python = runtime.load()
+        size = sum(map(len, python.files.values())) / 1e6
+        what = f"{len(python.files)} files, {size:.1f} MB, for cells that run in the browser"
+        print(f"{runtime.NAME} {runtime.VERSION}: {what}, sha256 {python.digest}")
+        return
     picture_set = options.name in pictures.names()
     data = pictures.load(options.name, _SIZE) if picture_set else datasets.load(options.name)
     train, test = len(data.train_labels), len(data.test_labels)
@@ -213,9 +232,15 @@ def _data(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int | None:
     import torch
 
-    from bnkit.bench import layer, networks
+    from bnkit.bench import kernels, layer, networks
     from bnkit.runs import pool
 
+    if options.kernels:
+        account = kernels.account()
+        print(kernels.summary(account))
+        if options.json:
+            print(f"stored as {kernels.save(account, options.json)}")
+        return 0
     if options.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError
     ratio, copy = "time of the peer over time of ours", "the time of a copy of the same tensor"

@@ -5,6 +5,8 @@ of Dask, whose workers may stand anywhere.
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -20,6 +22,18 @@ class EngineError(RuntimeError):
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """End this process once the one that started it is gone: a killed one stops nobody itself."""
+    parent = os.getppid()
+
+    def end_with_it() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 @contextmanager

@@ -24,7 +24,8 @@ FLOORS = [
     ["studies", "plots", "bench"],
     ["front", "book", "__main__"],
 ]
-PRESS_MAY_IMPORT = {"paths", "engines", "page", "claims", "book"}
+# data sets, for the runtime of cells that run in the page is one
+PRESS_MAY_IMPORT = {"paths", "engines", "page", "claims", "datasets", "book"}
 NEED_NO_TORCH = [
     "reference",
     "whitening",

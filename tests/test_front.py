@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import registered
 import synthetic_inception
 import yaml
 
@@ -49,6 +50,7 @@ def made_up(variant: str, rate: float, finals: list[float], folder: Path) -> Non
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A small checkout: made-up runs, the paper's curves, a README that has only the markers."""
+    registered.take_for_the_book_s(monkeypatch)
     runs = tmp_path / "data" / "runs"
     made_up("with-bn", 0.1, [0.90, 0.92], runs)
     made_up("without-bn", 0.1, [0.80, 0.80], runs)
@@ -197,8 +199,8 @@ def test_the_command_line_knows_the_commands(capsys):
 
 def test_rerun_lines_name_parameters_of_the_chapter():
     lines = re.findall(r"papermill chapters/(\S+)\.ipynb \S+ (.*)", CONSOLE)
-    lines += re.findall(r'make rerun CHAPTER=(\S+) PARAMS="(.*)"', CONSOLE)
-    assert len(lines) == 2
+    lines += re.findall(r'make (?:rerun|sweep) CHAPTER=(\S+) PARAMS="([^"]*)"', CONSOLE)
+    assert len(lines) == 5
     for chapter, given in lines:
         cells = json.loads((ROOT / "chapters" / f"{chapter}.ipynb").read_text())["cells"]
         (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]

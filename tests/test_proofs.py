@@ -27,6 +27,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "conformance/running": "conformance/test_mutants.py",
     "conformance/session": "conformance/test_mutants.py",
     "datasets/files": "datasets/test_arrays.py",
+    "datasets/published": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
     "engines": "book/test_sweep.py",
     "layers/aten": "layers/test_batch_norm.py",
@@ -39,6 +40,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "plots/labels": "plots/test_mnist.py",
     "plots/layer": "studies/test_layer.py",
     "plots/scales": "plots/test_mnist.py",
+    "plots/stills": "browser/test_explorables.py",
     "runs/distributed": "runs/tasks/test_imagenet.py",
     "runs/pool": "runs/test_experiments.py",
     "runs/tasks/inception": "runs/tasks/test_imagenet.py",
@@ -47,11 +49,12 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "studies/swept": "studies/test_compared.py",
     **dict.fromkeys(
         (f"studies/after/{name}" for name in (
-            "decay", "features", "few_classes", "normfree", "populations", "small_batches",
-            "smoothness",
+            "centre_scale", "decay", "features", "few_classes", "ghosts", "normfree", "populations",
+            "sequences", "small_batches", "smoothness",
         )),
         "studies/after/test_after.py",
     ),
+    "studies/explorables": "browser/test_explorables.py",
 }  # fmt: skip
 # Figures are drawn, and looked at, where the cells that draw them run: every chapter, in its small
 # setting.
@@ -103,7 +106,7 @@ def reached() -> set[str]:
     todo, seen = {"__main__", *re.findall(r"bnkit\.book\.(\w+)", settings)}, set()
     while todo:
         seen.add(name := todo.pop())
-        places = re.findall(r"from bnkit\.book(?:\.(\w+))? import ([\w, ]+)", press[name])
+        places = re.findall(r"from bnkit\.book(?:\.(\w+))? import (\([^)]+|[\w, ]+)", press[name])
         names = {word for module, rest in places for word in [module, *re.split(r"\W+", rest)]}
         todo |= names & press.keys() - seen
     return {f"book/{name}" for name in seen}

@@ -19,9 +19,14 @@ from bnkit.page import parameters, prose
 p = parameters.check(globals(), chapter="01-good", seed=parameters.integer(0, 9), quick=parameters.flag())
 p"""
 FIGURE = """\
-drawing, axes = plots.figure()
-axes.plot([0, p.seed + 1])
-drawing"""
+@plots.styled
+def line(top):
+    drawing, axes = plots.figure()
+    axes.plot([0, top])
+    return drawing
+
+
+line(p.seed + 1)"""
 TOLD = {
     "mystnb": {
         "figure": {"name": "fig-line", "caption": "A line rises. From left to right."},

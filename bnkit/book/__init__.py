@@ -13,13 +13,16 @@
     this_build     the page on how it was made
     site           Jupyter Book, and the swap of the published folder
     extension      what Sphinx itself has to be taught, links to claims among it
+    explorable     the directive of what readers can move
+    run_here       cells and exercises that run in the reader's browser
+    figures        figures inside the page, in both layouts
     rooms          the directive that documents a room of the package
     pages          what a built page must look like
     build          all of it, in order
     rerun          one chapter again, with other parameters
     words          parameters and grids as one writes them on a command line
     compare        re-runs side by side, on one page
-    sweep          every point of a grid, and one table (engines, points)
+    sweep          every point of a grid, and one table (points)
     sheet          the pages of comparisons and sweeps
     measure        how much prose leads how much code
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         made.set_defaults(do=do)
         return made
 
-    command(_build, "execute what changed, check it, build the site")
+    made = command(_build, "execute what changed, check it, build the site")
+    uncommitted = "with chapters that are not as committed, too; every page says that it is a draft"
+    made.add_argument("--draft", action="store_true", help=uncommitted)
     command(_check, "the committed notebooks, the reading order, the lock")
     rerun = command(_rerun, "one chapter again with other parameters, as notebook and page")
     rerun.add_argument("chapter", help="its name, as 08-mnist")
@@ -70,9 +73,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _build(book: Book, _: argparse.Namespace) -> int:
+def _build(book: Book, options: argparse.Namespace) -> int:
     from bnkit.book.build import build
 
+    book = replace(book, draft=options.draft)
     book.build.mkdir(exist_ok=True)
     lock = FileLock(book.build / ".lock")
     try:
@@ -147,19 +151,21 @@ def _measure(book: Book, _: argparse.Namespace) -> int:
 def _look(book: Book) -> int:
     """The table of the built site; 1 where a page is not as it should be."""
     from bnkit.book import browser
-    from bnkit.book.measure import in_sight
+    from bnkit.book.measure import Weight, in_sight, weigh
 
     documents = book.documents()
     pages = [book.html / f"{document}.html" for document in documents]
     seen = browser.look_at(pages) if browser.executable() else ()
     titles = ("teaching", "other", "twice", "cut", "small", "critical", "serious", "outside")
-    print(f"\n{'in sight on a page':28}" + "".join(f"{title:>9}" for title in titles))
+    titles += tuple(f"{part} kB" for part in Weight._fields)
+    print(f"\n{'in sight on a page':28}" + "".join(f"{title:>12}" for title in titles))
     bad = 0
     for document, page, found in zip_longest(documents, pages, seen):
         counted = in_sight(page)
         line = [*counted, *(found or ["-"] * len(browser.Seen._fields))]
+        line += [round(size / 1000) for size in weigh(page)]
         name = document.removeprefix("chapters/")
-        print(f"{name:28}" + "".join(f"{value:>9}" for value in line), flush=True)
+        print(f"{name:28}" + "".join(f"{value:>12}" for value in line), flush=True)
         bad += bool(counted.other or counted.twice or (found and not found.good()))
     if not browser.executable():
         print("no browser on this machine: what only a browser sees was not measured")

@@ -1,20 +1,27 @@
 """From the committed chapters to the published site; only what is out of date is made again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from bnkit import paths
 from bnkit.book import execute, site, stale
 from bnkit.book.layout import Book, PressError
+from bnkit.page import committed
 
 
 def build(book: Book, say: Callable[[str], None] = print) -> Path:
     """Bring the site up to date; return its first page. Raises PressError, and the old site stays."""
     site.recover(book.html)
     first, stamp = book.html / "index.html", book.build / "site.key"
+    if (edited := changes(book)) and not book.draft:
+        raise PressError(
+            "\n".join(f"{document} {problem}" for document, problem in edited.items())
+            + "\nCommit it, or put back what is committed (git restore chapters), or build a draft, "
+            "which says so on every page: make book DRAFT=1"
+        )
     notebooks = book.notebooks()
     stale = execute.out_of_date(book)
-    if not stale and first.is_file() and _read(stamp) == _key(book, notebooks):
+    if not stale and _read(stamp) == f"{_key(book, notebooks)} {site.inventory(book.html)}":
         say(f"nothing to do: {first} is up to date")
         return first
 
@@ -24,7 +31,8 @@ def build(book: Book, say: Callable[[str], None] = print) -> Path:
         failures = execute.execute(book, stale, say)
     failed = {failure.document for failure in failures}
     good = [document for document in notebooks if document not in failed]
-    problems = [f"{document} failed in {text}" for document, text in failures] + _gate(book, good)
+    problems = [f"{document} failed in {text}" for document, text in failures]
+    problems += _gate(book, good, edited)
     if problems:
         raise PressError("\n\n".join(problems))
 
@@ -34,12 +42,21 @@ def build(book: Book, say: Callable[[str], None] = print) -> Path:
     pages = _pages(book, notebooks, work)
     stamp.unlink(missing_ok=True)  # until the new site is in place, nothing says which one is there
     site.publish(pages, book.html)
-    paths.write_atomically(stamp, key)
+    paths.write_atomically(stamp, f"{key} {site.inventory(book.html)}")
     say(f"{len(book.documents())} pages: {first}")
     return first
 
 
-def _gate(book: Book, documents: list[str]) -> list[str]:
+def changes(book: Book) -> dict[str, str]:
+    """The documents that differ from what is committed, and in what; none where nobody knows."""
+    if not committed.known(book.root):
+        return {}
+    files = {name: book.file(name).relative_to(book.root).as_posix() for name in book.written()}
+    told = {document: committed.differs(book.root, file) for document, file in files.items()}
+    return {document: problem for document, problem in told.items() if problem}
+
+
+def _gate(book: Book, documents: list[str], edited: Container[str]) -> list[str]:
     """What keeps executed chapters from being published, as text for the terminal."""
     from bnkit.book import evidence, gate  # not needed where nothing has changed
 
@@ -55,7 +72,7 @@ def _gate(book: Book, documents: list[str]) -> list[str]:
         }
     findings = gate.check(chapters, pages) + evidence.committed(book, claims)
     for chapter in chapters:
-        measured = evidence.measured(chapter, claims)
+        measured = evidence.measured(chapter, claims, chapter.document not in edited)
         findings += [gate.Finding(chapter.document, *problem) for problem in measured]
     return [str(finding) for finding in findings]
 

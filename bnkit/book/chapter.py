@@ -37,6 +37,7 @@ class Workshop:
             # the bytes of a result must not depend on how many chapters run beside it
             **dict.fromkeys(THREADS, "1"),
             "BNKIT_ROOT": str(book.root),
+            "BNKIT_LIVE": "",  # no runs that somebody keeps, unless a re-run names its own
             "PYTHONHASHSEED": "0",
             # No settings of the user's, which could change a page.
             "MPLCONFIGDIR": str(book.build / "cache" / "matplotlib"),

@@ -14,7 +14,7 @@ from bnkit.page import reruns
 from bnkit.page.reruns import Rerun, RerunError
 
 BOOK = "book"  # what stands for the chapter as the book shows it
-MOST = 6  # runs on a page: as many as the colours tell apart
+MOST = 5  # runs on a page: as many as the colours tell apart
 
 CELLS = """\
 from bnkit.page.prose import report

@@ -21,6 +21,7 @@ from bnkit.page.prose import KEPT, SITE
 from bnkit.page.quantities import is_handed_over
 
 PUBLIC_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")  # all that the theme knows
+DRAFT = "Draft: chapters of this site may differ from what is committed."
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}  # no version
 
 
@@ -66,6 +67,8 @@ def settings(book: Book) -> dict:
     except (OSError, yaml.YAMLError) as error:
         raise PressError(f"_config.yml cannot be read: {error}") from error
     html = config.setdefault("html", {})
+    if book.draft:
+        html["announcement"] = DRAFT
     repository = _address("BNKIT_REPOSITORY_URL").removesuffix(".git").rstrip("/")
     if repository and urlsplit(repository).path.count("/") < 2:
         wanted = "it must end with owner and name: .../OWNER/NAME"

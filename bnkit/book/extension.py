@@ -17,7 +17,17 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from bnkit.book import citations, figures, folds, glossary, rooms, search, teaching
+from bnkit.book import (
+    citations,
+    explorable,
+    figures,
+    folds,
+    glossary,
+    rooms,
+    run_here,
+    search,
+    teaching,
+)
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -54,6 +64,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", add_script)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
+    explorable.connect(app)
+    run_here.connect(app)
     folds.setup(app)
     citations.setup()
     return {"parallel_read_safe": True, "parallel_write_safe": True}

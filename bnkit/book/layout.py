@@ -18,6 +18,7 @@ class Book:
 
     root: Path
     package: Path = Path(__file__).resolve().parents[1]  # bnkit, which the chapters depend on
+    draft: bool = False  # whether chapters that differ from what is committed may be in it
 
     @property
     def build(self) -> Path:

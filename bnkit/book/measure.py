@@ -1,4 +1,4 @@
-"""What a chapter weighs, and what of a built page is in sight.
+"""What a chapter weighs, and what of a built page is in sight, and has to be loaded.
 
 How much prose leads how much code is a wish to steer by; that evidence is folded, that no sentence
 stands twice, and what a browser sees (``browser``) is held by ``.ci/run``.
@@ -9,8 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from bnkit.page.notebook import cells_of, code_of, tags_of, text_of
+
+DRAWING = re.compile(r'<div class="drawing.*?</svg></div>', re.DOTALL)
 
 
 class Measure(NamedTuple):
@@ -36,6 +39,28 @@ def measure(notebook: Path) -> Measure:
     shown = code_of(cell for cell in cells if "hide-cell" not in tags_of(cell))
     lengths = [sum(bool(line.strip()) for line in source.splitlines()) for source in shown]
     return Measure(words, sum(lengths), median(lengths), max(lengths))
+
+
+class Weight(NamedTuple):
+    """What a reader's browser loads for one page, in bytes, beside what all pages share."""
+
+    page: int
+    figures: int  # the part of `page` that is drawings, in both layouts
+    pictures: int  # files
+
+    def __str__(self) -> str:
+        shown = (f"{name} {size / 1000:6,.0f} kB" for name, size in self._asdict().items())
+        return "   ".join(shown)
+
+
+def weigh(page: Path) -> Weight:
+    """Weigh a built page."""
+    text = page.read_text(encoding="utf-8")
+    drawings = sum(len(found[0].encode()) for found in DRAWING.finditer(text))
+    names = {unquote(name) for name in re.findall(r'<img[^>]* src="([^":]+)"', text)}
+    files = [page.parent / name for name in names]
+    sizes = [path.stat().st_size for path in files if path.is_file() and "_images" in path.parts]
+    return Weight(len(text.encode()), drawings, sum(sizes))
 
 
 class InSight(NamedTuple):

@@ -1,5 +1,6 @@
 """Turns a composed source into the static site, and publishes it whole, or leaves the last one."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -82,6 +83,13 @@ def publish(fresh: Path, html: Path) -> None:
         recover(html)
         raise
     shutil.rmtree(last, ignore_errors=True)
+
+
+def inventory(html: Path) -> str:
+    """A digest of which files the site has, and their sizes: one that is gone or cut is missed."""
+    files = sorted(path for path in html.rglob("*") if path.is_file())
+    named = (f"{path.relative_to(html).as_posix()} {path.stat().st_size}\n" for path in files)
+    return hashlib.sha256("".join(named).encode()).hexdigest()
 
 
 def recover(html: Path) -> None:

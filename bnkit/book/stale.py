@@ -19,6 +19,8 @@ import yaml
 
 from bnkit import paths
 from bnkit.book.layout import Book
+from bnkit.datasets import runtime
+from bnkit.page import committed
 from bnkit.page.notebook import cells_of, code_of
 
 PLATFORM = f"{sys.platform} {platform.machine()} Python {platform.python_version()}"
@@ -37,6 +39,8 @@ def execution_key(book: Book, document: str) -> str:
     data, elsewhere = book.root / "data", ("cache", "runs", "claims.yml")
     files |= {path for path in _below(data) if path.relative_to(data).parts[0] not in elsewhere}
     words = [PLATFORM]
+    if book.draft and committed.differs(book.root, _name(book, notebook)):
+        words += ["draft"]  # its card says what was edited, and no longer once it is committed
     if "datasets/arrays.py" in names:
         words += _data_sets()
     if "claims/ledger.py" in names:
@@ -57,8 +61,11 @@ def site_key(book: Book, executed: Iterable[str]) -> str:
     """The digest of all that the site depends on; `executed` are those of executed chapters."""
     files = {book.root / "_config.yml", book.root / "_toc.yml", book.lock, *_below(book.package)}
     files.update(path for path in _below(book.root / "chapters") if path.suffix != ".ipynb")
+    # whether cells run in the page; their files are verified when the site is built
+    words = [runtime.VERSION if runtime.at_hand() else "no runtime"]
     addresses = (f"{name}={os.environ.get(name, '')}" for name in ENVIRONMENT)
-    return _digest(book, files, PLATFORM, *executed, *addresses)
+    words += ["draft"] if book.draft else []
+    return _digest(book, files, PLATFORM, *words, *executed, *addresses)
 
 
 def modules_used(sources: Iterable[str], package: Path) -> set[Path]:
@@ -129,7 +136,7 @@ def _data_sets() -> list[str]:
         file
         for place in paths.data_folders("")
         for file in place.glob("*/*")
-        if file.parent.name != "checkpoints" and file.is_file()
+        if file.parent.name not in ("checkpoints", runtime.NAME) and file.is_file()
         if not file.name.startswith(".") and file.suffix not in (".lock", ".part")
     )
     return sorted({f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in files})

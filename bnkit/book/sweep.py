@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from itertools import product
@@ -150,19 +151,15 @@ def _run(
     missing = [point for point in todo if not _done(folder, point, source)]
     for point in missing:
         (_fresh(folder, point) / "runs").mkdir(parents=True, exist_ok=True)
-    tasks = [
-        Task(document, point.values, source, str(_fresh(folder, point) / "runs"))
-        for point in missing
-    ]
+    if not executor:
+        _train_together(book, document, folder, missing)
     own = None if executor else ThreadPoolExecutor(min(engines.cores(), len(missing) or 1))
     failed: dict[str, str] = {}
     futures: dict[Future, Point] = {}
     try:
-        runs_at = executor or own
-        futures = {
-            runs_at.submit(points.run, task): point
-            for task, point in zip(tasks, missing, strict=True)
-        }
+        for point in missing:
+            task = Task(document, point.values, source, str(_fresh(folder, point) / "runs"))
+            futures[(executor or own).submit(points.run, task)] = point
         done = len(todo) - len(missing)
         with tqdm(total=len(todo), initial=done, unit="point", disable=None) as bar:
             for future in as_completed(futures):
@@ -178,6 +175,22 @@ def _run(
             chapter.close_all()  # else the threads would wait for what runs
             own.shutdown(cancel_futures=True)
     return {point.name: failed[point.name] for point in todo if point.name in failed}
+
+
+def _train_together(book: Book, document: str, folder: Path, missing: list[Point]) -> None:
+    """Train the networks of all points as one bank, where the chapter says which those are.
+
+    It is not needed: what is not there when a point runs is trained by the point itself.
+    """
+    content = json.loads(book.file(document).read_bytes())
+    if not (function := content["metadata"].get("bnkit", {}).get("ahead")) or len(missing) < 2:
+        return
+    asked = [(str(_fresh(folder, p) / "runs"), dict(p.checked)) for p in missing]
+    command = chapter.program("from bnkit.studies import ahead; ahead.main()", function)
+    environment = {**os.environ, "BNKIT_ROOT": str(book.root)}
+    done = subprocess.run(command, input=json.dumps(asked), text=True, env=environment, check=False)
+    if done.returncode:
+        print("the networks could not be trained together; each point trains its own", flush=True)
 
 
 def _store(folder: Path, point: Point, future: Future) -> str | None:
@@ -221,8 +234,9 @@ def _done(folder: Path, point: Point, source: str | None = None) -> Rerun | None
 
 
 def _short(problem: str) -> str:
+    """The last line of what went wrong, which names the error; "" for nothing."""
     lines = [line.strip() for line in problem.splitlines() if "as far as it ran" not in line]
-    return lines[-1] if lines else "for no reason given"
+    return lines[-1] if lines else ""
 
 
 # The table
@@ -233,7 +247,9 @@ def write_table(
 ) -> None:
     """A row for each point: its parameters, and each result with its spread over seeds."""
     names = list(dict.fromkeys(name for run in done.values() if run for name in run.results))
-    columns = [(name, f"{name}_spread", f"{name}_seeds") for name in names]
+    taken = {"point", "failed", *axes}  # a result may be called as a parameter is
+    called = [f"{name}_found" if name in taken else name for name in names]
+    columns = [(name, f"{name}_spread", f"{name}_seeds") for name in called]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["point", *axes, "failed", *(title for titles in columns for title in titles)])
@@ -253,9 +269,7 @@ def _page(
         "chapter": Path(document).name,
         "axes": axes,
         "points": [
-            {"name": p.name, "values": p.values, "problem": _short(failed[p.name])}
-            if p.name in failed
-            else {"name": p.name, "values": p.values, "problem": ""}
+            {"name": p.name, "values": p.values, "problem": _short(failed.get(p.name, ""))}
             for p in todo
         ],
     }
@@ -270,9 +284,7 @@ def _page(
     ]
     if any(len(values) > 1 for values in axes.values()):
         caption = "The results along the swept parameter. Bars are standard deviations over seeds."
-        alt = (
-            f"Results of {content['chapter']} along {max(axes, key=lambda name: len(axes[name]))}."
-        )
+        alt = f"Results of {content['chapter']} at the points of the grid: {', '.join(axes)}."
         drawn = sheet.code("along", "figures.along(*sweep.along)", caption, alt)
         cells += [sheet.text("figure-title", "## Along the way"), drawn]
     return sheet.make(book, folder, "sweep", cells)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from bnkit.book.layout import Book
+from bnkit.page import committed
 from bnkit.page.notebook import cells_of, parameters_in, source_of
 from bnkit.page.parameters import read_cell
 
@@ -21,8 +22,8 @@ def page(book: Book) -> str:
     lines = [
         "# This build",
         "",
-        f"All {len(notebooks)} chapters of this site were executed from their committed, clean "
-        "notebooks with the parameters shown, which are the defaults. They passed their own "
+        f"All {len(notebooks)} chapters of this site were executed from {_origin(book)} "
+        "with the parameters shown, which are the defaults. They passed their own "
         "assertions and the checks of the press before the site was built.",
         f"Not executed, and not part of the site: {left_out}."
         if left_out
@@ -50,6 +51,15 @@ def page(book: Book) -> str:
         "no network.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(book: Book) -> str:
+    """Which notebooks they were executed from, as far as it is known."""
+    if book.draft:
+        return "the notebooks that lie there (this is a draft: they may differ from the committed)"
+    if not committed.known(book.root):
+        return "the notebooks that lie there (no git checkout: nothing says if they are committed)"
+    return "their committed, clean notebooks"
 
 
 def _row(document: str, notebook: Path) -> str:

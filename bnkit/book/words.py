@@ -2,7 +2,7 @@
 
 import ast
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bnkit.book.layout import PressError
 
@@ -19,7 +19,7 @@ def as_words(given: str) -> Iterator[tuple[str, str]]:
         yield name, text
 
 
-def split(text: str, is_between) -> list[str]:
+def split(text: str, is_between: Callable[[str], bool]) -> list[str]:
     """The parts of `text` between characters of which ``is_between`` is true.
 
     What stands in quotes or brackets is one part. Raises PressError where one is not closed.

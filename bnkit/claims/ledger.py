@@ -16,6 +16,8 @@ import yaml
 from bnkit import paths
 
 IDS = tuple(f"C{number:02}" for number in range(1, 76))  # the note has 75 statements
+# What decides about a statement: of a report the paper, of an assertion mathematics and measurement
+KINDS = ("report", "assertion")
 VERDICTS = ("agrees", "imprecise", "wrong", "not in the paper")
 NEEDS = {  # what each kind of evidence has to give
     "measured": ("cell", "measured"),
@@ -91,7 +93,8 @@ class Claim:
     id: str  # C01 to C75, in the note's order
     note: str  # where it stands: the line of the note, or its lines
     statement: str  # what the note says, in our words
-    verdict: str
+    kind: str  # of KINDS: on what the paper says or shows, or on what is the case
+    verdict: str  # on the statement as it stands in the note; the page of all claims defines each
     paper: str  # where the paper says it, or something else
     chapter: str  # the chapter that answers for it
     evidence: str  # what kind there is
@@ -171,7 +174,7 @@ def _claim(entry: dict) -> Claim:
 
 
 FIELDS = tuple(Claim.__dataclass_fields__)
-ALWAYS = ("id", "note", "statement", "verdict", "paper", "chapter", "evidence")
+ALWAYS = ("id", "note", "statement", "kind", "verdict", "paper", "chapter", "evidence")
 TEXTS = tuple(name for name in FIELDS if name not in ("note", "measured", "only_at_defaults"))
 
 
@@ -195,7 +198,8 @@ def _verdict_problems(entry: dict, measured: dict) -> list[str]:
     """Where verdict, evidence and what each of them needs do not fit together."""
     problems = []
     evidence, verdict = entry["evidence"], entry["verdict"]
-    for value, allowed in ((verdict, VERDICTS), (evidence, EVIDENCE)):
+    pairs = ((entry["kind"], KINDS), (verdict, VERDICTS), (evidence, EVIDENCE))
+    for value, allowed in pairs:
         if value not in allowed:
             problems.append(f"{value!r} is none of {', '.join(allowed)}")
     if bool(entry.get("correction")) == (verdict == "agrees"):

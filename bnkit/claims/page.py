@@ -62,7 +62,8 @@ def show(claims: Iterable[Claim]) -> None:
 
 def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
     fact = f"*In fact:* {sentences(claim.correction)}" if claim.correction else ""
-    paper = f"<small>Paper: {sentences(claim.paper)}</small>"
+    kind = claim.kind.capitalize()
+    paper = f"<small>{kind}. Paper: {sentences(claim.paper)}</small>"
     said = "<br>".join(filter(None, (claim.statement, fact, paper)))
     measured = sentences(claim.says(numbers))
     if claim.measured:

@@ -8,7 +8,6 @@ had is an error, never replaced. ``data/README.md`` has sources, licences and co
 import gzip
 import hashlib
 import importlib.util
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -16,10 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bnkit import paths
-from bnkit.datasets.files import DataError, altered, digest_of, not_here, size_of
-
-TIMEOUT = (5, 20)  # seconds to connect, and of silence: without a network the error comes soon
+from bnkit.datasets import published
+from bnkit.datasets.files import DIGITS, DataError, digest_of, size_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +119,7 @@ def available(name: str) -> bool:
     """Whether ``load`` needs no network: all files of `name` are there and have their size."""
     if name == "digits":
         return importlib.util.find_spec("sklearn") is not None
-    sizes = {_find(name, file): size for file, (size, _) in _idx(name).files.items()}
+    sizes = {published.find(name, file): size for file, (size, _) in _idx(name).files.items()}
     return all(path and size_of(path) == size for path, size in sizes.items())
 
 
@@ -202,59 +199,12 @@ def _idx(name: str) -> _Idx:
     return _IDX[name]
 
 
-def _find(name: str, file: str) -> Path | None:
-    places = (folder / file for folder in paths.data_folders(name))
-    return next((place for place in places if place.is_file()), None)
-
-
 def _verified(name: str, file: str) -> bytes:
     """The content of one file, found or downloaded: the very bytes that were hashed."""
-    path, expected = _find(name, file) or _download(name, file), _idx(name).files[file]
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if (digest := hashlib.sha256(content).hexdigest()) != expected[1]:
-        remedy = "Move it away: a good copy in another folder is used, or a fresh one downloaded."
-        raise altered(path, expected, digest, remedy)
-    return content
-
-
-def _download(name: str, file: str) -> Path:
-    """Fetch a file into the cache, from the first mirror with the published bytes, whole or not."""
-    import filelock
-    import pooch
-    import requests
-
-    # the errors below say it all, and a chapter must not write to stderr
-    pooch.get_logger().setLevel("ERROR")
-    # else a server may "helpfully" unpack a .gz on the way
-    asked = {"headers": {"Accept-Encoding": "identity"}, "timeout": TIMEOUT}
-    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), **asked)
-    idx, folder = _idx(name), paths.cache() / name
-    known, problems = f"sha256:{idx.files[file][1]}", []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"):
-            for mirror in idx.mirrors:
-                # asks nobody if another process fetched the file while this one waited for the lock
-                try:
-                    pooch.retrieve(mirror + file, known, file, folder, downloader=download)
-                    return folder / file
-                # pooch: ValueError for other bytes
-                except (requests.RequestException, ValueError) as error:
-                    problems.append(f"  {mirror + file}: {_cause(error)}\n")
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{name} cannot be downloaded into {folder}: {why}") from error
-    tried = f"{file} could not be downloaded; tried\n{''.join(problems)}"
-    raise not_here(name, idx.files, "connect to the internet and try again", tried)
-
-
-def _cause(error: Exception) -> str:
-    """The reason in one line, out of the wrapping that says host and port a second time."""
-    reason = getattr(error.args[0], "reason", error) if error.args else error
-    return (str(reason).rpartition("): ")[2] or type(error).__name__).splitlines()[0]
+    idx = _idx(name)
+    size, digest = idx.files[file]
+    source = published.Source(name, idx.mirrors, idx.files, DIGITS)
+    return published.content(source, file, digest, size)
 
 
 def _read_idx(content: bytes) -> np.ndarray:

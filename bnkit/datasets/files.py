@@ -32,8 +32,16 @@ def size_of(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def not_here(name: str, files: Iterable[str], other: str, also: str = "") -> DataError:
-    """No folder has the `files` of data set `name`; `other` is a third way to get them."""
+DIGITS = "choose the data set 'digits', which needs no file"
+
+
+def not_here(
+    name: str, files: Iterable[str], other: str, also: str = "", otherwise: str = DIGITS
+) -> DataError:
+    """No folder has the `files` of data set `name`; `other` is a third way to get them.
+
+    `otherwise` is what to do without them.
+    """
     folders = paths.data_folders(name)
     looked = "\n".join(f"  {folder}" for folder in folders)
     return DataError(
@@ -41,16 +49,20 @@ def not_here(name: str, files: Iterable[str], other: str, also: str = "") -> Dat
         f"  1. {other};\n"
         f"  2. put {', '.join(files)} into {folders[-1]}, or into <folder>/{name}/ and set "
         "BNKIT_DATA=<folder>;\n"
-        "  3. choose the data set 'digits', which needs no file."
+        f"  3. {otherwise}."
     )
 
 
-def altered(path: Path, expected: tuple[int, str], found: str, remedy: str) -> DataError:
-    """The file at `path` has another SHA-256 than it should; `expected` are bytes and SHA-256."""
+def altered(path: Path, expected: tuple[int | None, str], found: str, remedy: str) -> DataError:
+    """The file at `path` has another SHA-256 than it should; `expected` are bytes and SHA-256.
+
+    The bytes are None where nobody has told how many there should be.
+    """
     size, digest = expected
+    size = f" ({size:,} bytes)" if size is not None else ""
     return DataError(
         f"{path} is missing, truncated or altered; what is there is left as it is and not used.\n"
-        f"  expected SHA-256 {digest} ({size:,} bytes)\n"
+        f"  expected SHA-256 {digest}{size}\n"
         f"  found    SHA-256 {found} ({size_of(path) or 0:,} bytes)\n"
         f"{remedy}"
     )

@@ -298,8 +298,13 @@ def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
     result = torch.empty_like(dy)
     for upper, lower, out in zip(*map(_blocks, (dy, x, result)), strict=True):
         before_relu = normalise(lower, mean, inv_std, weight, bias)
-        torch.ops.aten.threshold_backward(upper, before_relu, 0, grad_input=out)
+        _let_through(upper, before_relu, out)
     return result
+
+
+def _let_through(dy: Tensor, before_relu: Tensor, out: Tensor) -> None:
+    """dy where the ReLU was open, else 0, written to `out`."""
+    torch.ops.aten.threshold_backward(dy, before_relu, 0, grad_input=out)
 
 
 def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) -> tuple:
@@ -319,7 +324,7 @@ def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) ->
         return out
 
     for upper, lower, out in blocks:
-        torch.ops.aten.threshold_backward(upper, affine(lower, scale, bias), 0, grad_input=out)
+        _let_through(upper, affine(lower, scale, bias), out)
         known = (out, lower, None, None, None, mean, inv_std, True, 0.0, (False, True, True))
         sums.append(torch.stack(torch.ops.aten.native_batch_norm_backward(*known)[1:]))
     dweight, dbias = torch.stack(sums).sum(0)

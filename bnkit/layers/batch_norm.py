@@ -31,14 +31,19 @@ def using(path: str, **limits: int) -> Iterator[None]:
     `limits`, for "aten" alone, are fields of ``aten.Limits``: which batches one operator takes, and
     how large the blocks of the others are. ``BNKIT_KERNELS`` has no say; where the tensor is empty
     or others differentiate it stays plain torch. An error names what is allowed: ValueError for
-    another path, TypeError for another limit, and RuntimeError, from the layer, for a tensor that
-    the path cannot take.
+    another path or a limit that is no size, TypeError for a limit that does not exist, and
+    RuntimeError, from the layer, for a tensor that the path cannot take.
     """
-    if path not in PATHS:
+    if not isinstance(path, str) or path not in PATHS:
         raise ValueError(f"the path is {path!r}; {', '.join(map(repr, PATHS))} are allowed.")
     allowed = aten.Limits._fields if path == "aten" else ()
     if unknown := [name for name in limits if name not in allowed]:
         raise TypeError(f"limits of {path!r}: {unknown} given, {list(allowed)} allowed.")
+    for name, limit in limits.items():
+        least = 1 if name == "block" else 0
+        if type(limit) is not int or limit < least:
+            wanted = f"it must be a whole number from {least} up, of elements or values."
+            raise ValueError(f"the limit {name} is {limit!r}; {wanted}")
     chosen, limited = _chosen.set(path), aten.LIMITS.set(aten.LIMITS.get()._replace(**limits))
     try:
         yield

@@ -17,6 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit import datasets, reference
+from bnkit.networks import parts
+from bnkit.networks.parts import Part
+from bnkit.page import progress
 
 Array = np.ndarray
 # weight (R, inputs, units); bias, or gamma and beta, or all three, (R, units)
@@ -63,6 +66,8 @@ class Stack:
     diverged: Array  # (R,) bool: taken out of training, its parameters set to 0
     eps: float = 1e-5  # of the normalisation
     place: str = "before"  # one of PLACES
+    # which parts of the normalisation each network has, of ``parts.switches``; None: all of it
+    parts: tuple[Array, Array, Array] | None = None
 
 
 class Pass(NamedTuple):
@@ -80,14 +85,14 @@ class Pass(NamedTuple):
 def build(
     inputs: int, width: int, depth: int, classes: int | None, activation: str, norm: bool,
     deviation: Callable[[int, int], float | Array], seeds: Sequence[int], *, eps: float = 1e-5,
-    place: str = "before", dtype: type = np.float64,
+    place: str = "before", dtype: type = np.float64, of_norm: Sequence[Part] | None = None,
 ) -> Stack:  # fmt: skip
     """Untrained networks, one for each of `seeds`; without `classes` they end in a hidden layer.
 
     Weights of layer (fan_in, fan_out) are drawn from N(0, deviation(fan_in, fan_out) squared); the
     deviation is one number or one for each network. Networks with equal seeds start from equal
     weights, up to their deviation, with and without `norm`, which stands at a `place` of PLACES.
-    Biases and beta start at 0, gamma at 1.
+    Biases and beta start at 0, gamma at 1. `of_norm` gives each network parts of a normalisation.
     """
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
@@ -111,7 +116,8 @@ def build(
         if normalised:
             layer |= {"gamma": zeros + 1, "beta": zeros.copy()}
         layers.append(layer)
-    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps, place)
+    on = parts.switches(of_norm, dtype) if of_norm else None
+    return Stack(layers, activation, depth, np.zeros(len(generators), bool), eps, place, on)
 
 
 def forward(
@@ -136,7 +142,7 @@ def forward(
         if "bias" in layer:
             x = y = x + layer["bias"][:, None, :]
         else:
-            y, cache = _normalise(x, layer, stack.eps, population)
+            y, cache = _normalise(x, layer, stack, population)
         scale_y = scale_g = None
         if noise and hidden:
             scale_y, shift_y = noise(index, y.shape)
@@ -146,7 +152,7 @@ def forward(
             scale_g, _ = dropout(index, y.shape)
         above = value
         if _after(stack, layer):
-            above, cache = _normalise(value, layer, stack.eps, population)
+            above, cache = _normalise(value, layer, stack, population)
         tape.append(Pass(u, x, y, value, cache, scale_y, scale_g))
         u = _scaled(above, scale_g)
     return u, tape
@@ -226,7 +232,7 @@ def train(
     watched is up to the caller, between two steps.
     """
     order = datasets.batches(len(u), batch_size, seed)
-    for step in range(steps):
+    for step in progress.steps(steps):
         batch = next(order)
         yield step, batch
         # Too high a rate ends in infinity and NaN, an answer as well: ``descend`` takes note of it
@@ -274,9 +280,20 @@ def copy(stack: Stack) -> Stack:
     return replace(stack, layers=layers, diverged=stack.diverged.copy())
 
 
-def _normalise(x: Array, layer: Layer, eps: float, population) -> tuple[Array, object]:
+def pick(stack: Stack, index: Array) -> Stack:
+    """The networks at `index`, numbers or a mask (R,), as an independent stack."""
+    layers = [{name: value[index] for name, value in layer.items()} for layer in stack.layers]
+    on = stack.parts and tuple(switch[index] for switch in stack.parts)
+    return replace(stack, layers=layers, diverged=stack.diverged[index], parts=on)
+
+
+def _normalise(x: Array, layer: Layer, stack: Stack, population) -> tuple[Array, object]:
     """BN of every unit of every network: R networks of d units are R * d features."""
-    gamma, beta = layer["gamma"].ravel(), layer["beta"].ravel()
+    eps, pair = stack.eps, [layer[name] for name in PAIR]
+    if stack.parts is not None:
+        moments = population and [v.reshape(pair[0].shape) for v in population[:2]]
+        return parts.forward(x, *pair, stack.parts, eps, moments)
+    gamma, beta = (v.ravel() for v in pair)
     if population is None:
         y, cache = reference.forward(columns(x), gamma, beta, eps)
     else:
@@ -286,6 +303,9 @@ def _normalise(x: Array, layer: Layer, eps: float, population) -> tuple[Array, o
 
 def _back(d: Array, cache: object) -> tuple[Array, Layer]:
     """Gradients before a normalisation, from (R, m, d) behind it, and for gamma and beta."""
+    if isinstance(cache, parts.Cache):
+        dx, *of_pair = parts.backward(d, cache)
+        return dx, dict(zip(PAIR, of_pair, strict=True))
     flat, *of_pair = reference.backward(columns(d), cache)
     gradient = {name: v.reshape(len(d), -1) for name, v in zip(PAIR, of_pair, strict=True)}
     return _networks(flat, len(d)), gradient

@@ -20,7 +20,8 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
 
-from bnkit.page.notebook import cells_of, source_of
+from bnkit.page import assertions, committed
+from bnkit.page.notebook import cells_of, parameters_in, source_of
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the parameter cell
 
@@ -147,8 +148,11 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
     from the cell that papermill puts behind it; without a notebook (no ``In``) the values alone are
     checked. `chapter`, for example "08-mnist", goes into the commands on the card.
 
+    The notebook's assertions say from then on what they found (``bnkit.page.assertions``).
+
     Raises ParameterError, once, with every problem.
     """
+    assertions.tell(namespace["get_ipython"]() if "get_ipython" in namespace else None)
     declared, given = _cells(namespace.get("In") or [], rules)
     problems = [f"{name}: unknown{_suggestion(name, rules)}" for name in given if name not in rules]
     lawless = (name for name in declared if name not in rules)
@@ -167,8 +171,11 @@ def check(namespace: dict, /, *, chapter: str | None = None, **rules: Rule) -> P
     told = {name: _told(declared.get(name), rule) for name, rule in rules.items()}
     if problems:
         raise ParameterError(_refusal(problems, told, chapter))
-    defaults = {name: line.default for name, line in declared.items()}
+    # the cell may have been edited: what is default, only what is committed can tell
+    defaults = {name: line.default for name, line in declared.items()} | _committed(chapter)
     changed = tuple(name for name in values if values[name] != defaults.get(name, values[name]))
+    for name in set(told) & set(defaults):
+        told[name] = told[name]._replace(default=str(defaults[name]))
     return Parameters(values, _card(values, changed, told, chapter), changed)
 
 
@@ -251,6 +258,16 @@ def _cells(sources: list[str], rules: Mapping) -> tuple[dict[str, Declared], lis
     return declared, given
 
 
+def _committed(chapter: str | None) -> dict[str, object]:
+    """The defaults of the chapter as it is committed; none where that is not known."""
+    notebook = committed.chapter(chapter) if chapter else None
+    try:
+        declared = read_cell(parameters_in(cells_of(notebook))) if notebook else []
+    except (ParameterError, KeyError, TypeError):
+        return {}  # an older commit had no such cell
+    return {line.name: line.default for line in declared}
+
+
 def _target(node: ast.stmt) -> str:
     """The one name that a statement assigns to; ValueError if it does something else."""
     match node:
@@ -272,10 +289,18 @@ def _suggestion(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _told(line: Declared | None, rule: Rule) -> tuple[str, str, str, str]:
-    """Type, default, allowed values and meaning of a parameter, in words."""
+class Told(NamedTuple):
+    """A parameter in words."""
+
+    type: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def _told(line: Declared | None, rule: Rule) -> Told:
     default, meaning = (str(line.default), line.meaning) if line else ("", "")
-    return rule.type, default, rule.allowed, meaning
+    return Told(rule.type, default, rule.allowed, meaning)
 
 
 def _refusal(problems: list[str], told: Mapping[str, tuple], chapter: str | None) -> str:

@@ -3,11 +3,12 @@
 A drawing function takes what it draws, returns a Figure, reads no file, trains nothing and never
 calls ``show``. This module holds what all of them share: the house style, the band that shows the
 spread over seeds. What a colour means says ``bnkit.plots.colours``; ``labels`` has labels at the
-ends of curves, instead of a legend where there is room, and ``scales`` what the axes say.
+ends of curves, instead of a legend where there is room, and ``scales`` what the axes say. ``svg``
+makes a drawing follow the theme of its page, ``narrow`` lays it out for a phone.
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial, wraps
 
@@ -31,7 +32,7 @@ ByName = Mapping[str, Array]
 WIDTH = 5.8  # inches: of a figure that needs no more
 NAMES = {"linear": "linear", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 DOTS = {"marker": "o", "markersize": 4}  # on a line: where something was measured
-DENSE = 250  # more markers than these are drawn as a picture: a page has to load
+PIXELS = {"interpolation": "none"}  # of an image: each stays one, however large it is shown
 AS_WORDS = {tone.light: tone.light_text for tone in PALETTE.values()}
 _for_a_phone = ContextVar("_for_a_phone", default=False)  # whether ``figure`` makes narrow ones
 
@@ -64,7 +65,7 @@ class Drawing(Figure):
         """The figure as the text of an SVG file that follows the theme of the page around it."""
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        self._print(200, lambda: FigureCanvasSVG(self).print_svg(buffer, metadata=nothing))
+        self._print(150, lambda: FigureCanvasSVG(self).print_svg(buffer, metadata=nothing))
         width, height = (round(100 * inches) for inches in self.get_size_inches())
         return themed(buffer.getvalue(), width, height)
 
@@ -81,21 +82,9 @@ class Drawing(Figure):
         for text in self.findobj(Text):
             colour = to_hex(text.get_color())
             text.set_color(AS_WORDS.get(colour, colour))
-        for axes in self.axes:
-            for marks in (*axes.lines, *axes.collections):
-                if _is_dense(marks):
-                    marks.set_rasterized(True)
         with style.context(paths.STYLE):
             write()
         self.dpi = dpi
-
-
-def _is_dense(marks) -> bool:
-    """Whether these are so many markers that an element for each would weigh too much."""
-    if hasattr(marks, "get_offsets"):
-        return len(marks.get_offsets()) > DENSE
-    without = (None, "None", "none", "", " ")
-    return marks.get_marker() not in without and len(marks.get_xdata()) > DENSE
 
 
 def figure(
@@ -129,6 +118,8 @@ def styled(draw: Callable) -> Callable:
 
     @wraps(draw)
     def inside(*arguments, **options):
+        # what can be read once only is kept for the second drawing
+        arguments = [list(one) if isinstance(one, Iterator) else one for one in arguments]
         with style.context(paths.STYLE):
             drawing = draw(*arguments, **options)
             if _for_a_phone.get():

@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import BOTH, FASTER, HIGHLIGHT, NEUTRAL, SERIES, THEORY, WRONG
+from bnkit.plots.colours import BOTH, FASTER, HIGHLIGHT, NEUTRAL, SERIES, THEORY, WRONG, ramp
 from bnkit.plots.labels import legend_below
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import logarithmic, percent, powers, shares, ticks
 
 WITH_BN, WITHOUT_BN = BOTH.values()
 NORMS = {"batch": WITH_BN, "group": FASTER, "layer": HIGHLIGHT}
 CROSSES = {"marker": "x", "linestyle": "dashed"}  # tested by batch statistics
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 AS_LINES = {"labelcolor": "linecolor"}  # a legend whose words have the colours of their lines
 
 
@@ -60,24 +62,28 @@ def linear(runs: Mapping[str, tuple[Array, Array, Array, Array]]) -> Drawing:
 
 @styled
 def paths(rates: Sequence[float], followed: Mapping) -> Drawing:
-    """The landscape along the gradient: a row for each learning rate, a column for each measure.
+    """The landscape along the gradient with BN over that without: a panel for each measure.
 
-    `followed` holds a ``smoothness.Path`` for networks "with BN" and "without BN".
+    `followed` holds a ``smoothness.Path`` for networks "with BN" and "without BN"; a line for each
+    learning rate, geometric means over pairs of one seed.
     """
     titles = ("loss range", "gradient change", "effective smoothness")
-    drawing, grid = figure(len(rates), 3, width=9.6, height=2.6 * len(rates) + 0.5, sharex=True)
-    for row, (line, rate) in enumerate(zip(grid, rates, strict=True)):
-        for name, path in followed.items():
-            for axes, values in zip(line, (path.range, path.change, path.smoothness), strict=True):
-                band(axes, path.steps + 1, values[:, row].T, BOTH[name], label=name)
-        for axes in line:
-            logarithmic(axes)
-        ticks(line[2].yaxis, (1, 2, 5, 10, 20, 50, 100))  # not even a decade
-        line[0].set_ylabel(f"learning rate {rate:g}")
-    for top, bottom, title in zip(grid[0], grid[-1], titles, strict=True):
-        top.set_title(title)
-        bottom.set_xlabel("step (from 1)")
-    legend_below(drawing, grid[0][0], 2, **AS_LINES)
+    drawing, panels = figure(1, 3, width=9.6, height=3.7, sharey=True)
+    ours, theirs = followed["with BN"], followed["without BN"]
+    for axes, title, measure in zip(panels, titles, ("range", "change", "smoothness"), strict=True):
+        ratio = getattr(ours, measure) / getattr(theirs, measure)  # (steps, rates, seeds)
+        for row, (rate, colour) in enumerate(zip(rates, ramp(len(rates)), strict=True)):
+            low, high = ratio[:, row].min(1), ratio[:, row].max(1)
+            axes.fill_between(ours.steps + 1, low, high, color=colour, alpha=0.2, linewidth=0)
+            middle = np.exp(np.log(ratio[:, row]).mean(1))
+            axes.plot(ours.steps + 1, middle, color=colour, label=f"learning rate {rate:g}")
+        axes.axhline(1, color=NEUTRAL, linewidth=1)
+        logarithmic(axes)
+        axes.set(title=title, xlabel="step (from 1)")
+    low, high = panels[0].get_ylim()
+    ticks(panels[0].yaxis, [tick for tick in RATIOS if low <= tick <= high])
+    panels[0].set_ylabel("with BN / without BN")
+    legend_below(drawing, panels[0], 2, **AS_LINES)
     return drawing
 
 
@@ -91,6 +97,76 @@ def rates(places: Sequence[float], accuracies: ByName) -> Drawing:
     ticks(axes.xaxis, places)
     shares(axes, "test accuracy")
     axes.legend(loc="lower center", **AS_LINES)
+    return drawing
+
+
+PARTS = {
+    "nothing": WITHOUT_BN,
+    "mean": FASTER,
+    "deviation": WRONG,
+    "root mean square": HIGHLIGHT,
+    "both": WITH_BN,
+}
+
+
+@styled
+def parts(rates: Sequence[float], panels: Mapping[str, ByName]) -> Drawing:
+    """Test accuracy against the learning rate by the part of BN that a network has.
+
+    `panels` are titles, each with arrays (rates, seeds) by the names of ``PARTS``; two a row.
+    """
+    rows = -(-len(panels) // 2)
+    form = {"width": 9.2, "height": 2.7 * rows + 0.6, "sharex": True, "sharey": True}
+    drawing, grid = figure(rows, 2, **form, squeeze=False)
+    for axes, (title, kinds) in zip(grid.ravel(), panels.items(), strict=True):
+        for name, accuracy in kinds.items():
+            band(axes, rates, accuracy.T, PARTS[name], label=name, **DOTS)
+        axes.set(title=title, xscale="log")
+        ticks(axes.xaxis, rates)
+        shares(axes)
+    for axes in grid[-1]:
+        axes.set_xlabel("learning rate")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("test accuracy")
+    legend_below(drawing, grid[0, 0], 3, **AS_LINES)
+    return drawing
+
+
+@styled
+def signal(alike: ByName, rank: ByName) -> Drawing:
+    """Left: cosine between two examples' outputs by layer. Right: directions that outputs fill.
+
+    Arrays (layers, seeds) by the names of ``PARTS``, of untrained networks.
+    """
+    drawing, (left, right) = figure(1, 2, width=9.2, height=3.8)
+    for axes, columns in ((left, alike), (right, rank)):
+        for name, values in columns.items():
+            band(axes, np.arange(1, len(values) + 1), values.T, PARTS[name], label=name)
+        axes.set_xlabel("layer")
+    left.set(title="examples grow alike", ylabel="cosine between two examples", ylim=(0, 1.02))
+    right.set(title="directions get lost", ylabel="directions in use", yscale="log")
+    ticks(right.yaxis, (1, 2, 3, 4, 6))
+    legend_below(drawing, left, 3, **AS_LINES)
+    return drawing
+
+
+@styled
+def ghosts(sizes: Sequence[int], unseen: Array) -> Drawing:
+    """Test accuracy against the size of the groups that are normalised together.
+
+    Shapes: unseen (sizes + 1, seeds); the last row is without BN.
+    """
+    drawing, axes = figure(width=7.2, height=3.5)
+    band(axes, sizes, unseen[:-1].T, WITH_BN, label="with BN", **DOTS)
+    across = np.repeat(unseen[-1:], 2, axis=0).T
+    ends = {"label": "without BN", "linestyle": "dashed"}
+    band(axes, (min(sizes), max(sizes)), across, WITHOUT_BN, **ends)
+    axes.set(title="learned by heart: few digits", xscale="log")
+    axes.set_xlabel("examples normalised together")
+    axes.set_ylabel("accuracy on other digits")
+    ticks(axes.xaxis, sizes)
+    percent(axes.yaxis)
+    axes.legend(loc="lower right", **AS_LINES)
     return drawing
 
 
@@ -125,9 +201,9 @@ def decay(course, names: Sequence[str], predicted: Sequence[float], measured: Ar
     seeds).
     """
     drawing, (left, right) = figure(1, 2, width=9.4, height=4.2)
-    steps = np.arange(len(course.norm)) + 1
+    steps = np.unique(np.geomspace(1, len(course.norm), 150).round()).astype(int)
     for index, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
-        band(left, steps, course.norm[:, index].T, colour, label=name)
+        band(left, steps, course.norm[steps - 1, index].T, colour, label=name)
         if predicted[index] > 0:
             # settings of one product lie on one place: rings of all sizes
             ring = {"color": colour, "markersize": 14 - 2 * index, "fillstyle": "none"}
@@ -204,7 +280,8 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
 def features(widths: Sequence[int], trained: Mapping) -> Drawing:
     """Test accuracy against the width; `trained` holds a ``features.Trained`` by what learned."""
     drawing, axes = figure(width=7.4, height=3.7)
-    for (name, run), colour in zip(trained.items(), (WITH_BN, WRONG, THEORY), strict=True):
+    colours = (HIGHLIGHT, WRONG, FASTER, THEORY)
+    for (name, run), colour in zip(trained.items(), colours, strict=True):
         band(axes, widths, run.accuracy.T, colour, label=f"trained: {name}", **DOTS)
     axes.set(title="digits", xlabel="units in each of three hidden layers", xscale="log")
     ticks(axes.xaxis, widths)
@@ -220,7 +297,8 @@ def advantage(groups: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Drawin
     A setting holds two arrays (seeds,): with BN, and without it or with the alternative it names.
     """
     lines = sum(1 + len(settings) for settings in groups.values())
-    drawing, axes = figure(width=9, height=0.6 + 0.36 * lines)
+    height = 0.6 + 0.36 * lines
+    drawing, axes = figure(width=9, height=height, phone=Layout(1, 1, 1.3 * height))
     row, names, heading = 0, {}, {"ha": "right", "va": "center", "weight": "bold"}
     for title, settings in groups.items():
         axes.text(-0.012, row, title, transform=axes.get_yaxis_transform(), **heading)

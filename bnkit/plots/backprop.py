@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from bnkit.plots import Array, ByName, Drawing, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, THEORY, WITH_BN
+from bnkit.plots.colours import GROUND, HIGHLIGHT, INK, NEUTRAL, SERIES, THEORY
 from bnkit.plots.labels import write
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import logarithmic
 
-GRADIENT_TEXT = "#8A5A00"  # HIGHLIGHT, dark enough to be read as text
+FORWARD = SERIES[0]  # what is computed; HIGHLIGHT is its gradient
 FLOOR = 1e-17  # zeros are drawn here, for a logarithmic axis has no place for them
 
 # Per quantity: column and row, what it is, and its gradient, d for the derivative of the loss by it
@@ -21,7 +22,7 @@ BOXES = {
     "centred": (0, 1.5, r"$c_i = x_i - \mu$", r"$dc_i = r\,d\hat{x}_i + 2c_i\,dq_i$"),
     "squared": (1, 2.0, r"$q_i = c_i^2$", r"$dq_i = \frac{1}{m}\,d\sigma^2$"),
     "var": (1, 3.0, r"$\sigma^2 = \frac{1}{m}\Sigma\,q_i$", r"$d\sigma^2 = ds\,/\,2s$"),
-    "std": (1, 4.0, r"$s = \sqrt{\sigma^2 + \epsilon}$", r"$ds = -dr\,/\,s^2$"),
+    "std": (1, 4.0, r"$s = (\sigma^2 + \epsilon)^{1/2}$", r"$ds = -dr\,/\,s^2$"),
     "inv_std": (1, 5.0, r"$r = 1\,/\,s$", r"$dr = \Sigma\,c_i\,d\hat{x}_i$"),
     "x_hat": (0, 5.5, r"$\hat{x}_i = c_i\,r$", r"$d\hat{x}_i = \gamma\,dz_i$"),
     "gamma": (1, 6.1, r"$\gamma$", r"$d\gamma = \Sigma\,\hat{x}_i\,dz_i$"),
@@ -38,7 +39,7 @@ def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
 
     An arrow (from, to) of `arrows` is the way back; its twin, the way forward, is drawn beside it.
     """
-    drawing, axes = figure(width=5.0, height=8.4)
+    drawing, axes = figure(width=5.0, height=8.4, phone=Layout(1, 1, 7.6))
     low, high = -WIDTH / 2 - 0.08, COLUMN + WIDTH / 2 + 0.08
     axes.set(xlim=(low, high), ylim=(8.2, -0.85), xticks=[], yticks=[])
     axes.grid(False)
@@ -47,15 +48,15 @@ def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
         _pair(axes, earlier, later)
     for name, (column, row, forward, back) in BOXES.items():
         corner = (column * COLUMN - WIDTH / 2, row - HEIGHT / 2)
-        look = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "white", "ec": NEUTRAL}
+        look = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": GROUND, "ec": NEUTRAL}
         axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, zorder=3, **look))
         where = {"x": column * COLUMN, "ha": "center", "va": "center", "zorder": 4}
         axes.text(y=row - 0.27, s=name, family="monospace", fontsize=9.5, color=THEORY, **where)
-        axes.text(y=row - 0.02, s=forward, fontsize=11.5, color=WITH_BN, **where)
-        axes.text(y=row + 0.26, s=back, fontsize=11.5, color=GRADIENT_TEXT, **where)
+        axes.text(y=row - 0.02, s=forward, fontsize=11.5, color=FORWARD, **where)
+        axes.text(y=row + 0.26, s=back, fontsize=11.5, color=HIGHLIGHT, **where)
     left, right = (low + high) / 2 - 0.1, (low + high) / 2 + 0.1
-    axes.text(left, -0.65, "▼ forward: the quantity", color=WITH_BN, ha="right", fontsize=10)
-    axes.text(right, -0.65, "▲ back: its gradient", color=GRADIENT_TEXT, fontsize=10)
+    axes.text(left, -0.65, "▼ forward: the quantity", color=FORWARD, ha="right", fontsize=10)
+    axes.text(right, -0.65, "▲ back: its gradient", color=HIGHLIGHT, fontsize=10)
     return drawing
 
 
@@ -71,7 +72,7 @@ def _pair(axes: Axes, earlier: str, later: str) -> None:
         aside = np.array([0, -0.07])
     style = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.4, "zorder": 5}
     style |= {"shrinkA": 0, "shrinkB": 1}
-    axes.add_patch(FancyArrowPatch(start - aside, end - aside, color=WITH_BN, **style))
+    axes.add_patch(FancyArrowPatch(start - aside, end - aside, color=FORWARD, **style))
     axes.add_patch(FancyArrowPatch(end + aside, start + aside, color=HIGHLIGHT, **style))
 
 
@@ -86,7 +87,7 @@ def removed(panels: Mapping[str, tuple[Array, Array, Array]]) -> Drawing:
         order = np.argsort(x_hat)
         axes.plot(x_hat[order], line[order], color=THEORY, linestyle=":", linewidth=1.6)
         axes.vlines(x_hat, line, g, color=HIGHLIGHT, linewidth=3)
-        axes.scatter(x_hat, g, color=WITH_BN, s=34, zorder=3)
+        axes.scatter(x_hat, g, color=INK, s=34, zorder=3)
         left = np.sum((g - line) ** 2) / np.sum(g**2)
         axes.set_title(f"{name}: {left:.0%} of |g|² is left")
         axes.set_ylabel("gradient g")
@@ -104,8 +105,8 @@ def sizes(eps: Array, curves: ByName) -> Drawing:
     Shapes: `eps` (k,), each curve (k,). Zeros are drawn at ``FLOOR``.
     """
     drawing, axes = figure(width=5.2, height=3.8)
-    looks = [(WITH_BN, WITH_BN, (0, 8))]
-    looks += [(HIGHLIGHT, GRADIENT_TEXT, (14, -4)), (NEUTRAL, THEORY, (0, 10))]
+    looks = [(FORWARD, FORWARD, (0, 8))]
+    looks += [(HIGHLIGHT, HIGHLIGHT, (14, -4)), (NEUTRAL, THEORY, (0, 10))]
     for (name, values), (colour, of_text, offset) in zip(curves.items(), looks, strict=True):
         drawn = np.maximum(values, FLOOR)
         axes.plot(eps, drawn, color=colour)

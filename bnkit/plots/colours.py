@@ -20,7 +20,8 @@ GROUND = PALETTE["ground"].light  # what covers something: the page itself
 SHADE = PALETTE["shade"].light  # an area that is only there
 INK = PALETTE["ink"].light  # words
 # categories without a meaning of their own
-SERIES = tuple(PALETTE[name].light for name in ("violet", "olive", "faster", "brown", "wrong"))
+_NAMES = ("violet", "olive", "faster", "brown", "wrong", "highlight", "theory")
+SERIES = tuple(PALETTE[name].light for name in _NAMES)
 BOTH = {"with BN": WITH_BN, "without BN": WITHOUT_BN}
 _RAMP = [tone.light for name, tone in PALETTE.items() if name.startswith("ramp")]
 

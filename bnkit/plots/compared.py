@@ -13,7 +13,7 @@ from bnkit.plots.colours import SERIES
 from bnkit.plots.labels import legend_below
 from bnkit.plots.scales import NUMBER, ticks
 
-MOST = 12  # panels of a figure
+MOST = 16  # panels of a figure
 WIDE = 30  # a range from which on an axis is logarithmic
 
 

@@ -1,37 +1,39 @@
-"""The figures of the chapter on convolution: blue is one pair per map, vermilion per activation."""
+"""The figures of the chapter on convolution: blue is one pair per map, purple per activation."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgba
 
-from bnkit.plots import Array, ByName, Drawing, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots import PIXELS, Array, ByName, Drawing, figure, styled
+from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WRONG, ramp
 from bnkit.plots.labels import guessing, label_end
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import powers, shares
 
-COLOURS = {"per map": WITH_BN, "per activation": WITHOUT_BN}
+COLOURS = {"per map": WITH_BN, "per activation": WRONG}
 
 
 @styled
 def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
     """A panel for each way to normalise: a batch as a table of maps, images down, channels across.
 
-    Blue are the outputs that change, (N, C, H, W) of bool, when the one orange `value` moves.
+    Violet are the outputs that change, (N, C, H, W) of bool, when the one orange `value` moves.
     """
-    drawing, row = figure(1, len(panels), width=9.4, height=2.7)
+    drawing, row = figure(1, len(panels), width=9.4, height=2.7, phone=Layout(2, 2, 4.8))
     drawing.get_layout_engine().set(wspace=0.12)
-    grey, blue, orange = (np.array(to_rgb(colour)) for colour in ("#dcd9d0", WITH_BN, HIGHLIGHT))
+    grey = np.array(to_rgba(NEUTRAL, 0.35))
+    changes, orange = (np.array(to_rgba(colour)) for colour in (SERIES[0], HIGHLIGHT))
     for axes, (name, changed) in zip(row, panels.items(), strict=True):
         n, channels, height, width = changed.shape
-        # a white gap below and beside each map
-        table = np.ones((n, height + 1, channels, width + 1, 3))
+        # a gap below and beside each map, through which the page is seen
+        table = np.zeros((n, height + 1, channels, width + 1, 4))
         inside = table[:, :height, :, :width]
-        inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], blue, grey)
+        inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], changes, grey)
         image, channel, *place = value
         inside[image, place[0], channel, place[1]] = orange
-        picture = table.reshape(n * (height + 1), channels * (width + 1), 3)[:-1, :-1]
-        axes.imshow(picture)
+        picture = table.reshape(n * (height + 1), channels * (width + 1), 4)[:-1, :-1]
+        axes.imshow(picture, **PIXELS)
         axes.set_title(name)
         across = np.arange(channels) * (width + 1) + (width - 1) / 2
         down = np.arange(n) * (height + 1) + (height - 1) / 2
@@ -49,14 +51,15 @@ def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
 
     Shapes: (h, w). One grey scale for all images, one scale for all differences.
     """
-    drawing, panels = figure(len(rows), 3, width=7.2, height=4.6)
+    drawing, panels = figure(len(rows), 3, width=7.2, height=4.6, phone=Layout(len(rows), 3, 3.6))
     reach = max(np.abs(back - first).max() for first, back in rows.values()) or 1.0
     for line, (name, (first, back)) in zip(panels, rows.items(), strict=True):
         # in standard deviations; what lies outside is black or white
-        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"}
+        scale = {"vmin": -2, "vmax": 3, "cmap": "gray"} | PIXELS
         line[0].imshow(first, **scale)
         line[1].imshow(back, **scale)
-        picture = line[2].imshow(back - first, cmap="RdBu_r", vmin=-reach, vmax=reach)
+        look = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach} | PIXELS
+        picture = line[2].imshow(back - first, **look)
         line[0].set_ylabel(name)
     titles = ("normalised", "moved, normalised,\nmoved back", "difference")
     for axes, title in zip(panels[0], titles, strict=True):
@@ -94,7 +97,7 @@ def effective_sizes(
     Shapes: measured (rhos,) and expected (fine,) for each number m of images.
     """
     drawing, axes = figure(width=6.6, height=3.8)
-    for colour, (m, values) in zip((HIGHLIGHT, WITH_BN, SERIES[5]), measured.items(), strict=False):
+    for colour, (m, values) in zip(ramp(len(measured)), measured.items(), strict=True):
         axes.plot(fine, expected[m], color=THEORY, linestyle=":")
         axes.plot(rhos, values, "o", color=colour)
         label_end(axes, fine, expected[m], f"{m} images", colour)

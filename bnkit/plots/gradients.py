@@ -6,11 +6,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bnkit.plots import DOTS, NAMES, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.colours import (
+    BOTH,
+    FASTER,
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WITHOUT_BN,
+    ramp,
+)
 from bnkit.plots.labels import apart, label_end, legend_below, write
 from bnkit.plots.scales import logarithmic, powers, ticks
 
-ACTIVATION = {"linear": NEUTRAL, "sigmoid": SERIES[3], "tanh": SERIES[5], "relu": SERIES[2]}
+ACTIVATION = {"linear": NEUTRAL, "sigmoid": HIGHLIGHT, "tanh": SERIES[0], "relu": FASTER}
 LINES = ("solid", "dashed", "dashdot")
 GROWTH = "growth per layer of the\nsquared gradient norm"
 LAYER = "layer (loss: on the right)"
@@ -52,21 +61,17 @@ def profiles(kinds: Mapping[str, ByName]) -> Drawing:
 def cure_and_cost(
     without: Mapping[str, ByName], with_bn: Mapping[str, ByName], steady: Array
 ) -> Drawing:
-    """Gradient norms at each layer, over that at the last: of all networks; with BN only, larger.
+    """Left: growth per layer of every kind of network, without BN and with it. Right: its price.
 
     Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the
     network without BN that the right panel shows for comparison, ReLU with He's initialisation.
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
-    for inits in without.values():
-        for line, sizes in zip(LINES, inits.values(), strict=True):
-            look = {"color": WITHOUT_BN, "linestyle": line, "linewidth": 1}
-            left.plot(_layers(sizes), _relative(sizes).mean(0), **look)
+    _dumbbells(left, without, with_bn)
     ends, colours = {}, {"ReLU, no BN": WITHOUT_BN}
     for activation, inits in with_bn.items():
         name, colour = f"{NAMES[activation]}, BN", ACTIVATION[activation]
         for sizes in inits.values():
-            left.plot(_layers(sizes), _relative(sizes).mean(0), color=WITH_BN)
             band(right, _layers(sizes), _relative(sizes), colour)
         ends[name], colours[name] = _relative(sizes)[:, 0].mean(), colour
     band(right, _layers(steady), _relative(steady), WITHOUT_BN, linestyle="dashed")
@@ -74,15 +79,35 @@ def cure_and_cost(
     factor = (max(ends.values()) / min(ends.values())) ** 0.08
     for name, place in apart(ends, factor).items():
         write(right, name, (1, place), colours[name], (-6, 0), ha="right", va="center")
-    left.plot([], [], color=WITHOUT_BN, linewidth=1, label="without BN, nine kinds")
-    left.plot([], [], color=WITH_BN, label="with BN, all of them")
-    left.legend(loc="lower right", labelcolor="linecolor")
-    for axes, title in ((left, "what BN cures"), (right, "what it costs")):
-        axes.set(title=title, xlabel=LAYER, yscale="log")
-        powers(axes.yaxis)
-    left.set_ylabel("gradient norm, last layer = 1")
+    right.set(title="what it costs", xlabel=LAYER, yscale="log")
+    right.set_ylabel("gradient norm, last layer = 1")
+    powers(right.yaxis)
     _room_for_labels(right, steady.shape[1], 0.5)
     return drawing
+
+
+def _dumbbells(axes: Axes, without: Mapping[str, ByName], with_bn: Mapping[str, ByName]) -> None:
+    """A row for each kind of network: from its growth per layer without BN to that with it."""
+    kinds = [(activation, init) for activation, inits in without.items() for init in inits]
+    axes.axvline(1, color=NEUTRAL, linewidth=1)
+    for row, (activation, init) in enumerate(kinds):
+        pair = (_growth(without[activation][init]), _growth(with_bn[activation][init]))
+        axes.plot(pair, [row, row], color=NEUTRAL, linewidth=1.4, zorder=1)
+        for growth, (name, colour) in zip(pair, reversed(BOTH.items()), strict=True):
+            axes.plot(growth, row, "o", color=colour, markersize=6)
+            if row == 0:
+                side = "left" if growth == min(pair) else "right"
+                write(axes, name, (growth, 0), colour, (0, 7), ha=side)
+    axes.set_yticks(range(len(kinds)), [f"{NAMES[kind]}, {init}" for kind, init in kinds])
+    axes.set(title="what BN cures", xlabel=GROWTH.replace("\n", " "), xscale="log")
+    axes.set_ylim(len(kinds) - 0.5, -1)
+    powers(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+
+
+def _growth(sizes: Array) -> float:
+    """Growth per layer, on the way back, of squared norms (seeds, depth); the geometric mean."""
+    return float(np.exp(np.log(sizes[:, 0] / sizes[:, -1]).mean() / (sizes.shape[1] - 1)))
 
 
 def _relative(sizes: Array) -> Array:
@@ -124,24 +149,26 @@ def edge(gains: Array, measured: ByName, fine: Array, theory: Mapping[str, Seque
 def saturation(
     routes: Mapping[str, Mapping[str, tuple[Array, Array]]], ends: Sequence[str]
 ) -> Drawing:
-    """Growth per layer against the share of saturated units, a panel for each activation.
+    """Growth per layer against the share of saturated units, a colour for each nonlinearity.
 
-    Shapes: a route is (share, growth), (n, seeds) each: points for seeds, a line for the mean.
-    `ends` says what the last point of each route is.
+    Shapes: a route, which has a line style of its own, is (share, growth), (n, seeds) each: points
+    for seeds, a line for the mean. `ends` says what the last point of each route is.
     """
-    drawing, panels = figure(1, len(routes), width=8.4, height=3.6, sharey=True)
-    for axes, (activation, lines) in zip(panels, routes.items(), strict=True):
-        axes.axhline(1, color=NEUTRAL, linewidth=1)
-        looks = zip(lines.items(), (SERIES[5], HIGHLIGHT), ends, strict=True)
-        for (name, (share, growth)), colour, end in looks:
-            axes.plot(100 * share.mean(1), growth.mean(1), color=colour, label=name)
+    drawing, axes = figure(height=4.2)
+    axes.axhline(1, color=NEUTRAL, linewidth=1)
+    for activation, lines in routes.items():
+        colour = ACTIVATION[activation]
+        for (share, growth), line, end in zip(lines.values(), LINES, ends, strict=False):
+            axes.plot(100 * share.mean(1), growth.mean(1), color=colour, linestyle=line)
             axes.plot(100 * share, growth, "o", color=colour, markersize=4)
             last = (100 * share[-1].mean(), growth[-1].mean())
-            write(axes, end, last, colour, (-5, 7), ha="right", va="center")
-        axes.set(title=NAMES[activation], xlabel="saturated, in %", yscale="log", xlim=(-4, 104))
-    powers(panels[0].yaxis)
-    panels[0].set_ylabel(GROWTH)
-    panels[0].legend(loc="lower left", labelcolor="linecolor")
+            write(axes, f"{NAMES[activation]}, {end}", last, colour, (7, 0), va="center")
+    for name, line in zip(lines, LINES, strict=False):
+        axes.plot([], [], color=THEORY, linestyle=line, label=name)
+    axes.set(xlabel="saturated, in %", ylabel=GROWTH, yscale="log", xlim=(-4, 128))
+    axes.set_xticks(range(0, 101, 20))
+    powers(axes.yaxis)
+    axes.legend(loc="lower left", handlelength=3)
     return drawing
 
 
@@ -193,13 +220,13 @@ def settling(steps: Sequence[int], sizes: Array) -> Drawing:
     """Gradient norm at each layer in training, after each of `steps`: (n, seeds, depth)."""
     drawing, axes = figure(height=3.6)
     layers = _layers(sizes[0])
-    for index, (step, size) in enumerate(zip(steps, sizes, strict=True)):
-        colour = (WITH_BN, SERIES[2], SERIES[3], SERIES[4])[index % 4]
+    for step, size, colour in zip(steps, sizes, ramp(len(steps)), strict=True):
         band(axes, layers, np.sqrt(size), colour)
         text = "untrained" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
         first = (1, np.sqrt(size[:, 0]).mean())
         write(axes, text, first, colour, (-6, 0), ha="right", va="center")
     axes.set(yscale="log", xlabel=LAYER, ylabel="gradient norm")
     powers(axes.yaxis)
-    _room_for_labels(axes, len(layers), 0.28)
+    words = 100 / 72  # inches
+    _room_for_labels(axes, len(layers), words / (drawing.get_figwidth() - 0.8 - words))
     return drawing

@@ -6,14 +6,24 @@ Runs are given by variant, ``{"bn-x5": [...]}``; each network keeps its colour.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from bnkit.plots import WIDTH, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, WITH_BN, WITHOUT_BN, WRONG
+from bnkit.plots.colours import (
+    FASTER,
+    GROUND,
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    WITH_BN,
+    WITHOUT_BN,
+    WRONG,
+    ramp,
+)
 from bnkit.plots.labels import room_above
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import NUMBER, ticks
 from bnkit.runs.records import Record, stack
 
@@ -49,13 +59,13 @@ def module(branches: Sequence[Sequence[str]], entering: str, leaving: str) -> Dr
         look = {"arrowstyle": "-|>", "color": NEUTRAL, "linewidth": 0.9}
         axes.add_patch(FancyArrowPatch(start, end, mutation_scale=9, **look))
 
-    box(middle, 0.2, entering, 1.7, "#ffffff")
-    box(middle, 4.8, leaving, 1.7, "#ffffff")
+    box(middle, 0.2, entering, 1.7, GROUND)
+    box(middle, 4.8, leaving, 1.7, GROUND)
     for place, layers in enumerate(branches):
         x, last = place + 0.5, (middle + (place + 0.5 - middle) * 0.4, 0.5)
         for y, text in enumerate(layers, 1):
             arrow(last, (x, y + 0.2))
-            box(x, y + 0.5, text, 0.82, WITH_BN if "×" in text else HIGHLIGHT)
+            box(x, y + 0.5, text, 0.82, SERIES[0] if "×" in text else HIGHLIGHT)
             last = (x, y + 0.8)
         arrow(last, (middle + (x - middle) * 0.4, 4.5))
     return drawing
@@ -125,7 +135,8 @@ def speedups(shares: Array, ours: ByName, theirs: ByName) -> Drawing:
 @styled
 def worths(names: Sequence[str], points: Sequence[float], errors: Sequence[float]) -> Drawing:
     """What each change is worth in points, with bars of twice the standard error; a row each."""
-    drawing, axes = figure(width=WIDTH, height=1.2 + 0.42 * len(names))
+    height = 1.2 + 0.42 * len(names)
+    drawing, axes = figure(width=WIDTH, height=height, phone=Layout(1, 1, height))
     places = np.arange(len(names))[::-1]
     points, bars = np.asarray(points), 2 * np.asarray(errors)
     clear = np.abs(points) > bars
@@ -186,14 +197,13 @@ def beside(runs: Runs, title: str) -> Drawing:
 def spreads(runs: Runs, names: Sequence[str]) -> Drawing:
     """85th minus 15th percentile of what each module's nonlinearity receives, over training.
 
-    A panel for each network; lines are means over seeds, one a module, from dark (first) to light.
+    A panel for each network; lines are means over seeds, one a module, from faint (first) to strong.
     """
     drawing, panels = _panels(runs)
     for axes, (net, records) in zip(panels, runs.items(), strict=True):
         steps, percentiles = stack(records, "inputs")
         spread = (percentiles[..., 2] - percentiles[..., 0]).mean(0)  # (t, modules)
-        shades = map(colormaps["cividis"], np.linspace(0, 0.85, len(names)))
-        for name, values, colour in zip(names, spread.T, shades, strict=True):
+        for name, values, colour in zip(names, spread.T, ramp(len(names)), strict=True):
             axes.plot(steps, values, color=colour, marker="o", markersize=3, label=f"module {name}")
         axes.set(ylabel="85th − 15th percentile", ylim=(0, None))
         axes.set_title(f"{NETWORKS[net][0]}: input of each module's nonlinearity")
@@ -214,17 +224,15 @@ def gradients(runs: Runs, names: Sequence[str]) -> Drawing:
     places = np.arange(len(names))
     for axes, (net, records) in zip(panels, runs.items(), strict=True):
         steps, norms = stack(records, "gradient_norm")  # (seeds, t, stages)
-        name, colour = NETWORKS[net]
-        late = WITHOUT_BN if colour == NEUTRAL else colour  # grey is that of the first step
         shown = sorted({0, len(steps) // 2, len(steps) - 1})
-        for time, shade in zip(shown, (NEUTRAL, HIGHLIGHT, late)[-len(shown) :], strict=True):
+        for time, shade in zip(shown, ramp(len(shown)), strict=True):
             band(axes, places, norms[:, time], shade, label=f"step {steps[time]:,}", marker="o")
         axes.set(ylabel="norm of the gradient", yscale="log")
         threes = norms.max() < 100 * norms.min()
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if threes else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(NUMBER)
-        axes.set_title(name)
+        axes.set_title(NETWORKS[net][0])
         axes.legend(loc="best", labelcolor="linecolor", fontsize=9)
     panels[-1].set_xticks(places, names)
     panels[-1].set_xlabel("stage, from the picture to the classes")
@@ -263,5 +271,5 @@ def _meet(axes: Axes, curves: Curves) -> None:
             last = reached[0]
             ends = [max(0, last - 1), last]
             step = np.interp(level, values[ends], steps[ends])
-            look = {"color": NETWORKS[net][1], "markersize": 6, "markeredgecolor": "white"}
+            look = {"color": NETWORKS[net][1], "markersize": 6, "markeredgecolor": GROUND}
             axes.plot(step, level, "D", zorder=5, **look)

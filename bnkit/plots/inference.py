@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WRONG
-from bnkit.plots.labels import label_end, legend_below
-from bnkit.plots.scales import logarithmic, percent, powers, shares, ticks
+from bnkit.plots.colours import FASTER, HIGHLIGHT, NEUTRAL, THEORY, WITH_BN, WRONG, ramp
+from bnkit.plots.labels import apart, label_end
+from bnkit.plots.scales import logarithmic, powers, shares, ticks
 
 # moving averages, in the order given; Algorithm 2 is blue
 ESTIMATES = (HIGHLIGHT, FASTER, NEUTRAL, WRONG)
@@ -15,23 +15,31 @@ ESTIMATES = (HIGHLIGHT, FASTER, NEUTRAL, WRONG)
 
 @styled
 def following(steps: Array, checks: ByName) -> Drawing:
-    """Errors of mean and variance and test accuracy against training steps, by estimate.
+    """Errors of mean and variance against training steps by estimate, and what they cost.
 
-    Shapes: steps (t,), each of `checks` (seeds, t, 3).
+    Shapes: steps (t,), each of `checks` (seeds, t, 3), the third test accuracy, which is drawn as
+    the difference from that of Algorithm 2 in the same run.
     """
-    drawing, panels = figure(1, 3, width=9.6, height=3.9)
+    drawing, panels = figure(1, 3, width=9.6, height=3.7)
     colours = dict(zip([name for name in checks if name != "Algorithm 2"], ESTIMATES, strict=False))
     titles = ("error of E[x]", "error of Var[x]", "test accuracy")
+    best = checks["Algorithm 2"][:, :, 2]
     for index, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         for name, values in checks.items():
-            band(axes, steps, values[:, :, index], colours.get(name, WITH_BN), label=name)
+            shown = values[:, :, index] if index < 2 else 100 * (values[:, :, 2] - best)
+            band(axes, steps, shown, colours.get(name, WITH_BN))
         axes.set(title=title, xlabel="training steps", xscale="log")
         powers(axes.xaxis)
-    for axes, unit in zip(panels, ("in standard deviations", "relative"), strict=False):
-        logarithmic(axes)
+    units = ("in standard deviations", "relative", "points from Algorithm 2's")
+    for index, (axes, unit) in enumerate(zip(panels, units, strict=True)):
         axes.set_ylabel(unit)
-    percent(panels[2].yaxis)
-    legend_below(drawing, panels[0], 3)
+        if index < 2:
+            logarithmic(axes)
+            ends = {name: values[:, -1, index].mean() for name, values in checks.items()}
+            low, high = axes.get_ylim()
+            for name, place in apart(ends, (high / low) ** 0.06).items():
+                short = name.removeprefix("new_weight = ").removesuffix(" since the start")
+                label_end(axes, steps, [place], short, colours.get(name, WITH_BN))
     return drawing
 
 
@@ -77,6 +85,19 @@ def small_batches(groups: Sequence[int], accuracies: ByName) -> Drawing:
 
 
 @styled
+def resolution(sizes: Sequence[int], accuracies: ByName) -> Drawing:
+    """Test accuracy by the side of the test pictures; `accuracies` by source, (sizes, seeds)."""
+    drawing, axes = figure(height=3.4)
+    for colour, (name, values) in zip((WRONG, WITH_BN), accuracies.items(), strict=True):
+        band(axes, sizes, values.T, colour, label=name, **DOTS)
+    axes.set(title="trained at 8 × 8", xlabel="side of the test pictures, pixels")
+    ticks(axes.xaxis, sizes)
+    shares(axes, "test accuracy")
+    axes.legend(loc="lower left")
+    return drawing
+
+
+@styled
 def correction(
     sizes: Sequence[int], variances: Array, true: float, rhos: Sequence[float],
     maps: Mapping[int, tuple],
@@ -97,7 +118,7 @@ def correction(
     left.set(title="independent values", xlabel="values in a batch, m")
     left.set(ylabel="variance", ylim=(0, 1.2 * true))
     left.legend(loc="lower right")
-    looks = zip((WITH_BN, HIGHLIGHT, FASTER), maps.items(), strict=False)
+    looks = zip(ramp(len(maps)), maps.items(), strict=True)
     for colour, (m, (measured, expected)) in looks:
         right.plot(rhos, expected, color=THEORY, linestyle=":")
         right.plot(rhos, measured, "o", color=colour)

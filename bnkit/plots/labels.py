@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bnkit.plots.colours import THEORY
+from bnkit.plots.narrow import columns_of
 
 
 def write(axes: Axes, text: str, place: tuple, colour: str, shift=(0.0, 0.0), **options) -> None:
@@ -32,9 +33,11 @@ def apart(ends: Mapping, factor: float) -> dict:
 
 
 def legend_below(drawing: Figure, axes: Axes, columns: int, **options) -> None:
-    """One legend for all panels, below them, of what `axes` shows."""
+    """One legend for all panels, below them, of what `axes` shows; fewer columns on a phone."""
     handles, names = axes.get_legend_handles_labels()
-    drawing.legend(handles, names, loc="outside lower center", ncols=columns, **options)
+    columns = min(columns, columns_of(names, drawing.get_figwidth()))
+    options = {"loc": "outside lower center"} | options
+    drawing.legend(handles, names, ncols=columns, **options)
 
 
 def room_above(axes: Axes, share: float) -> None:

@@ -3,38 +3,52 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import LogNorm
 
 from bnkit.plots import DOTS, Array, Drawing, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.colours import FASTER, HIGHLIGHT, INK, NEUTRAL, SERIES, THEORY
+from bnkit.plots.labels import legend_below
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import powers, ticks
 
 Names = Sequence[str]
+PEER = "torch.nn"
 COLOURS = {
-    "plain torch": WITH_BN,
+    "plain torch": SERIES[0],
     "ATen, one call": HIGHLIGHT,
-    "ATen, blocks": SERIES[5],
-    "torch.nn": WITHOUT_BN,
+    "ATen, blocks": FASTER,
+    PEER: INK,
 }
 
 
 @styled
 def parity(worst: Array, layouts: Names, modes: Names, dtypes: Names, names: Names) -> Drawing:
-    """A number for every step: its worst error. Shapes: worst (layouts, modes, dtypes, names)."""
-    drawing, panels = figure(1, len(dtypes), width=9.4, height=5.4, sharey=True)
-    values = worst.reshape(-1, *worst.shape[2:])
-    scale = LogNorm(max(0.1, values.min()), max(values.max(), 20.0))
-    for axes, title, block in zip(panels, dtypes, values.transpose(1, 0, 2), strict=True):
-        axes.imshow(block, norm=scale, cmap="cividis", aspect="auto")
-        for (row, column), value in np.ndenumerate(block):
-            style = {"ha": "center", "va": "center", "fontsize": 8}
-            colour = "w" if scale(value) < 0.55 else "k"
-            axes.text(column, row, f"{value:.2g}", color=colour, **style)
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_title(title)
-        axes.grid(False)
-    rows = [f"{layout}, {mode}" for layout in layouts for mode in modes]
-    panels[0].set_yticks(range(len(rows)), rows)
+    """Left: the worst error of every step. Right: of ours, over that of PyTorch's layer.
+
+    Shapes: worst (layouts, modes, dtypes, names); a dot for each layout and mode, a row for each
+    type and implementation.
+    """
+    drawing, (left, right) = figure(1, 2, width=9.4, height=5.0, sharey=True)
+    values = worst.reshape(-1, *worst.shape[2:])  # (layouts x modes, dtypes, names)
+    paths = [index for index, name in enumerate(names) if name != PEER]
+    offsets = np.linspace(-0.3, 0.3, len(names))
+    dots = {"linestyle": "", "marker": "o", "markersize": 5, "alpha": 0.6, "markeredgewidth": 0}
+    for row, _ in enumerate(dtypes):
+        for index, name in enumerate(names):
+            places = np.full(len(values), row + offsets[index])
+            look = dots | {"color": COLOURS[name], "label": None if row else name}
+            left.plot(values[:, row, index], places, **look)
+            if index in paths:
+                theirs = values[:, row, list(names).index(PEER)]
+                right.plot(values[:, row, index] / theirs, places, **look)
+    right.axvline(1, color=NEUTRAL, linewidth=1)
+    left.set(title="worst error", xlabel="in spacings of the type", xscale="log")
+    right.set(title=f"the same, over {PEER}'s", xlabel="1: as right as PyTorch's", xscale="log")
+    for axes, places in ((left, (0.2, 0.5, 1, 2, 5, 10, 20, 50)), (right, (0.2, 0.5, 1, 2, 5))):
+        ticks(axes.xaxis, places)
+        axes.grid(axis="y", visible=False)
+    left.set_yticks(range(len(dtypes)), dtypes)
+    left.set_ylim(len(dtypes) - 0.5, -0.5)
+    legend_below(drawing, left, len(names))
     return drawing
 
 
@@ -52,7 +66,7 @@ def by_length(
             axes.axvline(switch, color=NEUTRAL, linewidth=1)
         for implementation, errors in curves.items():
             style = DOTS | {"color": COLOURS[implementation]}
-            if implementation == "torch.nn":  # which may lie on another one
+            if implementation == PEER:  # which may lie on another one
                 style["linestyle"] = "--"
             axes.loglog(counts, errors, label=implementation, **style)
         axes.set(title=title, xlabel="values of a channel")
@@ -71,7 +85,8 @@ def ratios(
     Shapes: group (a panel) -> label -> (names, 3), quartile, median and quartile.
     """
     size = {"width": 9.2, "height": 0.27 * len(names) + 1.6}
-    drawing, panels = figure(1, len(groups), **size, sharey=True, sharex=True)
+    phone = Layout(len(groups), 1, 0.8 * size["height"] * len(groups))
+    drawing, panels = figure(1, len(groups), **size, sharey=True, sharex=True, phone=phone)
     panels, places = np.atleast_1d(panels), np.arange(len(names))[::-1]
     ravelled = [np.ravel(values) for series in groups.values() for values in series.values()]
     everything = np.concatenate(ravelled)
@@ -82,7 +97,7 @@ def ratios(
         axes.axvline(1, color=NEUTRAL, linewidth=1)
         axes.axvline(goal, color=THEORY, linestyle=":", linewidth=1.5)
         offsets = np.linspace(0.17, -0.17, len(series)) if len(series) > 1 else [0.0]
-        looks = zip(offsets, (WITH_BN, WITHOUT_BN), "os", strict=False)
+        looks = zip(offsets, (SERIES[0], HIGHLIGHT), "os", strict=False)
         for (offset, colour, marker), label in zip(looks, series, strict=False):
             first, middle, third = np.transpose(series[label])
             axes.hlines(places + offset, first, third, color=colour, alpha=0.5, linewidth=2.5)
@@ -91,8 +106,7 @@ def ratios(
         axes.set(title=title, xlabel=f"time of {peer} over ours", xscale="log", xlim=(low, high))
         ticks(axes.xaxis, shown)
     panels[0].set_yticks(places, names, fontsize=8.5)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9.5)
+    legend_below(drawing, panels[0], 2, loc="outside upper center", fontsize=9.5)
     return drawing
 
 
@@ -100,7 +114,7 @@ def ratios(
 def limit(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> Drawing:
     """How near each layer comes to a copy, 1: title -> (sizes in MiB, who -> shares)."""
     drawing, row = figure(1, len(panels), width=9.2, height=3.4, sharey=True, sharex=True)
-    colours = {"ours": WITH_BN, "torch.nn": WITHOUT_BN}
+    colours = {"ours": SERIES[0], PEER: INK}
     for axes, (title, (sizes, curves)) in zip(np.atleast_1d(row), panels.items(), strict=True):
         axes.axhline(1, color=NEUTRAL, linewidth=1)
         for (who, shares), marker in zip(curves.items(), "os", strict=False):

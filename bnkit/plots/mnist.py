@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bnkit.plots import WIDTH, Array, Drawing, band, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, PAPER, THEORY, WITH_BN, WITHOUT_BN
+from bnkit.plots.colours import NEUTRAL, PAPER, THEORY, WITH_BN, WITHOUT_BN, ramp
 from bnkit.plots.labels import room_above, write
 from bnkit.plots.scales import NUMBER, numbers
 from bnkit.runs.records import Record, stack
@@ -157,7 +157,7 @@ def gamma(pair: Pair) -> Drawing:
     above.set_title(f"γ of each unit: {pair.title}")
     _, percentiles = stack(pair.with_bn, "quantiles")
     spreads = percentiles[..., 2] - percentiles[..., 0]  # (seeds, steps, units)
-    for place, colour in ((0, NEUTRAL), (len(steps) // 2, HIGHLIGHT), (-1, WITH_BN)):
+    for place, colour in zip((0, len(steps) // 2, -1), ramp(3), strict=True):
         look = {"color": colour, "alpha": 0.6, "linewidth": 0, "label": f"step {steps[place]:,}"}
         below.scatter(values[:, place], spreads[:, place], s=5, **look)
     line = np.array([0, 1.05 * values.max()])

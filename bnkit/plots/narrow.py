@@ -5,14 +5,19 @@ them in another arrangement, as wide as a phone's screen; what it writes is fitt
 """
 
 import textwrap
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 WIDTH = 4.5  # inches; on a screen of 390 pixels a point of text is about 1.1 pixels high
 TALLEST = 3.1  # inches of a panel
+ASIDE = 48  # points beside a panel, for its numbers and its label
+NAME = 24  # letters of a name beside an axis, before it is broken
 LETTER = 0.56  # mean width of a letter, as a share of the size of its font
 
 
@@ -74,7 +79,7 @@ def _told_once(panels: np.ndarray, sharex: bool | str, sharey: bool | str) -> li
         axes = panels[row, column]
         if sharex:
             pairs.append((axes.xaxis, panels[-1, column].xaxis))
-        if sharey:
+        if sharey and axes.get_subplotspec().is_first_col():
             pairs.append((axes.yaxis, panels[row, 0].yaxis))
     return pairs
 
@@ -90,16 +95,29 @@ def fit(drawing: Figure) -> None:
             continue
         rows, columns = place.get_gridspec().get_geometry()
         width, height = (72 * inches for inches in drawing.get_size_inches())
-        for title in (axes.title, axes._left_title, axes._right_title):
-            _break(title, 0.88 * width / columns)
-        _break(axes.xaxis.label, 0.84 * width / columns)
+        room = width / columns - ASIDE - _names(axes.yaxis)
+        for title in (axes.title, axes._left_title, axes._right_title, axes.xaxis.label):
+            _break(title, room)
         _break(axes.yaxis.label, 0.8 * height / rows)
     if drawing.get_suptitle():
         _break(drawing._suptitle, 0.98 * 72 * WIDTH)
-    for legend in drawing.legends:
-        longest = max(len(text.get_text()) for text in legend.get_texts())
-        room = 72 * WIDTH / (LETTER * 10 * longest + 40)
-        legend.set_ncols(max(1, min(legend._ncols, int(room))))
+
+
+def _names(axis: Axis) -> float:
+    """Break the names on an axis of names; return how many points they take."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return 0
+    names = axis.get_major_formatter().format_ticks(axis.get_ticklocs())
+    lines = [textwrap.fill(name, NAME) for name in names]
+    if lines != names:
+        axis.set_ticks(axis.get_ticklocs(), lines)
+    longest = max((len(part) for name in lines for part in name.split("\n")), default=0)
+    return LETTER * 10 * longest if longest > 4 else 0
+
+
+def columns_of(names: Iterable[str], width: float) -> int:
+    """How many columns a legend of these names can have in a figure `width` inches wide."""
+    return max(1, int(72 * width / (LETTER * 10 * max(map(len, names)) + 45)))
 
 
 def _break(text, room: float) -> None:
@@ -108,4 +126,5 @@ def _break(text, room: float) -> None:
         wide = LETTER * text.get_fontsize() * (1.08 if text.get_weight() == "bold" else 1)
         lines = words.split("\n")
         if max(map(len, lines)) * wide > room:
-            text.set_text(textwrap.fill(" ".join(lines), max(8, int(room / wide))))
+            whole, letters = " ".join(lines), max(8, int(room / wide))
+            text.set_text(textwrap.fill(whole, letters, break_long_words=False))

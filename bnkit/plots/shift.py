@@ -7,39 +7,39 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 from matplotlib.ticker import StrMethodFormatter
 
-from bnkit.plots import DOTS, NAMES, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import BOTH, HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN
-from bnkit.plots.labels import apart, label_end
+from bnkit.plots import DOTS, NAMES, PIXELS, Array, ByName, Drawing, band, figure, styled
+from bnkit.plots.colours import BOTH, HIGHLIGHT, NEUTRAL, SERIES, THEORY, ramp, readable_on
+from bnkit.plots.labels import label_end
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import powers, ticks
 
 COLOUR = BOTH | {"noisy BN": HIGHLIGHT}
-LINES = {"sigmoid": "dashed", "tanh": "dashdot", "relu": "solid"}
 FLOOR = 1e-10  # smaller changes are not drawn
 
 
 @styled
 def responses(panels: Mapping[str, Mapping[tuple[str, bool], Array]]) -> Drawing:
-    """Relative change of each layer's pre-activation, one panel for each kind of change.
+    """Relative change of each layer's pre-activation: a row for each change, a column each kind.
 
     A network, and a line, is (activation, with BN?). Shapes: (seeds, depth).
     """
-    drawing, row = figure(1, len(panels), width=9, height=4, sharey=True)
-    for axes, (title, networks) in zip(row, panels.items(), strict=True):
-        for (activation, norm), changes in networks.items():
+    kinds = list(dict.fromkeys(kind for networks in panels.values() for kind, _ in networks))
+    size = {"width": 9, "height": 2.5 * len(panels) + 0.4}
+    size["phone"] = Layout(len(kinds), len(panels), 2.4 * len(kinds))
+    drawing, grid = figure(len(panels), len(kinds), **size, sharex=True, sharey=True, squeeze=False)
+    for line, (change, networks) in zip(grid, panels.items(), strict=True):
+        for (kind, norm), changes in networks.items():
             layers = np.arange(1, changes.shape[1] + 1)
-            colour = WITH_BN if norm else WITHOUT_BN
-            band(axes, layers, changes, colour, linestyle=LINES[activation])
-        means = {network: changes.mean(0)[-1] for network, changes in networks.items()}
-        ends = {network: mean for network, mean in means.items() if mean > FLOOR}
-        for (activation, norm), place in apart(ends, 10**0.5).items():
-            colour = WITH_BN if norm else WITHOUT_BN
-            label_end(axes, layers, [place], NAMES[activation], colour)
-        axes.set(title=title, xlabel="layer", yscale="log", ylim=(FLOOR, 5))
-        powers(axes.yaxis)
-    row[0].set_ylabel("relative change of the\npre-activations")
-    row[0].plot([], [], color=WITHOUT_BN, label="without BN")
-    row[0].plot([], [], color=WITH_BN, label="with BN")
-    row[0].legend(loc="upper left", labelcolor="linecolor")
+            name, colour = list(BOTH.items())[not norm]
+            band(line[kinds.index(kind)], layers, changes, colour, label=name)
+        for axes, kind in zip(line, kinds, strict=True):
+            axes.set_title(f"{NAMES[kind]}: {change}", fontsize=10)
+            axes.set(yscale="log", ylim=(FLOOR, 5))
+            powers(axes.yaxis)
+        line[0].set_ylabel("relative change of\nthe pre-activations")
+    for axes in grid[-1]:
+        axes.set_xlabel("layer")
+    grid[0, -1].legend(loc="lower right", labelcolor="linecolor")
     return drawing
 
 
@@ -53,7 +53,7 @@ def grid(gains: Sequence[float], rates: Sequence[float], panels: ByName) -> Draw
         image = axes.imshow(100 * mean, vmin=0, vmax=100, origin="lower", aspect="auto")
         for row, column in np.ndindex(*mean.shape):
             text = "div." if lost[row, column] else f"{100 * mean[row, column]:.0f}"
-            colour = "k" if mean[row, column] > 0.6 else "w"
+            colour = readable_on(image.cmap(image.norm(100 * mean[row, column])))
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
         axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         axes.set_yticks(range(len(gains)), [f"{gain:g}" for gain in gains])
@@ -87,7 +87,7 @@ def rotation(angles: Sequence[float], pictures: Array, rotated: Mapping) -> Draw
     # above the curves, each over its angle
     for angle, picture in zip(angles, pictures, strict=True):
         extent = (angle - width / 2, angle + width / 2, 108, 127)
-        left.imshow(picture, cmap="gray_r", extent=extent, aspect="auto", zorder=2)
+        left.imshow(picture, cmap="gray_r", extent=extent, aspect="auto", zorder=2, **PIXELS)
     left.set(xlabel="rotation of the test images in degrees", ylabel="test accuracy in %")
     left.set(xlim=(angles[0] - width / 2, angles[-1] + width / 2), ylim=(0, 130))
     left.set_yticks(range(0, 101, 20))
@@ -151,9 +151,9 @@ def columns(loaded: Sequence, unit: float) -> Drawing:
     for place, (column, letter) in enumerate(zip([straight, *loaded], "abcdefg", strict=False)):
         _column(axes, column, 0.6 * place)
         state = "still straight" if column is straight else "buckled"
-        text = f"{letter}) P = {column.load / unit:.2f} P₀\n{state}"
-        axes.text(0.6 * place, 1.3, text, ha="center")
-    axes.set(xlim=(-0.3, 0.6 * len(loaded) + 0.3), ylim=(-0.08, 1.45))
+        text = f"{letter})\nP = {column.load / unit:.2f} P₀\n{state}"
+        axes.text(0.6 * place, 1.25, text, ha="center", fontsize=10)
+    axes.set(xlim=(-0.3, 0.6 * len(loaded) + 0.3), ylim=(-0.08, 1.55))
     axes.set_axis_off()
     return drawing
 
@@ -184,8 +184,7 @@ def amplifications(
     Shapes: `loads` (n,), in units of `unit`, computed (n,) with NaN above the critical load.
     """
     drawing, axes = figure(height=3.6)
-    colours = (SERIES[0], SERIES[2], HIGHLIGHT, SERIES[4])
-    for (supports, values), colour in zip(computed.items(), colours, strict=False):
+    for (supports, values), colour in zip(computed.items(), ramp(len(computed)), strict=True):
         critical = criticals[supports]
         fine = np.linspace(0, 0.985 * critical, 200)
         axes.plot(fine / unit, 1 / (1 - fine / critical), color=THEORY, linestyle="dotted")

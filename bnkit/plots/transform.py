@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import BOTH, FASTER, HIGHLIGHT, NEUTRAL, THEORY, WRONG
+from bnkit.plots import DOTS, NAMES, Array, ByName, Drawing, band, figure, styled
+from bnkit.plots.colours import BOTH, HIGHLIGHT, INK, NEUTRAL, SERIES, THEORY, WRONG
 from bnkit.plots.labels import apart, guessing, label_end, write
 from bnkit.plots.scales import logarithmic, shares, ticks
 
@@ -27,7 +27,7 @@ def bounds(values: Array, m: int) -> Drawing:
     axes.axvline(bound, color=THEORY, linestyle=":")
     axes.text(bound - 0.12, 0.3, f"the bound, √{m - 1}", color=THEORY, ha="right")
     axes.plot([-1 / bound, bound], [0.012, 0.012], "o", color=HIGHLIGHT, markersize=7)
-    write(axes, f"one value of {m}\ndiffers", (bound, 0.012), "black", (-14, 14), ha="right")
+    write(axes, f"one value of {m}\ndiffers", (bound, 0.012), INK, (-14, 14), ha="right")
     axes.set(xlabel="normalised value x̂", ylabel="density", ylim=(0, 0.47))
     return drawing
 
@@ -42,12 +42,12 @@ def stages(lines: ByName) -> Drawing:
     rows = np.arange(len(lines))
     values = np.stack(list(lines.values()))  # (rows, m)
     axes.plot(values, rows, color=NEUTRAL, linewidth=0.8, zorder=1)
-    bar = {"color": WITH_BN, "linewidth": 7, "alpha": 0.3, "zorder": 2}
+    bar = {"color": NEUTRAL, "linewidth": 7, "alpha": 0.4, "zorder": 2}
     for row, line in zip(rows, values, strict=True):
         mean, deviation = line.mean(), line.std()
         axes.plot([mean - deviation, mean + deviation], [row, row], **bar)
-        axes.plot(line, np.full(len(line), row), "o", color=WITH_BN, markersize=5, zorder=3)
-        axes.plot(mean, row, "|", color=WITHOUT_BN, markersize=16, markeredgewidth=2.2, zorder=4)
+        axes.plot(line, np.full(len(line), row), "o", color=INK, markersize=5, zorder=3)
+        axes.plot(mean, row, "|", color=HIGHLIGHT, markersize=16, markeredgewidth=2.2, zorder=4)
     axes.axvline(0, color=THEORY, linestyle=":", linewidth=1, zorder=0)
     axes.set_yticks(rows, list(lines))
     axes.set(xlabel="value", ylim=(len(lines) - 0.6, -0.5))
@@ -63,7 +63,7 @@ def company(sizes: Sequence[int], examples: Mapping[float, tuple[Array, Array]])
     """
     drawing, axes = figure(height=3.6)
     sizes = np.asarray(sizes)
-    looks = zip((WITH_BN, FASTER, WRONG), examples.items(), strict=False)
+    looks = zip(SERIES, examples.items(), strict=False)
     for colour, (value, (measured, expected)) in looks:
         beside = np.linspace(0.87, 1.15, measured.shape[1])  # a place for each batch of one size
         places = np.outer(sizes, beside).ravel()
@@ -88,7 +88,7 @@ def sorted_batches(classes: Sequence[int], accuracies: ByName) -> Drawing:
     axes.set_xticks(places, map(str, classes))
     axes.set_xlabel("classes in a mini-batch")
     shares(axes, "test accuracy")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.22), ncols=1)
+    drawing.legend(loc="outside upper left", ncols=1)
     return drawing
 
 
@@ -98,7 +98,7 @@ def unit(u: Array, target: Array, fits: ByName) -> Drawing:
     drawing, axes = figure(height=3.3)
     axes.plot(u, target, color=THEORY, linestyle=":", linewidth=3)
     axes.text(u[0], target[0] + 0.05, "target", color=THEORY)
-    for colour, (name, fit) in zip((NEUTRAL, WITH_BN), fits.items(), strict=True):
+    for colour, (name, fit) in zip((NEUTRAL, HIGHLIGHT), fits.items(), strict=True):
         axes.plot(u, fit, color=colour)
         label_end(axes, u, fit, name, colour)
     axes.set(xlabel="input u", ylabel="output of the unit")
@@ -118,7 +118,7 @@ def ablation(accuracies: ByName) -> Drawing:
     """Test accuracy by what was trained, one value for each seed, (seeds,)."""
     drawing, axes = figure(height=3.3)
     for index, (name, values) in enumerate(accuracies.items()):
-        _dots(axes, index, values, WITH_BN if "γ" in name or name == "all" else NEUTRAL)
+        _dots(axes, index, values, HIGHLIGHT if "γ" in name or name == "all" else NEUTRAL)
     guessing(axes, -0.45)
     axes.set_xticks(range(len(accuracies)), accuracies)
     axes.set_xlabel("trained, all else as it was at the start")
@@ -131,28 +131,36 @@ def ablation(accuracies: ByName) -> Drawing:
 def placement(
     values: tuple[Array, Array], results: Mapping[str, Mapping[str, Mapping[float, Array]]]
 ) -> Drawing:
-    """Left: values before and after ReLU, (n,) both. Then training loss by place and rate.
+    """Left: skew of the values before and after ReLU, (n,) both. Then losses with BN before, after.
 
-    Shapes: ``results[activation][place][rate]`` (seeds,).
+    Shapes: ``results[activation][place][rate]`` (seeds,), training losses; a line joins the two
+    networks of a seed.
     """
     drawing, (first, *others) = figure(1, 1 + len(results), width=9.4, height=3.4)
-    looks = {"before": (WITH_BN, "stepfilled", 0.45), "after": (HIGHLIGHT, "step", 1.0)}
-    for (place, (colour, kind, alpha)), drawn in zip(looks.items(), values, strict=True):
-        look = {"histtype": kind, "color": colour, "alpha": alpha, "linewidth": 1.8}
-        bins = np.linspace(-3, 4, 57)
-        first.hist(drawn, bins=bins, density=True, label=f"{place} it", **look)
-    first.set(title="values around ReLU", xlabel="standard deviations", ylabel="density", yticks=[])
-    first.legend(loc="upper right")
+    for row, (place, drawn) in enumerate(zip(("before", "after"), values, strict=True)):
+        skew = float(np.mean((drawn - drawn.mean()) ** 3) / drawn.std() ** 3)
+        first.plot([0, skew], [row, row], color=NEUTRAL, linewidth=1.4, zorder=1)
+        first.plot(skew, row, "o", color=HIGHLIGHT, markersize=8)
+        write(first, f"{place} ReLU: {skew:.1f}", (0, row), INK, (4, 10))
+    first.axvline(0, color=THEORY, linestyle=":")
+    first.set(title="skew of the values", xlabel="skewness, 0 where normal")
+    first.set(ylim=(1.6, -0.8), yticks=[])
     for axes, (activation, places) in zip(others, results.items(), strict=True):
-        for offset, (place, by_rate) in zip((-0.16, 0.16), places.items(), strict=True):
-            for index, losses in enumerate(by_rate.values()):
-                _dots(axes, index + offset, losses, looks[place][0])
+        for index, pair in enumerate(zip(*(by.values() for by in places.values()), strict=True)):
+            _slopes(axes, index, np.stack(pair))
         axes.set_yscale("log")
         ticks(axes.yaxis, LOSSES)
-        axes.set_xticks(range(len(by_rate)), [f"{rate:g}" for rate in by_rate])
-        axes.set(title=f"{activation}, BN before or after", xlabel="learning rate")
-    others[0].set_ylabel("training loss at the end")
+        axes.set_xticks(range(index + 1), [f"{rate:g}" for rate in places["before"]])
+        axes.set(title=f"{NAMES[activation]}: BN before → after it", xlabel="learning rate")
+        axes.set_ylabel("training loss at the end")
     return drawing
+
+
+def _slopes(axes: Axes, place: float, pair: Array) -> None:
+    """A thin line for each seed from the first of `pair`, (2, seeds), to the second; the mean."""
+    sides = (place - 0.22, place + 0.22)
+    axes.plot(sides, pair, "o-", color=NEUTRAL, linewidth=0.9, markersize=3)
+    axes.plot(sides, pair.mean(1), "-", color=HIGHLIGHT, linewidth=3)
 
 
 @styled

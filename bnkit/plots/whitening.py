@@ -6,15 +6,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
-from bnkit.plots import Array, ByName, Drawing, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WITHOUT_BN, WRONG
+from bnkit.plots import PIXELS, Array, ByName, Drawing, figure, styled
+from bnkit.plots.colours import (
+    HIGHLIGHT,
+    INK,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WITH_BN,
+    WITHOUT_BN,
+    WRONG,
+    ramp,
+)
 from bnkit.plots.labels import label_end, write
+from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import logarithmic, powers, ticks
 
 COLOURS = {
     "raw": WITHOUT_BN,
     "standardised": WITH_BN,
-    "PCA": SERIES[5],
+    "PCA": SERIES[0],
     "ZCA": HIGHLIGHT,
     "Newton–Schulz": NEUTRAL,
 }
@@ -24,11 +35,11 @@ COUNTED = ("standardised", "Newton–Schulz", "ZCA")  # whose operations ``price
 @styled
 def clouds(batches: ByName) -> Drawing:
     """Batches (m, 2): the examples, each in one colour throughout, and their two-sigma ellipse."""
-    drawing, panels = figure(1, len(batches), width=9.2, height=2.7)
+    drawing, panels = figure(1, len(batches), width=9.2, height=2.7, phone=Layout(2, 2, 4.6))
     # a white cloud is round, so its colours are evenly spread
     angle = np.arctan2(*list(batches.values())[-1].T)
     for axes, (name, batch) in zip(panels, batches.items(), strict=True):
-        axes.scatter(*batch.T, c=angle, cmap="twilight", s=5, linewidths=0)
+        axes.scatter(*batch.T, c=angle, cmap="twilight", s=5, linewidths=0, rasterized=True)
         _ellipse(axes, batch)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
         axes.axvline(0, color=NEUTRAL, linewidth=0.6)
@@ -45,7 +56,7 @@ def _ellipse(axes: Axes, batch: Array) -> None:
     eigenvalues, vectors = np.linalg.eigh(np.cov(batch.T, bias=True))
     width, height = 4 * np.sqrt(eigenvalues)  # two deviations to either side
     turn = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
-    look = {"angle": turn, "fill": False, "color": "black", "linewidth": 1.2}
+    look = {"angle": turn, "fill": False, "color": INK, "linewidth": 1.2}
     axes.add_patch(Ellipse(batch.mean(axis=0), width, height, **look))
 
 
@@ -58,10 +69,11 @@ def pictures(rows: ByName, correlations: ByName) -> Drawing:
         low, high = np.percentile(images, (1, 99))
         for place, image in enumerate(images):
             extent = (place, place + edge, -row - edge, -row)
-            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent)
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent, **PIXELS)
         place = images_of + 0.3
         extent = (place, place + edge, -row - edge, -row)
-        matrix = axes.imshow(correlations[name], cmap="RdBu_r", vmin=-1, vmax=1, extent=extent)
+        look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+        matrix = axes.imshow(correlations[name], extent=extent, **look)
     axes.set(xlim=(0, place + edge), ylim=(-len(rows), 0.05))
     axes.set_yticks([-row - edge / 2 for row in range(len(rows))], rows)
     axes.set_xticks([images_of / 2, place + edge / 2], ["six digits", "correlations"])
@@ -69,7 +81,8 @@ def pictures(rows: ByName, correlations: ByName) -> Drawing:
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    drawing.colorbar(matrix, ax=axes, ticks=[-1, 0, 1], shrink=0.5, label="correlation")
+    scale = {"ticks": [-1, 0, 1], "location": "bottom", "shrink": 0.4, "aspect": 30}
+    drawing.colorbar(matrix, ax=axes, label="correlation", **scale)
     return drawing
 
 
@@ -175,10 +188,10 @@ def derivative(gaps: Array, rates: ByName, formula: Array, errors: Mapping) -> D
 def newton_schulz(shares: Array, variances: Mapping[int, Array]) -> Drawing:
     """Variance along an axis after k iterations, by its share of the total variance; (d,) each."""
     drawing, axes = figure(height=3.8)
-    shades = np.linspace(0.25, 1, len(variances))
+    shades = ramp(len(variances))
     for shade, (iterations, variance) in zip(shades, variances.items(), strict=True):
-        axes.plot(shares, variance, "o-", color=HIGHLIGHT, alpha=shade, markersize=3)
-        label_end(axes, shares, variance, f"{iterations} iterations", THEORY)
+        axes.plot(shares, variance, "o-", color=shade, markersize=3)
+        label_end(axes, shares, variance, f"{iterations} iterations", shade)
     axes.axhline(1, color=THEORY, linestyle=":", linewidth=1)
     axes.set(xlabel="share of the axis in the total variance", ylabel="its variance afterwards")
     logarithmic(axes)

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-FILES = {"paths", "datasets.files"}  # a record has the digest of its data
+NO_NUMBERS = {"paths", "datasets.files", "page.progress"}  # a record has the digest of its data
 OTHER_PATHS = {"cpu": {"layers.triton"}, "cuda": {"layers.aten"}}  # the layer on another device
 IN_WORDS = {"MEANING", "LOSS"}
 BARE = ""  # the place of statements that bind no name: they run when the module is imported
@@ -56,7 +56,7 @@ def _digest(names: frozenset[Name], device: str) -> str:
 def _reached(names: frozenset[Name], device: str) -> dict[Name, list[ast.stmt]]:
     """Every definition that `names` lead to, and the statements that make it."""
     todo, reached = deque(names), {}
-    left_out = FILES | OTHER_PATHS[device]
+    left_out = NO_NUMBERS | OTHER_PATHS[device]
     while todo:
         module, name = place = todo.popleft()
         if place in reached or module in left_out or name in IN_WORDS:

@@ -22,7 +22,16 @@ from bnkit.runs import DeviceError, arithmetic, bank, checkpoints, probes, recor
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
 from bnkit.runs.records import Record, RecordError
-from bnkit.runs.tasks import OnStep, imagenet, inception, linear, mnist, search, small_batches
+from bnkit.runs.tasks import (
+    OnStep,
+    centre_scale,
+    imagenet,
+    inception,
+    linear,
+    mnist,
+    search,
+    small_batches,
+)
 from bnkit.runs.tasks.inception import InceptionRecipe
 from bnkit.runs.training import AnyRecipe, Progress
 from bnkit.runs.verification import Verdict, judge
@@ -34,6 +43,7 @@ TASKS: dict[type[AnyRecipe], type[tasks.Task]] = {
     imagenet.ImagenetRecipe: imagenet.Task,
     linear.LinearRecipe: linear.Task,
     small_batches.SmallBatchRecipe: small_batches.Task,
+    centre_scale.CentreScaleRecipe: centre_scale.Task,
 }
 
 
@@ -190,6 +200,11 @@ def _after() -> Iterator[Experiment]:
             recipe = small_batches.SmallBatchRecipe(norm=norm, batch_size=size)
             purpose = "Wu and He 2018: accuracy against the size of the batch"
             yield Experiment(f"after/conv-{norm}-{size}", recipe, 3, purpose)
+    for activation, depth, start in product(("relu", "sigmoid"), (3, 10), (1.0, 0.1)):
+        recipe = centre_scale.CentreScaleRecipe(activation=activation, depth=depth, start=start)
+        purpose = "Section 3: which part of it does it, the mean taken away or the scale"
+        name = f"after/parts-{activation}-{depth}-start-{start:g}"
+        yield Experiment(name, recipe, 3, purpose)
 
 
 FAMILIES = (_mnist, _search, _inception, _imagenet, _after)
@@ -409,8 +424,10 @@ def load(name: str, seed: int) -> Record:
     record = records.load(*name.split("/"), seed)
     if record.recipe != wanted:
         differs = sorted(k for k in record.recipe | wanted if record.recipe.get(k) != wanted.get(k))
-        problem = f"was recorded for another recipe than today's: {', '.join(differs)} differs"
-        raise RecordError(f"{record.name} {problem}. Make it again: {_again(name, seed)}")
+        problem = "was recorded for another recipe than today's, which differs in"
+        raise RecordError(
+            f"{record.name} {problem} {', '.join(differs)}. Make it again: {_again(name, seed)}"
+        )
     return record
 
 

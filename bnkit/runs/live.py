@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bnkit.runs import pool, records
+from bnkit.runs import experiments, pool, records
 from bnkit.runs.records import Record, RecordError
 from bnkit.runs.training import AnyRecipe
 
@@ -22,7 +22,8 @@ FOLDER = "BNKIT_LIVE"
 def several(recipes: Sequence[AnyRecipe]) -> list[Record]:
     """The runs of `recipes`: those that lie there, the others trained side by side, and kept.
 
-    A bar on stderr shows the time left where that takes longer than a second; the press drops it.
+    Those that can share a bank do (``pool.several``). A bar on stderr shows the time left where
+    that takes longer than a second; the press drops it.
     """
     runs = list(map(kept, recipes))
     todo = [recipe for recipe, run in zip(recipes, runs, strict=True) if run is None]
@@ -46,8 +47,16 @@ def kept(recipe: AnyRecipe) -> Record | None:
     with pool.one_thread():  # as it was made
         here = records.manifest(device=record.manifest.get("device"))
     same = records.platform_key(here) == records.platform_key(record.manifest)
-    code = here["source_digest"] == record.manifest.get("source_digest")
-    return record if same and code and record.recipe == recipe.as_dict() else None
+    return record if same and _is_of_today(record, recipe) else None
+
+
+def _is_of_today(record: Record, recipe: AnyRecipe) -> bool:
+    """Whether it is a run of `recipe` that today's arithmetic made."""
+    made = record.manifest.get("arithmetic") or {}
+    if record.recipe != recipe.as_dict() or made.get("made_by") not in experiments.MAKERS:
+        return False
+    device = "cpu" if record.manifest.get("device") == "cpu" else "cuda"
+    return made == experiments.arithmetic_of(recipe, made["made_by"], device)
 
 
 def keep(record: Record) -> None:

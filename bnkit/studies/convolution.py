@@ -14,6 +14,7 @@ from numpy.random import Generator
 from bnkit import datasets, reference
 from bnkit.networks import many_numpy
 from bnkit.networks.digits import Digits, maps
+from bnkit.page import progress
 from bnkit.reference import Population
 from bnkit.studies.common import step
 
@@ -270,7 +271,7 @@ def train(digits: Digits, norm: str, seed: int, steps: int, batch_size: int) -> 
     """
     network, images, test = start(norm, seed), maps(digits.x), maps(digits.x_test)
     batches = datasets.batches(len(images), batch_size, seed)
-    for _ in range(steps):
+    for _ in progress.steps(steps):
         chosen = next(batches)
         _, gradient, _ = gradients(network, images[chosen], digits.labels[chosen])
         network = step(network, gradient, rate=1.0)

@@ -1,6 +1,7 @@
 """Figure 1 of the paper in numbers: which runs a page shows, and what is read off them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from bnkit.page.prose import as_table
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
+from bnkit.runs.tasks.mnist import MLPRecipe
 from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
@@ -123,6 +125,27 @@ def choose(recipe: dict, source: str, seeds: int, train: Train) -> Pair:
     for (net, _), record in zip(pairs, made, strict=True):
         runs[net].append(replace(record, variant=VARIANTS[net]))
     return Pair(runs, recorded=False, why=why)
+
+
+def ahead(parameters: Mapping) -> list[MLPRecipe]:
+    """The networks that the page trains with these parameters: its pair, unless it is recorded.
+
+    The small ones of its other sections take seconds, and are the same for every point.
+    """
+    named = {k: v for k, v in parameters.items() if k not in ("source", "seeds")}
+    asked: list[dict] = []
+
+    def note(recipes: list[dict]) -> list[Record]:
+        asked.extend(recipes)
+        raise _NotedError
+
+    with suppress(_NotedError):
+        choose(MLPRecipe(**named).as_dict(), parameters["source"], parameters["seeds"], note)
+    return [MLPRecipe(**recipe | {"hidden": tuple(recipe["hidden"])}) for recipe in asked]
+
+
+class _NotedError(Exception):
+    """Leaves ``choose`` once it has said what it would train."""
 
 
 def cost(main: Pair) -> str:

@@ -117,10 +117,12 @@ def arithmetic(beginning: str) -> str:
 
 def _stored(experiment: str, recipe: dict, variant: str | None) -> list[Record]:
     """Recorded runs of `recipe`, whatever its seed says, under this variant or (None) any."""
-    names = experiments.recorded(f"{experiment}/")
-    wanted = (name for name in names if variant is None or name[0] == f"{experiment}/{variant}")
-    runs = (experiments.load(*name) for name in wanted)
-    return [run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}]
+    wanted, name = {**recipe, "seed": None}, f"{experiment}/{variant}"
+    runs = [
+        run for run in experiments.recorded(f"{experiment}/") if variant is None or run[0] == name
+    ]
+    same = (run for run in runs if {**experiments.registered(*run), "seed": None} == wanted)
+    return [experiments.load(*run) for run in same]
 
 
 def cost(runs: Mapping[str, list[Record]], brief: Mapping[str, int], seeds: int) -> str:
@@ -138,6 +140,13 @@ def cost(runs: Mapping[str, list[Record]], brief: Mapping[str, int], seeds: int)
         f"{max(brief.values()):,} steps and {count(seeds, 'seed')}: about {short:.0f} seconds. "
         "With a bar on the way, any other length can be asked for."
     )
+
+
+def minutes(*prefixes: str) -> float:
+    """What the recorded runs took whose names begin so, in minutes of one core."""
+    names = [name for name in experiments.EXPERIMENTS if name.startswith(prefixes)]
+    runs = (run for name in names for run in experiments.load_all(name))
+    return sum(run.manifest["wall_seconds"] for run in runs) / 60
 
 
 # The paper

@@ -49,7 +49,8 @@ class Sweep:
         lines = [f"{len(self.points)} points: {'; '.join(told)}.", ""]
         if failed:
             lines += [f"**{len(failed)} of them failed:**", ""]
-            lines += [f"- {_words(values)}: `{problem}`" for values, problem in failed]
+            told = ((_words(values), problem.replace("`", "'")) for values, problem in failed)
+            lines += [f"- {point}: `{problem}`" for point, problem in told]
         return "\n".join(lines)
 
     @property
@@ -71,16 +72,19 @@ class Sweep:
             legend = [f"- `{name}`: {r.what}" for name, r in known.items() if r.what]
             header = (*(f"`{axis}`" for axis in axes), *titles)
             return "\n".join([as_table(header, rows, "r" * len(header)), "", *legend])
-        titles = [_words({axis: values[axis] for axis in axes}) for values, _, _ in self.points]
         rows = [(f"{r.what} `{name}`".strip(), r.unit, *found[name]) for name, r in known.items()]
-        return as_table(("result", "unit", *titles), rows, "ll" + "r" * len(titles))
+        titles = [_words({axis: values[axis] for axis in axes}) for values, _, _ in self.points]
+        head = "result"
+        if len(axes) == 1:  # said once, so that more columns fit
+            head, titles = f"result, by `{axes[0]}`", [t.partition("=")[2] for t in titles]
+        return as_table((head, "unit", *titles), rows, "ll" + "r" * len(titles))
 
     @property
     def along(self) -> tuple[str, list, dict[str, dict[str, list[Result | None]]]]:
         """Axis, its values, and results by name and by setting of the other parameters."""
         values = sorted(self.axes[self.axis]) if self._numeric else self.axes[self.axis]
         found: dict[str, dict[str, list[Result | None]]] = {}
-        for name in filter(self._is_anywhere, self.names):
+        for name in filter(self._varies, self.names):
             by_setting = found.setdefault(name, {})
             for point, run, _ in self.points:
                 others = {key: point[key] for key in self.swept if key != self.axis}
@@ -92,9 +96,11 @@ class Sweep:
     def _numeric(self) -> bool:
         return _are_numbers(self.axes[self.axis])
 
-    def _is_anywhere(self, name: str) -> bool:
-        runs = [run for _, run, _ in self.points if run and name in run.results]
-        return any(run.results[name].mean is not None for run in runs)
+    def _varies(self, name: str) -> bool:
+        """Whether a result is there, and not the same at every point: else it needs no panel."""
+        found = [run.results[name] for _, run, _ in self.points if run and name in run.results]
+        means = {result.mean for result in found} - {None}
+        return len(means) > 1 or (len(found) == 1 and bool(means))
 
     def _known(self, name: str) -> Result:
         runs = (run for _, run, _ in self.points if run and name in run.results)

@@ -66,6 +66,13 @@ def _qat(net: nn.Sequential, x: Tensor) -> Tensor:
     return torch.ao.quantization.fuse_modules_qat(net.train(), [["0", "1"]]).eval()(x)
 
 
+def _prepared(net: nn.Sequential, x: Tensor) -> Tensor:
+    """What FX graph mode quantization observes, before it rounds anything."""
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+    return quantize_fx.prepare_fx(net, get_default_qconfig_mapping(), (x,))(x)
+
+
 def _vmapped(net: nn.Sequential, x: Tensor) -> Tensor:
     state = {name: value.detach()[None] for name, value in net.named_parameters()}
     return torch.func.vmap(lambda s: torch.func.functional_call(net, s, (x,)))(state)[0]
@@ -79,6 +86,7 @@ TOOLS: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "`fuse_conv_bn_eval`": lambda net, x: nn.utils.fusion.fuse_conv_bn_eval(*net)(x),
     "`fuse_modules`": _fused,
     "`fuse_modules_qat`": _qat,
+    "`prepare_fx`": _prepared,
     "`SyncBatchNorm.convert_sync_batchnorm`": lambda net, x: (
         nn.SyncBatchNorm.convert_sync_batchnorm(net)(x)
     ),

@@ -4,7 +4,6 @@ NumPy, on top of ``bnkit.reference``; the small networks are those of ``bnkit.ne
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -222,6 +221,26 @@ def placements(digits: Digits, rates: Sequence[float], **size: int) -> dict:
     return {g: {at: compare(digits, g, at, settings, **size) for at in places} for g in names}
 
 
+def worth_of_the_pair(
+    digits: Digits, activation: str, rates: Sequence[float], **size: int
+) -> dict[str, Array]:
+    """Test accuracy without BN, normalised only, and with gamma and beta learned, (seeds,) each.
+
+    Each kind at the rate of `rates` that is best for it; a network that diverged counts as 0.
+    """
+    equal, fixed = list(map(Rates.equal, rates)), [Rates(rate, 0, rate) for rate in rates]
+    kinds = {
+        "without BN": ("none", equal),
+        "γ = 1, β = 0": ("before", fixed),
+        "γ, β learned": ("before", equal),
+    }
+    reached = {
+        name: np.nan_to_num(compare(digits, activation, *kind, **size).accuracies)
+        for name, kind in kinds.items()
+    }
+    return {name: of_rate[of_rate.mean(1).argmax()] for name, of_rate in reached.items()}
+
+
 def learn_from_few_classes(
     digits: Digits, place: str, classes: Sequence[int], *, seeds: int, batch_size: int, **size: int
 ) -> Array:
@@ -239,9 +258,7 @@ def answer_among_few_classes(digits: Digits, healthy: Outcome, classes: Sequence
     Of the networks at the first setting of `healthy`. Shape (seeds, classes).
     """
     seeds = healthy.accuracies.shape[1]
-    layers = healthy.networks.layers
-    first = [{name: value[:seeds] for name, value in layer.items()} for layer in layers]
-    networks = replace(healthy.networks, layers=first)
+    networks = many_numpy.pick(healthy.networks, np.arange(seeds))
     accuracies = []
     for number in classes:
         batches = of_few_classes(digits.test_labels, 20, [number] * seeds, range(seeds))

@@ -5,13 +5,16 @@ The maps themselves are in ``bnkit.whitening``; here they are put to work. NumPy
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from bnkit import datasets, whitening
+from bnkit.networks import many_numpy
+from bnkit.networks.digits import GAINS, Digits
+from bnkit.studies import shift
 
 Array = np.ndarray
 Fit = Callable[[Array], whitening.Whitening]  # whitening of a batch
@@ -145,6 +148,31 @@ def unchanged(x: Array) -> whitening.Whitening:
 def descents(x: Array, targets: Array, kinds: Mapping[str, Fit], steps: int) -> dict[str, Descent]:
     """``descend`` on the inputs that each of several maps makes of `x`."""
     return {name: descend(fit(x)(x), targets, steps) for name, fit in kinds.items()}
+
+
+# Whitening the inputs of a layer that moves
+
+
+def moved_inputs(
+    maps: Mapping[str, Fit], *, seeds: int, steps: int, every: int = 10, rate: float = 1.0
+) -> dict[str, Array]:
+    """How far the inputs of the last hidden layer move while a network learns, by map: (seeds,).
+
+    Sigmoid networks learn the digits, without any normalisation. Every `every` steps 500 images
+    pass, and each of `maps`, fitted to the inputs u of the last hidden layer at that moment, turns
+    them into what the layer would see. The mean of ``shift.distance`` between two looks.
+    """
+    digits, images, rows = Digits.load(), 500, {name: [] for name in maps}
+    networks = digits.build("sigmoid", False, GAINS["sigmoid"], range(seeds), 3, 20)
+    for step, _ in many_numpy.train(networks, digits.x, digits.labels, rate, steps, 50):
+        if step % every == 0:
+            u = many_numpy.forward(networks, digits.x[:images])[1][2].u.astype(float)
+            for name, fit in maps.items():
+                rows[name].append(np.stack([fit(inputs)(inputs) for inputs in u]))
+    return {
+        name: np.mean([shift.distance(*pair) for pair in pairwise(looks)], axis=0)
+        for name, looks in rows.items()
+    }
 
 
 # Normalisation behind the optimiser's back

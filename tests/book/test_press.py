@@ -9,10 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from git_folders import at_commit
 from tiny_books import (
     EVIDENCE,
     INDEX,
@@ -77,12 +79,25 @@ def test_the_search_puts_chapters_before_the_code(published):
 def test_a_page_shows_what_the_chapter_computed(published):
     page = (published.html / "chapters" / "01-good.html").read_text()
     assert "A third is 0.333" in page
-    assert 'alt="A line that rises from left to right."' in page
+    assert 'aria-label="A line that rises from left to right."' in page
     assert "All parameters at their defaults" in page  # the parameter card
     assert re.search(
         "a third is <[^>]+>0.33<", (published.html / "chapters" / "index.html").read_text()
     )
     assert "01-good.html" in (published.html / "chapters" / "this-build.html").read_text()
+
+
+def test_a_page_shows_figures_in_both_layouts_and_in_the_tones_of_its_theme(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    drawn = re.findall(r'<svg class="(\w+)" role="img" aria-label="A line that rises', page)
+    assert drawn == ["wide", "narrow"]
+    assert "var(--figure-violet, #" in page
+    assert 'href="../_static/figures.css' in page
+    assert "--figure-violet: #" in (published.html / "_static" / "figures.css").read_text()
+    assert "Fig. A.1" in page, "and not Fig. 1, as one of the paper is called"
+    downloaded = (published.html / "_sources" / "chapters" / "01-good.ipynb").read_text()
+    assert '"image/svg+xml"' in downloaded
+    assert 'class=\\"drawing' not in downloaded
 
 
 def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(published):
@@ -152,6 +167,38 @@ def test_nothing_is_done_where_nothing_has_changed(built):
     done = press(built, "build")
     assert done.returncode == 0
     assert done.stdout.startswith("nothing to do")
+
+
+def test_uncommitted_chapters_are_refused_and_a_draft_says_what_it_is(built):
+    """Edited and saved in JupyterLab; a page that was deleted comes back, too."""
+    at_commit(built.root)
+    (built.html / "chapters" / "bibliography.html").unlink(missing_ok=True)
+    (built.html / "chapters" / "01-good.html").unlink()
+    path = built.root / "chapters" / "01-good.ipynb"
+    path.write_text(path.read_text().replace("seed: int = 0", "seed: int = 7"))
+    refused = press(built, "build")
+    assert refused.returncode == 1
+    told = "chapters/01-good differs from what is committed (edited: parameters)"
+    assert told in refused.stderr
+    assert "make book DRAFT=1" in refused.stderr
+    done = press(built, "build", "--draft")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in ("01-good", "index", "this-build"):
+        shown = (built.html / "chapters" / f"{page}.html").read_text()
+        assert "Draft: chapters of this site may differ" in shown
+    assert "this is a draft" in shown
+    assert "Changed: <code" in (built.html / "chapters" / "01-good.html").read_text()
+
+
+def test_a_page_that_is_gone_is_missed(published, tmp_path):
+    shutil.copytree(published.html, tmp_path / "html")
+    before = site.inventory(tmp_path / "html")
+    assert before == site.inventory(published.html)
+    page = tmp_path / "html" / "chapters" / "01-good.html"
+    page.write_text(page.read_text()[:-1])
+    assert site.inventory(tmp_path / "html") != before
+    page.unlink()
+    assert site.inventory(tmp_path / "html") != before
 
 
 def test_a_warning_fails_the_build_and_the_last_good_site_stays(built):
@@ -656,6 +703,8 @@ def test_the_page_on_this_build_names_what_was_not_executed(tmp_path):
     assert "No chapter was left out." in this_build.page(book)
     (book.root / "chapters" / "02-draft.ipynb").write_text(json.dumps(good()))
     page = this_build.page(book)
+    assert "no git checkout" in page
+    assert "this is a draft" in this_build.page(replace(book, draft=True))
     assert "Not executed, and not part of the site: 02-draft." in page
     assert "`seed=0`, `quick=True`" in page
 

@@ -34,6 +34,7 @@ def entries() -> list[dict]:
     """A ledger of 75 claims: one that is measured, an analogy, one that cannot be tested, and the
     rest pending."""
     always = {"note": 1, "statement": "The note says so.", "verdict": "agrees", "paper": "Sec. 3"}
+    always["kind"] = "report"
     rest = {"chapter": "99-later", "evidence": "pending", "why": "not written yet"}
     found = {name: {"id": name, **always, **rest} for name in ledger.IDS}
     found["C27"] = {
@@ -117,6 +118,11 @@ SPOILT = {
         lambda all_: entry(all_, "C27").update(evidence="seen"),
         "C27: 'seen' is none of measured",
     ),
+    "a kind that is none": (
+        lambda all_: entry(all_, "C27").update(kind="rumour"),
+        "C27: 'rumour' is none of report, assertion",
+    ),
+    "no kind": (lambda all_: entry(all_, "C27").pop("kind"), "C27: says nothing under 'kind'"),
     "no correction": (
         lambda all_: entry(all_, "C27").pop("correction"),
         "C27: needs a correction unless",

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnkit import datasets, paths
-from bnkit.datasets import arrays
+from bnkit.datasets import arrays, published
 
 # A data set of four small files, and a server on this machine that serves them well or badly
 
@@ -167,7 +167,7 @@ def test_what_is_nowhere_is_downloaded_once_and_verified(server, tiny, home):
     "fault", ["missing", "altered", "truncated", "cut off", "not there", "silent"]
 )
 def test_a_bad_mirror_is_passed_over_for_the_next(server, tiny, home, monkeypatch, fault):
-    monkeypatch.setattr(arrays, "TIMEOUT", (0.3, 0.3))
+    monkeypatch.setattr(published, "TIMEOUT", (0.3, 0.3))
     bad = server.mirror("bad")
     if fault == "altered":
         server.mirror("bad", {name: content[:-1] + b"?" for name, content in FILES.items()})
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_written_is_named(server, tiny, home):
 LOAD_TINY = """
 import json, sys
 from bnkit import datasets
-from bnkit.datasets import arrays
+from bnkit.datasets import arrays, published
 classes, mirrors, files = json.loads(sys.argv[1])
 arrays._IDX["tiny"] = arrays._Idx(classes, mirrors, files)
 print(datasets.load("tiny").digest)

@@ -605,6 +605,16 @@ def test_using_refuses_what_it_cannot_do():
         layers.using("aten", large=1).__enter__()
     with pytest.raises(TypeError, match=r"'plain': \['small'\] given, \[\] allowed"):
         layers.using("plain", small=1).__enter__()
+    for path in (["plain"], None, {}):
+        with pytest.raises(
+            ValueError, match=r"the path is .*'plain', 'aten', 'triton' are allowed"
+        ):
+            layers.using(path).__enter__()
+    for limit in ({"block": -5}, {"block": 0}, {"small": -1}, {"short": 1.5}, {"small": True}):
+        [(name, value)] = limit.items()
+        with pytest.raises(ValueError, match=rf"the limit {name} is {value}; it must be a whole"):
+            layers.using("aten", **limit).__enter__()
+    assert aten.LIMITS.get() == aten.EVERYDAY
     meta = BatchNorm(3, device="meta")
     with layers.using("aten"), pytest.raises(RuntimeError, match="tensor is on meta; it must be"):
         meta(torch.ones(4, 3, device="meta"))
@@ -1441,8 +1451,8 @@ OF_ATEN = {
     ),
     "a ReLU that lets every gradient through": (
         "blocks",
-        "_behind_relu",
-        lambda dy, *_: dy,
+        "_let_through",
+        lambda dy, before, out: out.copy_(dy),
         relu_steps_equal,
     ),
     "momentum reversed": (

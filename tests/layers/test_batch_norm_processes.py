@@ -143,6 +143,60 @@ def two_forwards(kind, group, x, dy):
     return [*y, layer.weight.grad, layer.bias.grad, *layer.buffers()]
 
 
+def sharded(kind, group):
+    """Two steps of SGD under FSDP: "fully_shard", "wrapped", or not under it, "ddp"."""
+    from torch.distributed import fsdp
+
+    def run(net):
+        x = torch.arange(96.0).view(3, 2, 4, 4).sin() + distributed.get_rank()
+        if kind == "fully_shard":
+            mesh = distributed.DeviceMesh.from_group(group, "cpu")
+            for module in (*net, net):
+                fsdp.fully_shard(module, mesh=mesh)
+        elif kind == "wrapped":
+            net = fsdp.FullyShardedDataParallel(net, group, device_id=torch.device("cpu"))
+        else:
+            net = DistributedDataParallel(net, process_group=group)
+        optimiser, outputs = torch.optim.SGD(net.parameters(), lr=0.1), []
+        for _ in range(2):
+            optimiser.zero_grad()
+            outputs.append(net(x))
+            outputs[-1].square().mean().backward()
+            optimiser.step()
+        return torch.stack(outputs).detach()
+
+    return run
+
+
+def plain_network(process_group=None, ours=True):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
+    return convert(net, process_group=process_group) if ours else net
+
+
+def among_torchs_tools(group):
+    """FSDP, of both kinds, beside torch's layer; and a group under ``torch.compile``."""
+    found = {}
+    for kind in ("fully_shard", "wrapped"):
+        run = sharded(kind, group)
+        found[kind] = run(plain_network()), run(plain_network(ours=False))
+    run = sharded("fully_shard", group)
+    found["with a group"] = (
+        run(plain_network(process_group=group)),
+        sharded("ddp", group)(plain_network(process_group=group)),
+    )
+    net, x = plain_network(process_group=group), torch.ones(2, 2, 4, 4)
+    broken = torch.compile(net, backend="aot_eager")
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    before = net[1].running_mean.clone()
+    found["compiled"] = refusal(lambda: broken(x))
+    found["compiled as one graph"] = refusal(lambda: compiled(x))
+    found["compiled, untouched"] = torch.equal(net[1].running_mean, before)
+    net.eval()
+    found["compiled, in evaluation"] = compiled(x).detach(), net(x).detach()
+    return found
+
+
 def refusal(call):
     try:
         call()
@@ -188,6 +242,7 @@ def worker(rank, folder):
 
         x, dy = next(part_of("images", SIZES["two, unequal"], rank))
         found["two forwards"] = [two_forwards(n, two, x, dy) for n in (BatchNorm2d, nn.BatchNorm2d)]
+        found["tools"] = among_torchs_tools(two)
         sync = convert(nn.SyncBatchNorm(3, eps=EPS, momentum=0.3, process_group=two).double())
         sync.load_state_dict(make_layer().state_dict())
         found["sync"] = train(sync, part_of("images", SIZES["two, unequal"], rank))
@@ -273,6 +328,25 @@ def test_two_forwards_under_ddp_are_those_of_torchs_layer(found):
     for each in found[:2]:
         for mine, right in zip(*each["two forwards"], strict=True):
             assert_close(mine.detach(), right.detach())
+
+
+@pytest.mark.parametrize("tool", ["fully_shard", "wrapped", "with a group"])
+def test_fsdp_shards_ours_as_torchs(tool, found):
+    """With a group of its own, the layer under FSDP gives what it gives under DDP."""
+    for each in found[:2]:
+        mine, right = each["tools"][tool]
+        assert_close(mine, right)
+    outputs = [each["tools"][tool][0] for each in found[:2]]
+    assert not torch.equal(*outputs)  # each has examples of its own
+
+
+def test_a_group_under_compile_is_refused_in_training_and_nothing_has_changed(found):
+    for each in found[:2]:
+        tools = each["tools"]
+        assert tools["compiled"].startswith("NotImplementedError: torch.compile, torch.func")
+        assert tools["compiled as one graph"] != "nothing refused"
+        assert tools["compiled, untouched"]
+        assert_close(*tools["compiled, in evaluation"])
 
 
 def test_a_converted_sync_batch_norm_sees_what_one_process_sees(found, monkeypatch):

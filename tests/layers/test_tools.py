@@ -231,6 +231,53 @@ def test_fuse_modules_of_a_layer_for_any_shape_with_a_relu(x):
         assert_close(fused(x), net(x))
 
 
+def prepared_by_fx(net, x, training):
+    """In training without the rounding, whose ranges one step cannot learn."""
+    from torch.ao import quantization
+    from torch.ao.quantization import quantize_fx
+
+    if "x86" not in torch.backends.quantized.supported_engines:
+        pytest.skip("torch was built without quantized operators for this machine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own mappings
+        if training:
+            mapping = quantization.get_default_qat_qconfig_mapping("x86")
+            net = quantize_fx.prepare_qat_fx(copy.deepcopy(net), mapping, (x,))
+            net.apply(quantization.disable_fake_quant)
+        else:
+            mapping = quantization.get_default_qconfig_mapping("x86")
+            net = quantize_fx.prepare_fx(copy.deepcopy(net), mapping, (x,))
+        net(x)
+        return net.eval() if training else quantize_fx.convert_fx(net)
+
+
+@modes
+def test_fx_graph_mode_quantization(variant, x, training):
+    """Ours is left unfolded, and a ReLU inside it where it is; restored, all is as torch has it."""
+    ours, theirs = variant.both(training)
+    right = copy.deepcopy(theirs)
+    right(x)  # in training the running values move, as they do in what is prepared
+    wanted = right.eval()(x)
+    if training and variant.kind is Behind:  # traced inside, where training stays as it was then
+        wanted = prepared_by_fx(theirs, x, training)(x)
+    y = prepared_by_fx(ours, x, training)(x)
+    bound = 1e-4 if training else 0.1
+    assert (y - wanted).abs().max() < bound * wanted.abs().max()
+    if variant.kind is nn.BatchNorm2d and not variant.relu and variant.group is None:
+        again, torchs = (prepared_by_fx(n, x, training) for n in (restore(ours), theirs))
+        assert operators(again.graph) == operators(torchs.graph)
+        assert_close(again(x), torchs(x))
+
+
+def test_fx_graph_mode_quantization_keeps_the_relu(x):
+    """The mutant: without the ReLU inside, the bound above is broken."""
+    ours, theirs = Variant(relu=True).both(False)
+    wanted = theirs(x)
+    ours[1].activation = None
+    y = prepared_by_fx(ours, x, False)(x)
+    assert (y - wanted).abs().max() > 0.2 * wanted.abs().max()
+
+
 # ---- Tracing, exporting, scripting ---------------------------------------------------------------
 
 

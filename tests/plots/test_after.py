@@ -53,6 +53,11 @@ FIGURES = {
     "linear": lambda: after.linear({name: run() for name in BOTH}),
     "paths": lambda: after.paths((0.03, 0.3), {name: path(2) for name in BOTH}),
     "rates": lambda: after.rates((0.01, 0.1, 1.0), {name: accuracy(3) for name in BOTH}),
+    "parts": lambda: after.parts(
+        (0.01, 0.1, 1.0), {t: {n: accuracy(3) for n in after.PARTS} for t in ("He", "a tenth")}
+    ),
+    "signal": lambda: after.signal(*[{n: accuracy(9) + 1 for n in after.PARTS}] * 2),
+    "ghosts": lambda: after.ghosts(SIZES, accuracy(6)),
     "depths": lambda: after.depths((6, 18, 50), {name: accuracy(3) for name in KINDS}),
     "decay": lambda: after.decay(COURSE, list("abcd"), PREDICTED, np.full((4, SEEDS), 0.2)),
     "small batches": lambda: after.small_batches(
@@ -66,7 +71,7 @@ FIGURES = {
         {t: {f"{t}, {k}": tuple(accuracy(2)) for k in "ab"} for t in ("well", "off")}
     ),
     "features": lambda: after.features(
-        (12, 24, 48), {n: SimpleNamespace(accuracy=accuracy(3)) for n in "abc"}
+        (12, 24, 48), {n: SimpleNamespace(accuracy=accuracy(3)) for n in "abcd"}
     ),
 }
 

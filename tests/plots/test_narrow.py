@@ -27,6 +27,18 @@ def test_drawing_for_a_phone_is_over_afterwards():
     assert example().get_figwidth() == plots.figure()[0].get_figwidth() == 7.2
 
 
+def test_what_can_be_read_once_only_is_drawn_twice():
+    @plots.styled
+    def draw(heights) -> plots.Drawing:
+        drawing, axes = plots.figure()
+        axes.plot(list(heights))
+        return drawing
+
+    wide = draw(iter([1, 2, 3]))
+    for drawing in (wide, wide.narrow()):
+        assert drawing.axes[0].get_lines()[0].get_ydata().tolist() == [1, 2, 3]
+
+
 def test_a_figure_that_no_function_has_drawn_has_one_layout():
     drawing, _ = plots.figure()
     assert drawing.narrow() is None

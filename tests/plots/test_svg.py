@@ -3,12 +3,15 @@
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from drawn import example
 
 from bnkit import plots
 from bnkit.book.figures import fixed_colours
 from bnkit.page.figures import NARROW, PALETTE
+from bnkit.plots import colours
+from bnkit.plots.svg import MANY
 
 
 def test_two_drawings_are_equal_byte_for_byte_and_hold_no_date():
@@ -44,11 +47,28 @@ def test_every_reference_has_its_id_and_nothing_else_has_one():
     assert ids, "clip paths at least"
 
 
-def test_many_markers_become_one_picture_and_few_stay_marks():
-    few, many = example(), example(plots.DENSE + 1)
-    assert few.svg().count("<image") == 0
-    assert many.svg().count("<image") == 1
-    assert many.svg().count("<use") < few.svg().count("<use")
+@plots.styled
+def dots(count: int, **look) -> plots.Drawing:
+    drawing, axes = plots.figure()
+    axes.plot(np.arange(count), np.arange(count), "o", color=colours.WITH_BN, **look)
+    return drawing
+
+
+def test_many_dots_become_one_path_with_a_place_and_a_colour_for_all():
+    few, many = dots(MANY - 1), dots(4 * MANY)
+    assert few.svg().count("<use") > MANY - 1 > 4 + many.svg().count("<use") / 2
+    (path,) = re.findall(r'<path d="((?:M[\d.]+ [\d.]+h0)+)" style="([^"]*)"', many.svg())
+    assert path[0].count("M") == 4 * MANY
+    style = dict(part.split(": ") for part in path[1].split("; "))
+    assert style["stroke"] == "var(--figure-with-bn, #0072b2)"
+    assert style["stroke-linecap"] == "round"
+    assert float(style["stroke-width"]) == 7, "6 points across and an edge of 1"
+    assert len(many.svg()) < len(few.svg()) + 20 * 4 * MANY
+
+
+@pytest.mark.parametrize("look", [{"fillstyle": "none"}, {"markeredgecolor": colours.WRONG}])
+def test_dots_with_an_edge_of_their_own_stay_single(look):
+    assert "h0" not in dots(4 * MANY, **look).svg()
 
 
 def test_a_figure_without_a_page_has_a_plate_of_its_own():
@@ -71,4 +91,6 @@ def test_the_house_style_has_colours_of_the_palette(name):
     from bnkit import paths
 
     style = rc_params_from_file(paths.STYLE, use_default_template=False)
+    cycle = style["axes.prop_cycle"].by_key()["color"]
+    assert [to_hex(colour) for colour in cycle] == list(colours.SERIES)
     assert to_hex(style[name]) in {tone.light for tone in PALETTE.values()}

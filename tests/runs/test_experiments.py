@@ -298,3 +298,10 @@ def test_numbers_out_of_range_are_named(arguments, capsys):
     with pytest.raises(SystemExit):
         main(["run", "mnist/with-bn", *arguments])
     assert f"{arguments[1]!r} is not a whole number from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", "digits/with-bn"], ["list"]])
+def test_a_switch_that_is_none_is_an_error_in_a_sentence(command, monkeypatch, capsys):
+    monkeypatch.setenv("BNKIT_KERNELS", "0")
+    assert main(command) == 1
+    assert capsys.readouterr().err == "error: BNKIT_KERNELS is '0'; it must be 'on' or 'off'.\n"

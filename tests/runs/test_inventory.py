@@ -97,7 +97,7 @@ def other_seed(folder):
 
 
 FAULTS = {
-    "a wrong recipe with a right digest": (spoil_recipe, "another recipe than today's: learning_rate"),
+    "a wrong recipe with a right digest": (spoil_recipe, "which differs in learning_rate"),
     "a copy that counts a seed twice": (copy("seed-00.json"), "seed-00.json is no record"),
     "a copy under another seed": (copy("seed-1.json"), "it holds digits/tiny/seed-0"),
     "a seed that is not registered": (other_seed, "digits/tiny/seed-9.json is no run of the book"),

@@ -36,10 +36,12 @@ def test_runs_are_kept_and_taken_up_in_the_order_asked_for(folder, monkeypatch):
     assert live.several(two) == made
 
 
-@pytest.mark.parametrize("field", ["source_digest", "versions"])
+@pytest.mark.parametrize("field", ["arithmetic", "versions"])
 def test_a_run_of_other_code_or_another_platform_is_not_taken_up(folder, field):
     (run,) = live.several([TINY])
-    other = {"source_digest": "other", "versions": {"torch": "0", "numpy": "0"}}[field]
+    made_by = run.manifest["arithmetic"]["made_by"]
+    arithmetic = {"made_by": made_by, "digest": "other"}
+    other = {"arithmetic": arithmetic, "versions": {"torch": "0", "numpy": "0"}}[field]
     records.save(replace(run, manifest={**run.manifest, field: other}), folder)
     assert live.kept(TINY) is None
 

@@ -157,8 +157,11 @@ def test_a_sweep_is_drawn_on_every_screen():
 
 
 def test_words_stand_along_an_axis_too():
-    points = [({"kind": k}, run(1.0, [1.0, 2.0]), "") for k in ("relu", "tanh")]
-    sweep = swept.Sweep("a", {"kind": ["relu", "tanh"]}, points)
+    found = {"relu": [1.0, 2.0], "tanh": [3.0, 4.0]}
+    points = [({"kind": kind}, run(1.0, values), "") for kind, values in found.items()]
+    sweep = swept.Sweep("a", {"kind": list(found)}, points)
+    assert sweep.table.splitlines()[0] == "| result, by `kind` | unit | relu | tanh |"
+    assert list(sweep.along[2]) == ["accuracy"], "the rank is the same everywhere"
     drawing = figures.along(*sweep.along)
     drawing.draw_without_rendering()
     assert [label.get_text() for label in drawing.axes[0].get_xticklabels()] == ["relu", "tanh"]

@@ -154,15 +154,13 @@ def test_rows_are_chosen_by_what_layout_and_dtype():
 
 def test_figures_show_what_they_are_given():
     worst = np.arange(1.0, 17).reshape(2, 2, 2, 2)
-    drawing = plots.parity(worst, ["a", "b"], studies.MODES, ["x", "y"], ["p", "q"])
-    assert [[text.get_text() for text in axes.texts] for axes in drawing.axes] == [
-        ["1", "2", "5", "6", "9", "10", "13", "14"],
-        ["3", "4", "7", "8", "11", "12", "15", "16"],
-    ]
-    assert [label.get_text() for label in drawing.axes[0].get_yticklabels()][:2] == [
-        "a, training",
-        "a, evaluation",
-    ]
+    names = ["plain torch", "torch.nn"]
+    left, right = plots.parity(worst, ["a", "b"], studies.MODES, ["x", "y"], names).axes
+    errors = [[1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15], [4, 8, 12, 16]]
+    assert [line.get_xdata().tolist() for line in left.get_lines()] == errors
+    ratios = [line.get_xdata() for line in right.get_lines() if line.get_marker() == "o"]
+    assert np.allclose(ratios, [np.divide(*errors[:2]), np.divide(*errors[2:])])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["x", "y"]
 
     curves = {name: [1.0, 2.0] for name in studies.IMPLEMENTATIONS}
     drawing = plots.by_length([10, 100], {"one": curves, "two": curves})

@@ -147,7 +147,7 @@ def test_a_run_that_diverged_is_named(recorded):
 
 def test_a_damaged_record_stops_the_page_instead_of_being_passed_over(recorded):
     path = recorded / "mnist" / "with-bn" / "seed-1.json"
-    path.write_text(path.read_text().replace("0.1", "0.2", 1))
+    path.write_text(path.read_text().replace("diverged_at", "diverged", 1))
     with pytest.raises(RecordError, match="seed-1"):
         study.choose(RECIPE, "recorded", 1, make)
     with pytest.raises(RecordError, match="seed-1"):

@@ -1,13 +1,19 @@
 """The experiments of chapter 3: each against algebra or automatic differentiation."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import assert_close
+from scipy.stats import wasserstein_distance
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from bnkit import whitening
+from bnkit.claims import ledger
 from bnkit.studies import whitening as studies
 
 
@@ -240,3 +246,45 @@ def test_the_uncoupled_iteration_is_right_at_first_and_breaks_later():
         equal_nan=False,
     )
     assert not np.isfinite(studies.newton_uncoupled(covariance, 200)).all()
+
+
+def test_whitened_inputs_move_less():
+    """By other code: a network in torch, whitening by scikit-learn, distances by SciPy, one unit at
+    a time; and the function itself on the same scale."""
+    torch.manual_seed(0)
+    parts = [
+        torch.nn.Linear(64, 20),
+        torch.nn.Sigmoid(),
+        torch.nn.Linear(20, 20),
+        torch.nn.Sigmoid(),
+    ]
+    body = torch.nn.Sequential(*parts, torch.nn.Linear(20, 20), torch.nn.Sigmoid())
+    net = torch.nn.Sequential(body, torch.nn.Linear(20, 10))
+    x, labels = load_digits(return_X_y=True)
+    x, labels = torch.tensor(x / 8 - 0.6, dtype=torch.float32), torch.tensor(labels)
+    optimiser, looks = torch.optim.SGD(net.parameters(), lr=1.0), []
+    for step in range(150):
+        if step % 10 == 0:
+            with torch.no_grad():
+                looks.append(body[:4](x[:500]).double().numpy())
+        batch = torch.from_numpy(np.random.default_rng(step).integers(0, 1500, 50))
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(x[batch]), labels[batch]).backward()
+        optimiser.step()
+
+    def zca(u):
+        fit = PCA(whiten=True).fit(u)
+        return fit.transform(u) @ fit.components_
+
+    def moved(maps):
+        pairs = pairwise([maps(u) for u in looks])
+        units = [(b[:, k], a[:, k]) for b, a in pairs for k in range(20)]
+        return np.mean([wasserstein_distance(*pair) / pair[0].std() for pair in units])
+
+    raw, white, standard = moved(np.asarray), moved(zca), moved(StandardScaler().fit_transform)
+    values = {"raw": raw, "white": white, "standardised": standard}
+    assert ledger.read()["C11"].broken(values) == []
+    maps = {"raw": studies.unchanged, "ZCA": lambda u: whitening.zca(u, eps=1e-6)}
+    ours = studies.moved_inputs(maps, seeds=1, steps=60)
+    assert ours["raw"].shape == (1,)
+    assert ours["ZCA"][0] < 0.5 * ours["raw"][0]

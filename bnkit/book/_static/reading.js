@@ -146,13 +146,21 @@
     if (opened) target.scrollIntoView();
   };
 
-  // On paper nothing can be opened: all stands there but the evidence, which is as it was on the screen.
+  // On paper nothing can be opened: all stands there but the evidence, which is as it was on the screen. Paper is white,
+  // so words, code and figures take the tones of the light theme.
+  const root = document.documentElement;
   let forPaper = [];
+  let onScreen;
   const unfold = () => {
+    onScreen = root.dataset.theme;
+    root.dataset.theme = "light";
     forPaper = [...document.querySelectorAll("details:not(.evidence):not([open])")];
     forPaper.forEach((fold) => (fold.open = true));
   };
-  const foldAgain = () => forPaper.forEach((fold) => (fold.open = false));
+  const foldAgain = () => {
+    root.dataset.theme = onScreen;
+    forPaper.forEach((fold) => (fold.open = false));
+  };
 
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll(".admonition.prediction").forEach(prepare);

@@ -16,6 +16,7 @@ from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 from bnkit.networks.digits import deviation
 from bnkit.networks.many_numpy import Layer, Stack
+from bnkit.page import progress
 
 Array = np.ndarray
 DEPTH, BATCH = 2, 50  # hidden layers; examples in a mini-batch
@@ -68,7 +69,7 @@ def follow(
     rates, decays, gains = (np.repeat(column, seeds) for column in zip(*settings, strict=True))
     networks = digits.build("relu", True, gains, list(range(seeds)) * len(settings), DEPTH, width)
     order, seen = datasets.batches(len(digits.x), BATCH, 0), []
-    for _ in range(steps):
+    for _ in progress.steps(steps):
         chosen = next(order)
         before = networks.layers[DEPTH - 1]["weight"].copy()
         slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
@@ -102,7 +103,7 @@ def twins(digits, setting: Setting, *, steps: int, width: int = 40) -> Twins:
     decaying = many_numpy.build(*form, [0], eps=0.0)
     twin, own = many_numpy.copy(decaying), (np.array([setting.rate]), np.array([setting.decay]))
     x, order, seen = digits.x.astype(float), datasets.batches(len(digits.x), BATCH, 0), []
-    for _ in range(steps):
+    for _ in progress.steps(steps):
         chosen = next(order)
         slope = landscape.cross_entropy(x[chosen], digits.labels[chosen])
         losses, gradients = zip(slope(decaying), slope(twin), strict=True)

@@ -11,10 +11,11 @@ import numpy as np
 from bnkit import datasets
 from bnkit.networks import landscape, many_numpy
 from bnkit.networks.many_numpy import Layer
+from bnkit.page import progress
 
 Array = np.ndarray
 # what is trained; all else, the output too, is random
-KINDS = ("gamma and beta", "two weights a unit", "everything")
+KINDS = ("gamma and beta", "two weights a unit", "the readout", "everything")
 
 
 class Trained(NamedTuple):
@@ -31,11 +32,14 @@ class Trained(NamedTuple):
 def mask(kind: str, layer: Layer, hidden: bool, generator: np.random.Generator) -> Layer:
     """What of a layer is trained: 1 for what is, 0 for what stays as it was drawn.
 
-    "two weights a unit": two weights of each hidden unit at random, as many as gamma and beta.
+    "two weights a unit": two weights of each hidden unit at random, as many as gamma and beta;
+    "the readout": the output layer, the control, as it stands on random features without them.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no kind {kind!r}; there are: {', '.join(KINDS)}")
     chosen = {name: np.full_like(value, kind == "everything") for name, value in layer.items()}
+    if kind == "the readout" and not hidden:
+        chosen = {name: np.ones_like(value) for name, value in layer.items()}
     if hidden and kind == "gamma and beta":
         chosen |= {name: np.ones_like(layer[name]) for name in ("gamma", "beta")}
     if hidden and kind == "two weights a unit":
@@ -56,7 +60,7 @@ def train(
         layers = enumerate(networks.layers)
         masks = [mask(kind, layer, index < depth, generator) for index, layer in layers]
         order, every_rate = datasets.batches(len(digits.x), 50, 0), np.repeat(rates, seeds)
-        for _ in range(steps):
+        for _ in progress.steps(steps):
             chosen = next(order)
             slope = landscape.cross_entropy(digits.x[chosen], digits.labels[chosen])
             _, gradients = slope(networks)

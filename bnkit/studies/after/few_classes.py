@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bnkit.layers.batch_renorm import BatchRenorm
 from bnkit.networks import many_torch
+from bnkit.page import progress
 
 Array = np.ndarray
 SIZE = 30  # of a training batch
@@ -76,7 +77,7 @@ def train(
         norm = partial(BatchRenorm, new_weight=new_weight)
         net = many_torch.mlp(x.shape[1], hidden, 10, range(seeds), norm)
         layers = [module for module in net.modules() if isinstance(module, BatchRenorm)]
-        order = map(torch.from_numpy, islice(batches(digits.labels, count, SIZE, 0), steps))
+        order = map(torch.from_numpy, progress.first(batches(digits.labels, count, SIZE, 0), steps))
         for step in many_torch.train(net, ((x[k], labels[k]) for k in order), [rate] * seeds):
             for layer in layers if schedule else ():
                 layer.r_max, layer.d_max = schedule.at(step)

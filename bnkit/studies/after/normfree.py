@@ -5,7 +5,6 @@ Zhang et al. (2019, Fixup) and De and Smith (2020, SkipInit).
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bnkit import datasets
-from bnkit.networks import many_torch
+from bnkit.networks import many_numpy, many_torch
+from bnkit.page import progress
 
 Array = np.ndarray
 
@@ -89,7 +89,7 @@ def train(
     networks, accuracies = len(rates) * seeds, []
     for blocks in depths:
         net = build(kind, x.shape[1], units, blocks, 10, list(range(seeds)) * len(rates))
-        order = map(torch.from_numpy, islice(datasets.batches(len(x), 50, 0), steps))
+        order = map(torch.from_numpy, progress.first(datasets.batches(len(x), 50, 0), steps))
         for _ in many_torch.train(net, ((x[k], labels[k]) for k in order), np.repeat(rates, seeds)):
             pass
         many_torch.inference(net, x[:500], networks)
@@ -124,3 +124,23 @@ def branches(kind: Kind, x: Array, blocks: int, *, seeds: int, units: int = 100)
             branch.append((out - u).var(1).mean(1).numpy())
             u = out
     return Branches(np.array(skip), np.array(branch))
+
+
+def chain(orthogonal: bool, *, depth: int, seeds: int, width: int = 32, batch: int = 64) -> Array:
+    """Squared gradient through an untrained linear chain with BN, over that at its top.
+
+    Weights are Gaussian, or drawn `orthogonal` (Meterez et al. 2024). Shape (depth, seeds), from the
+    top down.
+    """
+    form = (width, width, depth, None, "linear", True, lambda fan_in, _: fan_in**-0.5)
+    networks = many_numpy.build(*form, range(seeds), eps=0.0)
+    if orthogonal:
+        for layer in networks.layers:
+            layer["weight"] = np.stack([np.linalg.qr(weight)[0] for weight in layer["weight"]])
+    generator = np.random.default_rng([depth, width, batch])
+    x, d_outputs = generator.normal(size=(2, batch, width))
+    _, tape = many_numpy.forward(networks, x)
+    _, d_inputs = many_numpy.backward(networks, tape, np.stack([d_outputs] * seeds))
+    outputs = [*d_inputs[1:], np.stack([d_outputs] * seeds)]  # of each layer
+    sizes = np.array([(d**2).sum((1, 2)) for d in outputs])[::-1]
+    return sizes / sizes[0]

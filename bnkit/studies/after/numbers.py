@@ -125,13 +125,14 @@ def company(classes: Sequence[int], tested: Mapping) -> Numbers:
 
 
 def features(learned: Mapping) -> Numbers:
-    """Accuracy of gamma and beta alone and of everything, widest network; lead; share switched off.
+    """Accuracy of what is trained alone and of everything, widest network; lead; share switched off.
 
     Leads are in points, "narrow_lead" that in the narrowest network.
     """
-    pair, weights, everything = learned.values()
+    pair, weights, readout, everything = learned.values()
     lead = 100 * (pair.accuracy - weights.accuracy).mean(1)
-    widest = {"pair": pair.accuracy[-1].mean(), "everything": everything.accuracy[-1].mean()}
+    trained = {"pair": pair, "readout": readout, "everything": everything}
+    widest = {name: of.accuracy[-1].mean() for name, of in trained.items()}
     leads = {"pair_lead": lead[-1], "narrow_lead": lead[0]}
     return _plain(widest | leads | {"switched_off": pair.off.mean()})
 

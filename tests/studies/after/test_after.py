@@ -9,18 +9,22 @@ from conftest import assert_close
 
 from bnkit import reference
 from bnkit.layers.batch_renorm import BatchRenorm
-from bnkit.networks import many_numpy, many_torch
+from bnkit.networks import many_numpy, many_torch, parts
 from bnkit.networks.digits import Digits
 from bnkit.runs import records
+from bnkit.runs.tasks.centre_scale import KINDS, PLAIN, RATES
 from bnkit.runs.tasks.linear import LENGTHS
 from bnkit.studies import shift
 from bnkit.studies.after import (
+    centre_scale,
     decay,
     features,
     few_classes,
+    ghosts,
     linear,
     normfree,
     populations,
+    sequences,
     small_batches,
     smoothness,
 )
@@ -164,6 +168,7 @@ def test_masks_choose_what_they_say(digits):
         ]
         counts[kind] = sum(value[0].sum() for each in masks for value in each.values())
     assert counts["gamma and beta"] == counts["two weights a unit"] == 2 * 2 * 7
+    assert counts["the readout"] == 7 * 10 + 10
     assert counts["everything"] == 64 * 7 + 7 * 7 + 7 * 10 + 10 + 2 * 2 * 7
     picked = features.mask("two weights a unit", networks.layers[0], True, np.random.default_rng(0))
     assert (picked["weight"].sum(1) == 2).all()
@@ -296,6 +301,102 @@ def test_depth_is_no_trouble_for_a_good_start(digits):
     )
     assert plain.shape == (2, 1)
     assert plain[1, 0] < 0.3 < good[1, 0]
+
+
+def test_orthogonal_chains_do_not_explode():
+    """The gradient of autograd is the same; Gaussian weights stretch it, orthogonal ones do not."""
+    found = {kind: normfree.chain(kind, depth=60, seeds=2, width=16, batch=32) for kind in (0, 1)}
+    assert found[0].shape == (60, 2)
+    assert (found[0][0] == 1).all()
+    assert np.maximum(found[1], 1 / found[1]).max() < 3 < found[0].max()
+    x = torch.from_numpy(np.random.default_rng([60, 16, 32]).normal(size=(2, 32, 16)))
+    weights = [layer["weight"][0] for layer in many_numpy.build(
+        16, 16, 60, None, "linear", True, lambda fan_in, _: fan_in**-0.5, range(2)
+    ).layers]  # fmt: skip
+    below, sizes = x[0], []
+    for weight in weights:
+        below = below @ torch.from_numpy(weight)
+        below = ((below - below.mean(0)) / below.std(0, correction=0)).requires_grad_()
+        below.retain_grad()
+        sizes.append(below)
+    below.backward(x[1])
+    squares = [float((value.grad**2).sum()) for value in sizes[::-1]]
+    assert_close(found[0][:, 0], np.array(squares) / squares[0], 1e-6)
+
+
+# Centre and scale, in untrained networks
+
+
+def test_what_layers_hand_on(digits):
+    found = centre_scale.signal(digits, 12, seeds=2, width=16, examples=40)
+    assert list(found.alike) == list(parts.KINDS)
+    x = digits.x[:40].astype(float)
+    networks = many_numpy.build(
+        64, 16, 12, None, "relu", True, lambda fan_in, _: (2 / fan_in) ** 0.5, [0, 1]
+    )
+    _, tape = many_numpy.forward(networks, x)  # BN: both parts
+    for layer in (0, 11):
+        for seed in range(2):
+            g = tape[layer].g[seed]
+            unit = g / np.linalg.norm(g, axis=1, keepdims=True)
+            cosines = (unit @ unit.T)[np.triu_indices(40, 1)]
+            assert_close(found.alike["both"][layer, seed], cosines.mean())
+            gram = g @ g.T
+            assert_close(found.rank["both"][layer, seed], np.trace(gram) ** 2 / (gram**2).sum())
+    assert found.alike["nothing"][-1].mean() > found.alike["both"][-1].mean() + 0.2
+
+
+def test_kinds_by_name():
+    learned, kept = centre_scale.chosen(True), centre_scale.chosen(False)
+    assert list(learned) == list(kept) == list(parts.KINDS)
+    assert learned["nothing"] == kept["nothing"] == PLAIN
+    assert learned["both"].gamma
+    assert not kept["both"].gamma
+    accuracy = np.zeros((2, 1, len(KINDS), len(RATES)))
+    accuracy[:, 0, KINDS.index(kept["both"]), :3] = [[0.9], [0.8]]
+    some = centre_scale.Parts(np.array([250]), accuracy)
+    assert some.usable(kept["both"], 250) == some.usable(kept["both"]) == 3
+    assert some.of(kept["both"]).shape == (len(RATES), 2)
+
+
+# Ghost batches
+
+
+def test_ghosts_are_batch_norm_group_by_group():
+    x = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ghost, usual = ghosts.Ghost(5, 4).double(), torch.nn.BatchNorm1d(5).double()
+    by_hand = torch.cat([torch.nn.BatchNorm1d(5).double()(part) for part in x.split(4)])
+    assert_close(ghost(x).detach(), by_hand.detach())
+    assert_close(ghosts.Ghost(5, 12).double()(x).detach(), usual(x).detach())
+    assert_close(ghost.running_mean, usual.running_mean)
+    assert_close(ghost.eval()(x).detach(), usual.eval()(x).detach())
+
+
+def test_pairs_ruin_a_network(digits):
+    found = ghosts.train(digits, (20, 2), seeds=2, steps=60, examples=40)
+    assert found["seen"].shape == found["unseen"].shape == (3, 2)
+    assert found["unseen"][1].mean() < found["unseen"][0].mean() - 0.05
+
+
+# Sequences
+
+
+def test_the_reader_is_causal_but_for_batch_norm(digits):
+    for name in sequences.NORMS:
+        found = list(sequences.sees(name, digits, row=2).values())
+        assert found == [True, name == "batch norm", name == "batch norm"]
+
+
+def test_a_reader_learns(digits):
+    accuracy, readers = sequences.train(digits, "layer norm", (50,), seeds=1, steps=60)
+    assert accuracy.shape == (1, 1)
+    assert accuracy[0, 0] > 0.6
+    with torch.no_grad():
+        x = torch.from_numpy(digits.x_test.reshape(-1, 8, 8))
+        named = readers[0].eval()(x)[:, -1].argmax(1).numpy()
+    assert accuracy[0, 0] == (named == digits.test_labels).mean()
+    first, second = (sequences.build(name, 0) for name in ("layer norm", "batch norm"))
+    assert torch.equal(first.embed.weight, second.embed.weight)
 
 
 # Records

@@ -110,10 +110,11 @@ def test_batches_and_company():
 def test_features():
     learned = {
         kind: SimpleNamespace(accuracy=np.array([[0.1], [value]]), off=np.array([[0.0], [0.2]]))
-        for kind, value in (("pair", 0.9), ("weights", 0.85), ("all", 0.99))
+        for kind, value in (("pair", 0.9), ("weights", 0.85), ("readout", 0.8), ("all", 0.99))
     }
     expected = {
         "pair": 0.9,
+        "readout": 0.8,
         "everything": 0.99,
         "pair_lead": 5.0,
         "narrow_lead": 0.0,
