@@ -47,9 +47,8 @@ def subplots(
     """
     rows, columns = shape
     layout = layout or Layout(rows * columns, 1)
-    panel = min(
-        size[1] * (1 if columns == 1 else max(1, WIDTH / layout.columns / size[0])), TALLEST
-    )
+    wider = 1 if columns == 1 else max(1, WIDTH / layout.columns / size[0])
+    panel = min(size[1] * wider, TALLEST)
     drawing = kind(figsize=(WIDTH, layout.height or panel * layout.rows), layout="constrained")
     shared = {"sharex": sharex, "sharey": sharey} if tuple(layout[:2]) == shape else {}
     panels = drawing.subplots(layout.rows, layout.columns, squeeze=False, **shared, **others)

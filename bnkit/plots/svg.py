@@ -16,6 +16,7 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 MANY = 40  # dots of one kind
 CIRCLE = re.compile(r"M 0 ([\d.]+) +C ")
+LENGTHS = {"d", "x", "y", "width", "height", "transform"}
 LONG = re.compile(r"-?\d*\.\d{3,}(?!\d*e)")
 TONES = {}  # by a tone as it is drawn: the variable for lines, and the one for words
 for _name, _tone in PALETTE.items():
@@ -54,9 +55,8 @@ def _plain(node: ElementTree.Element) -> None:
         node.set("href", target)
     words = node.tag in (f"{SVG}text", f"{SVG}tspan")
     for key, value in node.attrib.items():
-        if key in ("d", "x", "y", "width", "height") or (
-            key == "transform" and "scale" not in value
-        ):
+        exact = key == "transform" and "scale" in value
+        if key in LENGTHS and not exact:
             value = LONG.sub(_short, value)
         elif key == "style":
             value = _style(value, words)
@@ -94,10 +94,8 @@ def _join_dots(root: ElementTree.Element) -> None:
         for child in parent:
             dot = child[0] if child.tag == f"{SVG}g" and len(child) == 1 else child
             if dot.get("href") in radii:
-                clip = child.get("clip-path")
-                groups.setdefault((dot.get("href"), dot.get("style"), clip), []).append(
-                    (child, dot)
-                )
+                kind = (dot.get("href"), dot.get("style"), child.get("clip-path"))
+                groups.setdefault(kind, []).append((child, dot))
         for (marker, look, clip), dots in groups.items():
             if len(dots) >= MANY and (style := _round(look, radii[marker])):
                 joined = "".join(f"M{dot.get('x')} {dot.get('y')}h0" for _, dot in dots)
