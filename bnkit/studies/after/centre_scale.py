@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit.networks import many_numpy, parts
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.tasks.centre_scale import KINDS, PLAIN, Kind
 
 Array = np.ndarray
@@ -42,7 +42,7 @@ class Parts(NamedTuple):
 
 def recorded(activation: str, depth: int, start: float) -> Parts:
     """The records of one of SETTINGS; RecordError without any."""
-    runs = records.load_all("after", f"parts-{activation}-{depth}-start-{start:g}")
+    runs = experiments.load_all(f"after/parts-{activation}-{depth}-start-{start:g}")
     return Parts(*records.stack(runs, "accuracies"))
 
 
