@@ -155,4 +155,6 @@ def test_the_reference_and_the_kit_need_numpy_alone(module):
 
 def test_every_module_says_what_it_is():
     for path in PACKAGE.rglob("*.py"):
-        assert ast.get_docstring(ast.parse(Path(path).read_text())), f"{path.name} has no docstring"
+        assert ast.get_docstring(ast.parse(Path(path).read_text(encoding="utf-8"))), (
+            f"{path.name} has no docstring"
+        )

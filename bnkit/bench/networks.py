@@ -114,7 +114,7 @@ def _peak(way: str) -> float:
         _way(way, task)()
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage remembers the process that started this one
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 

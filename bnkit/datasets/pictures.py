@@ -113,7 +113,7 @@ def load(source: str | Path, size: int, *, on_broken: str = "refuse") -> Picture
     with _kept():
         stamp = container.stamp()
         note = _cache() / "digests" / stamp
-        digest = note.read_text() if note.is_file() else ""
+        digest = note.read_text(encoding="utf-8") if note.is_file() else ""
         # nothing is decoded under a digest from an old note
         if not (_folder(digest, size) / _INDEX).is_file():
             digest = _digest(container)
@@ -372,7 +372,7 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, jobs: Iterable, ahead: i
 def _open(folder: Path, name: str, digest: str) -> tuple[Pictures, dict[str, str]]:
     """The pictures in `folder`, and why others are not in it, by name."""
     try:
-        index = json.loads((folder / _INDEX).read_text())
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         size, broken = index["size"], dict(index["broken"])
         images = {part: np.load(folder / f"{part}.npy", mmap_mode="r") for part in trees.PARTS}
         labels = {part: np.load(folder / f"{part}-labels.npy") for part in trees.PARTS}

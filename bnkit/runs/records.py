@@ -239,7 +239,9 @@ def _cpu() -> str:
     try:
         if platform.system() == "Darwin":
             return _output("sysctl", "-n", "machdep.cpu.brand_string")
-        model = re.search(r"(?m)^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text())
+        model = re.search(
+            r"(?m)^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        )
     except (OSError, subprocess.CalledProcessError):
         model = None
     return model[1] if model else platform.processor() or "unknown"

@@ -254,7 +254,7 @@ def test_a_worker_of_another_state_says_so(book, monkeypatch):
 
 
 def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -314,7 +314,7 @@ def test_a_sweep_that_was_killed_leaves_no_process_and_goes_on(book, trace):
     places = [f"{folder}/points/rate-{rate}-seeds-2" for rate in ("1.0", "2.0")]
     done = press(book, "compare", *places)
     assert done.returncode == 0, done.stderr
-    page = Path(re.search(r"page: +(.+)", done.stdout)[1]).read_text()
+    page = Path(re.search(r"page: +(.+)", done.stdout)[1]).read_text(encoding="utf-8")
     assert "2.50 ± 0.71" in page
     assert "rate=2.0" in page
     assert "fig-curves" in page
