@@ -56,7 +56,7 @@ def from_file(path: Path, alt: str) -> str | None:
 def _layout(svg: str, name: str, kind: str, alt: str) -> str:
     """One SVG with ids that no other figure of the page has, a class and a text alternative."""
     told = f'<svg class="{kind}" role="img" aria-label="{escape(alt)}" '
-    return PLACE.sub(rf"\g<1>{name}-", svg[svg.index("<svg") :]).replace("<svg ", told, 1)
+    return PLACE.sub(rf"\g<1>{name}-", svg[svg.index("<svg") :].strip()).replace("<svg ", told, 1)
 
 
 def smallest_label(data: dict, screen: int = SCREEN) -> float:
