@@ -205,7 +205,7 @@ def _after() -> Iterator[Experiment]:
         recipe = centre_scale.CentreScaleRecipe(activation=activation, depth=depth, start=start)
         purpose = "Section 3: which part of it does it, the mean taken away or the scale"
         name = f"after/parts-{activation}-{depth}-start-{start:g}"
-        yield Experiment(name, recipe, 3, purpose)
+        yield Experiment(name, recipe, 1, purpose)
 
 
 FAMILIES = (_mnist, _search, _inception, _imagenet, _after)
