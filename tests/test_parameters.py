@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bnkit.page import assertions, parameters, prose
+from bnkit.page import assertions, parameters, prose, quantities
 
 ROOT = Path(__file__).parents[1]
 DRAWS = int(os.environ.get("BNKIT_PARAMETER_DRAWS") or (10 if os.environ.get("BNKIT_SLOW") else 1))
@@ -47,6 +47,7 @@ def run(chapter: str, values: dict) -> None:
     names = {"__name__": "__main__", assertions.CALLED: assertions.found}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.setattr(prose, "display", lambda *_, **__: None)
+        patch.setattr(quantities, "_handed", {})  # a kernel of its own has handed over nothing yet
         for name, declares, source in cells(chapter):
             exec(assertions.compiled(source, name), names)
             if declares:
