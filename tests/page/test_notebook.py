@@ -18,8 +18,8 @@ from bnkit.page.notebook import (
 )
 
 CELLS = [
-    {"cell_type": "markdown", "source": "# A title"},
-    {"cell_type": "code", "source": ["a = 1\n", "b = 2"]},
+    {"cell_type": "markdown", "metadata": {}, "source": "# A title"},
+    {"cell_type": "code", "metadata": {}, "source": ["a = 1\n", "b = 2"]},
 ]
 
 
