@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
+from bnkit.datasets.binary import WAYS
 from bnkit.page.prose import as_table
 from bnkit.runs import records
 from bnkit.runs.records import Record
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
 Array = np.ndarray
-RATES = (0.1, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps
-SIGMAS = (0.01, 0.1, 1.0)  # standard deviations of the initial weights recorded for 10,000 steps
+RATES = (0.13, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps, the main pair's first
+# standard deviations of the initial weights recorded for 10,000 steps, the main pair's in the middle
+SIGMAS = (0.005, 0.05, 0.5)
+GUESS = "-sigma-0.1-lr-0.1-threshold"  # the control with round numbers
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks
 VARIANTS = {"with BN": "with-bn", "without BN": "without-bn"}  # and what a record does
 PANELS = ("1c/with_bn", "1b/without_bn")  # where the paper draws the two networks
@@ -66,7 +70,7 @@ class Pair(Shown):
         how = (
             f"{self.steps:,} steps of plain SGD at learning rate {recipe['learning_rate']:g}, "
             f"mini-batches of {recipe['batch_size']}, initial weights of standard deviation "
-            f"{recipe['init_sigma']:g}, {seeds}"
+            f"{recipe['init_sigma']:g}, each pixel {WAYS[recipe.get('pixels', 'threshold')]}, {seeds}"
         )
         return self.describe("MNIST", " and ".join(names), how)
 
@@ -88,6 +92,11 @@ def pair(suffix: str = "") -> Pair:
     return Pair(shared(runs))
 
 
+def guess() -> Pair:
+    """The recorded pair with round numbers, 0.1 for rate and weights, and thresholded pixels."""
+    return pair(GUESS)
+
+
 def by_rate() -> dict[float, Pair]:
     """The recorded pairs by learning rate, 50,000 steps each; the first is the main pair."""
     return {rate: pair("" if rate == RATES[0] else f"-lr-{rate:g}") for rate in RATES}
@@ -98,23 +107,25 @@ def by_init(learning_rate: float) -> dict[float, Pair]:
     return {sigma: pair(f"-sigma-{sigma:g}-lr-{learning_rate:g}") for sigma in SIGMAS}
 
 
-def choose(recipe: dict, source: str, seeds: int, train: Callable[[dict], Record]) -> Pair:
+def choose(
+    recipe: dict, source: str, seeds: int, train: Callable[[list[dict]], list[Record]]
+) -> Pair:
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipe` is what the parameters say, as a dictionary; its data set is the one to train on.
-    Recorded runs are taken for the very same recipe only, data set apart. ``train(recipe)`` makes a
-    new run. ``Pair.says`` tells which they are: a page shows no run for another in silence.
+    Recorded runs are taken for the very same recipe only, data set apart. ``train(recipes)`` makes
+    new runs. ``Pair.says`` tells which they are: a page shows no run for another in silence.
     """
     wanted = {net: {**recipe, "dataset": "mnist", "norm": norm} for net, norm in NORMS.items()}
     runs, why = look_up(source, "mnist", wanted, seeds)
     if runs:
         return Pair(runs)
 
-    def new(net: str, seed: int) -> Record:
-        made = train({**recipe, "norm": NORMS[net], "seed": seed})
-        return replace(made, variant=VARIANTS[net])
-
-    runs = {net: [new(net, seed) for seed in range(seeds)] for net in NORMS}
+    each = list(product(NORMS, range(seeds)))
+    made = train([{**recipe, "norm": NORMS[net], "seed": seed} for net, seed in each])
+    runs = {net: [] for net in NORMS}
+    for (net, _), run in zip(each, made, strict=True):
+        runs[net].append(replace(run, variant=VARIANTS[net]))
     return Pair(runs, recorded=False, why=why)
 
 
