@@ -10,7 +10,7 @@ LIBRARY ?= none
 PRESS := $(BIN)/python -m bnkit.book
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve lab test check fix rerun runs verify bench conformance clean lock
+.PHONY: help setup book serve lab test check fix rerun sweep compare runs verify bench conformance clean lock
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,11 @@ lab: $(STAMP) ## open JupyterLab on the chapters
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claims, front page
+check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claims, records, front page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PRESS) check
+	$(BIN)/python -m bnkit check
 	$(BIN)/python -m bnkit.front --check
 
 fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
@@ -43,6 +44,12 @@ fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
 
 rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="steps=5000 seeds=3"
 	@$(PRESS) rerun "$$CHAPTER" "$$PARAMS"
+
+sweep: $(STAMP) ## every combination, one table: CHAPTER=08-mnist PARAMS="source=live learning_rate=0.1,0.5,2 seeds=3"
+	@$(PRESS) sweep "$$CHAPTER" "$$PARAMS" --scheduler "$$SCHEDULER"
+
+compare: $(STAMP) ## re-runs side by side, or one beside the book: RUNS="_build/reruns/NAME book"
+	@$(PRESS) compare $$RUNS
 
 runs: $(STAMP) ## make every recorded run that is missing; safe to stop and to start again
 	$(BIN)/python -m bnkit runs

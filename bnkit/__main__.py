@@ -35,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command("list", _list, "the experiments of the book, and which of their runs are recorded")
 
+    command("check", _check, "whether the recorded runs are the book's, all there, and noted")
+
     add = command("run", _run, "make one run and store it")
     add("name", help="EXPERIMENT/VARIANT, as in `list`")
     add("--seed", type=_seed, default=0, help="one that `list` does not count goes to the cache")
@@ -95,13 +97,22 @@ def _positive(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from bnkit.runs import experiments
+    from bnkit.runs import inventory
 
-    missing = set(experiments.missing())
-    for one in experiments.EXPERIMENTS.values():
-        recorded = sum((one.name, seed) not in missing for seed in range(one.seeds))
-        counts = f"{one.recipe.steps:>7,} steps  {recorded}/{one.seeds} recorded"
-        print(f"{one.name:38} {counts}  {one.purpose}")
+    there = list(inventory.holdings())
+    for one, recorded, earlier, _ in there:
+        counts = f"{recorded}/{one.seeds} recorded{f', {earlier} earlier' if earlier else ''}"
+        print(f"{one.name:38} {one.recipe.steps:>7,} steps  {counts:23}  {one.purpose}")
+    if any(holding.earlier for holding in there):
+        print("earlier: made by an earlier arithmetic than today's; `verify` holds it to bounds")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from bnkit.runs import inventory
+
+    for problem in (problems := inventory.problems()):
+        print(problem, file=sys.stderr)
+    return int(bool(problems))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -170,11 +181,12 @@ def _verify(options: argparse.Namespace) -> int:
     steps = experiments.cut(experiments.experiment(name).recipe, options.steps).steps
     with _bar(steps) as advance:
         verdict = experiments.verify(name, seed, options.steps, advance)
-    same = verdict.same_platform
-    where = "the platform of the record" if same else "another platform than the record's"
-    print(f"{name} seed {seed}: {verdict.steps} steps compared, on {where}")
+    platform = "that of the record" if verdict.same_platform else "another than the record's"
+    code = "that of the record" if verdict.same_arithmetic else "another than the record's"
+    print(f"{name} seed {seed}: {verdict.steps} steps compared")
+    print(f"  platform: {platform}; arithmetic: {code}")
     for curve, (at_start, over_all) in verdict.differences.items():
-        start = "" if same or math.isnan(at_start) else f", at the start {at_start:.3g}"
+        start = "" if verdict.exact or math.isnan(at_start) else f", at the start {at_start:.3g}"
         print(f"  {curve:14} largest difference {over_all:.3g}{start}")
     print(_meaning(verdict))
     return int(not verdict.ok)
@@ -184,10 +196,10 @@ def _meaning(verdict: Verdict) -> str:
     if not verdict.ok:
         weights = "" if verdict.same_weights else ", in their weights too"
         return f"NOT verified: the record and this run differ{weights}"
-    if verdict.same_platform:
-        return "verified: all of it is equal"
-    rest = "the rest differs no more than another processor's rounding makes it"
-    return f"verified: the start is the same, and {rest}"
+    if verdict.equal:
+        return "verified, bit for bit: all of it is equal"
+    rest = "the rest differs no more than rounding makes it"
+    return f"verified, within bounds: the start is the same, and {rest}"
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -65,8 +65,8 @@ def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
     ] == []
 
 
-# each parameter of this name needs more
-NEVER = {"depth": 0, "batch": 1, "seeds": 0, "width": 0, "steps": 0}
+# each parameter of this name needs more; 0 steps and seeds may stand for those of the records
+NEVER = {"depth": 0, "batch": 1, "width": 0}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -91,6 +91,12 @@ def test_the_chapter_refuses_parameters_out_of_range_and_says_what_is_allowed(na
 # --- the rules can tell good from bad -------------------------------------------------------------
 
 
+def folded(*tags: str, hidden: tuple[str, ...] = ("source",), **more: object) -> dict:
+    """The metadata of evidence."""
+    tagged = {"tags": [*tags, "evidence"], "jupyter": {f"{each}_hidden": True for each in hidden}}
+    return tagged | more
+
+
 def model() -> NotebookNode:
     """A chapter as it should be."""
     figure = {
@@ -101,11 +107,15 @@ def model() -> NotebookNode:
         new_markdown_cell(
             "# A title\n\nA lead.\n\n## A section\n\n```python\n# no heading\n```", id="title"
         ),
+        new_code_cell("seed: int = 0  # a seed", id="parameters", metadata=folded("parameters")),
         new_code_cell(
-            "seed: int = 0  # a seed", id="parameters", metadata={"tags": ["parameters"]}
+            "p = parameters.check(globals(), seed=parameters.integer(0, 1))",
+            id="check",
+            metadata=folded("hide-output", hidden=("source", "outputs")),
         ),
-        new_code_cell("p = parameters.check(globals(), seed=parameters.integer(0, 1))", id="check"),
-        new_code_cell("draw(p.seed / 2)", id="figure-a", metadata={"mystnb": figure}),
+        new_code_cell("draw(p.seed / 2)", id="figure-a", metadata=folded(mystnb=figure)),
+        new_code_cell("import numpy as np", id="tools", metadata={"tags": ["teaching"]}),
+        new_code_cell("np.arange(3)", id="count", metadata={"tags": ["teaching"]}),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return new_notebook(
@@ -123,7 +133,12 @@ def test_the_model_passes():
 
 
 def add(source: str):
-    return lambda nb: nb.cells.append(new_code_cell(source, id="another"))
+    return lambda nb: nb.cells.append(new_code_cell(source, id="another", metadata=folded()))
+
+
+def teach(source: str):
+    teaching = {"tags": ["teaching"]}
+    return lambda nb: nb.cells.append(new_code_cell(source, id="another", metadata=teaching))
 
 
 def write(text: str):
@@ -153,7 +168,7 @@ MUTANTS = {
         lambda nb: nb.cells[0].update(source="# A title"),
         "must open the chapter with a title",
     ),
-    "no parameters": (lambda nb: nb.cells[1].metadata.clear(), "one cell tagged 'parameters'"),
+    "no parameters": (lambda nb: nb.cells[1].metadata.tags.pop(0), "one cell tagged 'parameters'"),
     "a second parameter cell": (
         lambda nb: nb.cells[3].metadata.update(tags=["parameters"]),
         "one cell tagged",
@@ -181,6 +196,36 @@ MUTANTS = {
             new_code_cell("1", id="b", metadata=copy.deepcopy(nb.cells[3].metadata))
         ),
         "has the figure name 'fig-a' of another cell",
+    ),
+    "no kind": (lambda nb: nb.cells[4].metadata.clear(), "needs one tag of the two"),
+    "two kinds": (
+        lambda nb: nb.cells[4].metadata.update(tags=["teaching", "evidence"]),
+        "needs one tag of the two",
+    ),
+    "evidence that JupyterLab shows": (
+        lambda nb: nb.cells[3].metadata.pop("jupyter"),
+        'must have "jupyter": {"source_hidden": true}',
+    ),
+    "a card that JupyterLab shows": (
+        lambda nb: nb.cells[2].metadata.jupyter.pop("outputs_hidden"),
+        '{"outputs_hidden": true, "source_hidden": true}',
+    ),
+    "teaching that JupyterLab hides": (
+        lambda nb: nb.cells[4].metadata.update(jupyter={"source_hidden": True}),
+        'is teaching; its metadata must have "jupyter": {}',
+    ),
+    "a long lesson": (teach("1\n" * 13), "teaches in 13 lines"),
+    "a wide lesson": (teach(f"x = '{'a' * 80}'"), "teaches in lines of 86 columns"),
+    "a lesson with the workshop's tools": (
+        teach("from bnkit import plots\nimport bnkit.layers"),
+        "teaches with bnkit.plots",
+    ),
+    "a lesson on another library": (teach("import sklearn.datasets"), "teaches with sklearn"),
+    "a lesson on nothing": (teach("[line for _ in np.arange(3)]"), "'line', which no cell"),
+    "a lesson on evidence": (teach("print(p)"), "'p', which the evidence in 'check' defines"),
+    "a lesson that evidence changes": (
+        lambda nb: (add("np = 3")(nb), nb.cells.insert(99, nb.cells.pop(5))),
+        "'np', which the evidence in 'another' defines",
     ),
     "a second title": (write("# Another"), "a second title"),
     "a level left out": (write("#### Deep"), "leaves out a level"),

@@ -120,18 +120,18 @@ def test_a_stale_table_or_picture_is_found(checkout, capsys):
     assert "table in README.md is not what" in capsys.readouterr().err
     front.main([])
     coordinate = re.search(r"L (\d+\.\d+) ", picture.read_text())
-    moved = f"{float(coordinate[1]) + 0.1:.6f}"
+    moved = f"{float(coordinate[1]) + 0.1:.2f}"
     picture.write_text(picture.read_text().replace(coordinate[1], moved, 1))
     assert front.main(["--check"]) == 1
     assert "figure-1.svg is not what" in capsys.readouterr().err
     front.main([])
     made_up("without-bn", 0.1, [0.80, 0.82], checkout / "data" / "runs")  # a run made anew
-    assert len(front.stale(page, picture)) == 2
+    assert len(front.stale(page, picture.parent)) == 3
 
 
 def test_rounding_on_another_processor_is_no_change():
-    drawn = '<path d="M 10.5 20" clip-path="url(#p0123456789)"/>'
-    rounded = drawn.replace("10.5", "10.500001").replace("p0123456789", "pabcdef0123")
+    drawn = '<path d="M 10.5 20" clip-path="url(#i0)"/>'
+    rounded = drawn.replace("10.5", "10.51")
     assert front._same(drawn, rounded)
     assert not front._same(drawn, drawn.replace("10.5", "10.6"))
     assert not front._same(drawn, drawn.replace("path d", "line d"))
@@ -150,7 +150,7 @@ def test_missing_markers_and_missing_runs_are_named(checkout, capsys):
 
 
 def test_the_front_page_fits_the_records():
-    assert front.stale(ROOT / "README.md", ROOT / "chapters" / "images" / "figure-1.svg") == []
+    assert front.stale(ROOT / "README.md", ROOT / "chapters" / "images") == []
 
 
 def test_the_picture_is_small_and_described():
@@ -246,13 +246,17 @@ def test_workflows_may_little_and_end(path):
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/none@v0"))
 
 
-def test_every_room_is_on_the_page_on_the_code():
+def test_every_room_is_on_a_page_on_the_code():
     """And with a room all its modules: ``bnkit.book.rooms`` finds them."""
-    page = (ROOT / "chapters" / "api.md").read_text()
-    shown = re.findall(r"^\.\. room:: bnkit\.(\w+)$", page, re.M)
+    pages = sorted((ROOT / "chapters" / "api").glob("*.md"))
+    text = "\n".join(page.read_text() for page in pages)
+    shown = re.findall(r"^\.\. room:: bnkit\.([\w.]+)$", text, re.M)
+    contents = (ROOT / "chapters" / "api.md").read_text()
+    assert all(f"(api/{page.name})" in contents for page in pages)
+    assert all(f"`bnkit.{room}`" in contents for room in shown)
     apart = {"__init__", "__main__", "__pycache__", "book", "front", "house"}
     there = {path.stem for path in (ROOT / "bnkit").iterdir()} - apart
-    assert sorted(shown) == sorted(there)
+    assert sorted(shown) == sorted([*there, "studies.after"])  # too large for one page
     found = set(rooms.modules("bnkit.runs"))
     assert {
         "bnkit.runs",

@@ -28,11 +28,13 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "conformance/session": "conformance/test_mutants.py",
     "datasets/files": "datasets/test_arrays.py",
     "datasets/trees": "datasets/test_pictures.py",
+    "engines": "book/test_sweep.py",
     "layers/aten": "layers/test_batch_norm.py",
     "layers/modules": "layers/test_conversion.py",
     "layers/plain": "layers/test_batch_norm.py",
     "networks/convnet": "runs/tasks/test_small_batches.py",
     "plots/backprop": "studies/test_backprop.py",
+    "plots/compared": "studies/test_compared.py",
     "plots/colours": "plots/test_mnist.py",
     "plots/labels": "plots/test_mnist.py",
     "plots/layer": "studies/test_layer.py",
@@ -42,6 +44,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "runs/tasks/inception": "runs/tasks/test_imagenet.py",
     "runs/tasks/linear": "studies/after/test_linear.py",
     "runs/tasks/mnist": "runs/test_experiments.py",
+    "studies/swept": "studies/test_compared.py",
     **dict.fromkeys(
         (f"studies/after/{name}" for name in (
             "decay", "features", "few_classes", "normfree", "populations", "small_batches",

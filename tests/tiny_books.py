@@ -55,12 +55,19 @@ def good() -> dict:
         code(
             "parameters",
             "seed: int = 0  # a seed\nquick: bool = True  # a flag",
-            tags=["parameters"],
+            tags=["parameters", "evidence"],
         ),
-        code("check", CHECK),
-        code("figure-line", FIGURE, **TOLD),
-        code("report", REPORT),
+        code("check", CHECK, tags=["evidence", "hide-output"]),
+        code("figure-line", FIGURE, **TOLD, **EVIDENCE),
+        code("report", REPORT, **EVIDENCE),
+        markdown("section", "## By hand\n\nA cell that a reader would type, as {cite:t}`x`:"),
+        code("by-hand", "import numpy as np\n\nnp.arange(3).mean()", tags=["teaching"]),
+        markdown("exercise", "### For the curious: how it ends\n\nWith a third."),
+        code("solution-1", "assert 1 / 3 < 1", tags=["evidence", "hide-cell"]),
     )
+
+
+EVIDENCE = {"tags": ["evidence"], "jupyter": {"source_hidden": True}}
 
 
 def short(source: str, **metadata) -> dict:
@@ -70,7 +77,14 @@ def short(source: str, **metadata) -> dict:
     )
 
 
-INDEX = "# A book\n\nSee [the chapter](01-good.ipynb): a third is {glue:text}`/chapters/01-good.ipynb::third:.2f`.\n"
+INDEX = """\
+# A book
+
+See [the chapter](01-good.ipynb): a third is {glue:text}`/chapters/01-good.ipynb::third:.2f`.
+
+```{bibliography}
+```
+"""
 
 
 def make_book(root: Path, chapters: dict[str, dict], index: str = INDEX) -> Book:

@@ -17,6 +17,10 @@
     pages          what a built page must look like
     build          all of it, in order
     rerun          one chapter again, with other parameters
+    words          parameters and grids as one writes them on a command line
+    compare        re-runs side by side, on one page
+    sweep          every point of a grid, and one table (engines, points)
+    sheet          the pages of comparisons and sweeps
     measure        how much prose leads how much code
 
 ``bnkit.page.notebook`` reads the cells for all of them.

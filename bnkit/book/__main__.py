@@ -4,11 +4,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bnkit import paths
+from bnkit import engines, paths
 from bnkit.book.layout import Book, PressError
 
 
@@ -29,6 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     rerun.add_argument("chapter", help="its name, as 08-mnist")
     as_text = 'as one text: "steps=5000 seeds=3"'
     rerun.add_argument("parameters", nargs="?", default="", help=as_text)
+    compare = command(_compare, "re-runs of one chapter side by side, as a page")
+    which = "the folders of re-runs, or `book` for the chapter as the book shows it"
+    compare.add_argument("runs", nargs="+", help=which)
+    sweep = command(_sweep, "one chapter at every point of a grid, as a table and a page")
+    sweep.add_argument("chapter", help="its name, as 08-mnist")
+    as_grid = 'as one text: "learning_rate=0.1,0.5,2 seeds=3"'
+    sweep.add_argument("parameters", nargs="?", default="", help=as_grid)
+    workers = "run on the workers of the Dask scheduler at this address, tcp://HOST:8786"
+    sweep.add_argument("--scheduler", metavar="ADDRESS", default="", help=workers)
     command(_measure, "how much prose leads how much code, chapter by chapter")
     strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
     strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
@@ -87,9 +97,35 @@ def _check(book: Book, _: argparse.Namespace) -> int:
 
 def _rerun(book: Book, options: argparse.Namespace) -> None:
     from bnkit.book.rerun import rerun
+    from bnkit.page.reruns import FILE
 
     notebook, page = rerun(book, options.chapter, options.parameters)
+    results = notebook.with_name(FILE)
+    print(f"notebook: {notebook}\npage:     {page}\nresults:  {results}")
+
+
+def _compare(book: Book, options: argparse.Namespace) -> None:
+    from bnkit.book.compare import compare
+
+    notebook, page = compare(book, options.runs)
     print(f"notebook: {notebook}\npage:     {page}")
+
+
+def _sweep(book: Book, options: argparse.Namespace) -> int:
+    from bnkit.book.sweep import sweep
+
+    engine = engines.cluster(options.scheduler) if options.scheduler else nullcontext()
+    try:
+        with engine as executor:
+            done = sweep(book, options.chapter, options.parameters, executor)
+    except engines.EngineError as error:
+        raise PressError(str(error)) from None
+    for name, problem in done.failed.items():
+        print(f"\n{name} failed in {problem}", file=sys.stderr)
+    if done.page:
+        print(f"table:    {done.folder / 'table.csv'}\npage:     {done.page}")
+    print(f"points:   {done.folder / 'points'}")
+    return int(bool(done.failed))
 
 
 def _measure(book: Book, _: argparse.Namespace) -> None:

@@ -47,8 +47,12 @@ def _gate(book: Book, documents: list[str]) -> list[str]:
     chapters = [gate.read(name, book.file(name), _executed(book, name)) for name in documents]
     pages = {}
     if len(documents) == len(book.notebooks()):  # else numbers that pages quote may be missing
-        files = sorted((book.root / "chapters").glob("*.md"))
-        pages = {f"chapters/{path.stem}": path.read_text(encoding="utf-8") for path in files}
+        files = {document: book.file(document) for document in book.written()}
+        pages = {
+            document: path.read_text(encoding="utf-8")
+            for document, path in files.items()
+            if path.suffix == ".md"
+        }
     findings = gate.check(chapters, pages) + evidence.committed(book, claims)
     for chapter in chapters:
         measured = evidence.measured(chapter, claims)

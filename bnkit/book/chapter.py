@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from bnkit.book.layout import Book
 from bnkit.page.notebook import cells_of, claims_of, source_of
@@ -47,16 +48,19 @@ class Workshop:
         self._start("import matplotlib.font_manager").communicate()
 
     def run(
-        self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool
-    ) -> str | None:
+        self, clean: Path, executed: Path, given: Mapping[str, object], seconds: int, live: bool,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> str | None:  # fmt: skip
         """Execute `clean` into `executed` with parameters `given`; return what went wrong, if it did.
 
         No cell may take longer than `seconds`. With `live`, the terminal shows progress and prints.
+        `environment` is added to that of the chapter.
         """
         worker = "from bnkit.book import worker; sys.exit(worker.main())"
         options = ["--seconds", str(seconds), "--parameters", json.dumps(dict(given))]
         options += ["--live"] if live else []
-        process = self._start(worker, str(clean), str(executed), *options, live=live)
+        arguments = (worker, str(clean), str(executed), *options)
+        process = self._start(*arguments, live=live, environment=environment)
         complaints = process.communicate()[1]
         return None if process.returncode == 0 else explain(executed, complaints or "")
 
@@ -65,14 +69,17 @@ class Workshop:
         for process in list(self._running):
             process.terminate()
 
-    def _start(self, statement: str, *arguments: str, live: bool = False) -> subprocess.Popen:
+    def _start(
+        self, statement: str, *arguments: str, live: bool = False,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen:  # fmt: skip
         # A progress bar would be stored in the page as stderr: only where somebody watches.
-        environment = self._environment | ({} if live else {"TQDM_DISABLE": "1"})
+        quiet = {} if live else {"TQDM_DISABLE": "1"}
         pipe = None if live else subprocess.PIPE
         process = subprocess.Popen(
             program(statement, *arguments),
             cwd=self._scratch,  # a chapter must not depend on where it is run
-            env=environment,
+            env={**self._environment, **quiet, **environment},
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -80,6 +87,9 @@ class Workshop:
         )
         self._running.add(process)
         return process
+
+
+_OPEN: set[Workshop] = set()
 
 
 @contextmanager
@@ -90,10 +100,18 @@ def workshop(book: Book) -> Iterator[Workshop]:
     folder = tempfile.TemporaryDirectory(prefix="bnkit-", dir=short, ignore_cleanup_errors=True)
     with folder as scratch:
         open_workshop = Workshop(book, Path(scratch))
+        _OPEN.add(open_workshop)
         try:
             yield open_workshop
         finally:
+            _OPEN.discard(open_workshop)
             open_workshop.close()
+
+
+def close_all() -> None:
+    """Stop what runs in the workshops of all threads of this process."""
+    for open_workshop in list(_OPEN):
+        open_workshop.close()
 
 
 def explain(executed: Path, complaints: str) -> str:

@@ -17,7 +17,8 @@ import yaml
 from bnkit.book import this_build
 from bnkit.book.layout import GENERATED, Book, PressError
 from bnkit.page.notebook import INJECTED, cells_of, claims_of, is_injected
-from bnkit.page.prose import SITE
+from bnkit.page.prose import KEPT, SITE
+from bnkit.page.quantities import is_handed_over
 
 PUBLIC_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")  # all that the theme knows
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}  # no version
@@ -124,9 +125,11 @@ def _normalise_cell(cell: dict, alone: bool) -> dict:
         return {**cell, "id": INJECTED, "metadata": hidden}  # papermill's id is random
     if "outputs" not in cell:
         return {**cell, "metadata": metadata}
+    metadata["bnkit"] = {"id": cell["id"]}
     if claims_of(cell):  # its place is called as JupyterLab calls it, see ``extension``
-        metadata["bnkit"] = {"place": f"cell-id={cell['id']}"}
-    shown = [output for output in cell["outputs"] if not _is_progress_bar(output)]
+        metadata["bnkit"]["place"] = f"cell-id={cell['id']}"
+    unseen = lambda output: _is_progress_bar(output) or is_handed_over(output)  # noqa: E731
+    shown = [output for output in cell["outputs"] if not unseen(output)]
     outputs = [_for_the_site(output, alone) for output in shown]
     return {**cell, "metadata": metadata, "outputs": outputs}
 
@@ -136,8 +139,14 @@ def _without(metadata: Mapping, *keys: str) -> dict:
 
 
 def _for_the_site(output: dict, alone: bool) -> dict:
-    """Of a report with two faces, the one that quotes other chapters' numbers, if they are there."""
+    """An output as the site shows it: what is for the records in a box by which ``folds`` knows it,
+    and of a report with two faces the one that quotes other chapters' numbers, if they are there.
+    """
     data = output.get("data", {})
+    if output.get("metadata", {}).get("bnkit") == KEPT:
+        text = "".join(data["text/markdown"])
+        kept = {"text/markdown": f":::{{container}} {KEPT}\n{text}\n:::"}
+        return {**output, "data": kept, "metadata": {}}
     if SITE not in data:
         return output
     return {**output, "data": {"text/markdown": data["text/markdown" if alone else SITE]}}

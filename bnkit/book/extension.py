@@ -1,39 +1,59 @@
-"""What Sphinx has to be taught for this book: local mathematics, our style sheet, links to claims.
+"""What Sphinx has to be taught for this book: local mathematics, figures, style, links to claims.
 
 JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
 are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
 the ledger bear the ids of their claims, and verdicts get classes, which the style sheet colours.
 """
 
+import json
 import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from string import ascii_uppercase
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
-from bnkit.book import rooms
+from bnkit.book import citations, figures, folds, glossary, rooms, teaching
+from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
 MATHJAX = "mathjax/tex-svg-full.js"
 THEBE = re.compile(
     r"(?s)\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>"
 )
+TONES = "figures.css"
 LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
-NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_sources/[^"]+")')
+NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
+THE_CODE = {
+    "type": "link",
+    "text": "just the code",
+    "tooltip": "Download the code without the evidence, as a notebook",
+    "icon": "fas fa-terminal",
+    "label": "download-code-button",
+}
 
 
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.connect("builder-inited", add_style)
+    app.connect("source-read", inline_figures)
+    app.connect("env-check-consistency", letter_figures)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", write_tones)
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
+    app.connect("doctree-read", inline_pictures)
+    app.connect("doctree-resolved", glossary.link)
     app.connect("html-page-context", add_script)
+    app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
+    folds.setup(app)
+    citations.setup()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -42,7 +62,44 @@ def add_style(app: Sphinx) -> None:
     static = Path(__file__).with_name("_static")
     app.config.html_static_path.append(str(static))
     app.config.html_search_scorer = str(static / "scorer.js")
-    app.add_css_file("book.css", priority=900)
+    app.add_css_file(TONES, priority=890)
+    for priority, sheet in enumerate(("book.css", "reading.css", "print.css"), start=900):
+        app.add_css_file(sheet, priority=priority)
+    app.add_js_file("reading.js", loading_method="defer")
+
+
+def inline_figures(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the figures of a chapter into its page."""
+    if app.env.doc2path(page).endswith(".ipynb"):
+        source[0] = figures.inlined(source[0])
+
+
+def inline_pictures(app: Sphinx, document: nodes.document) -> None:
+    """Put drawings of ours that a page shows as files into the page, too."""
+    for image in list(document.findall(nodes.image)):
+        path = Path(app.srcdir, image["uri"])
+        if path.suffix == ".svg" and (drawn := figures.from_file(path, image.get("alt", ""))):
+            image.replace_self(nodes.raw("", drawn, format="html"))
+
+
+def letter_figures(app: Sphinx, env: BuildEnvironment) -> None:
+    """Give pages that are no chapters a letter, in reading order: their figures are A.1, A.2, B.1.
+
+    Else the second figure of such a page would be "Fig. 2", as one of the paper is.
+    """
+    pages = [page for page in env.collect_relations() if page in env.toc_fignumbers]
+    letters = iter(ascii_uppercase)
+    for page in pages:
+        numbers = env.toc_fignumbers[page].get("figure", {})
+        if any(len(number) == 1 for number in numbers.values()):
+            letter = next(letters)
+            numbers.update({name: (letter, number[-1]) for name, number in numbers.items()})
+
+
+def write_tones(app: Sphinx, exception: Exception | None) -> None:
+    """Write the colours of figures in the tones of both themes."""
+    if exception is None:
+        Path(app.outdir, "_static", TONES).write_text(stylesheet(), encoding="utf-8")
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
@@ -82,12 +139,30 @@ def mark(app: Sphinx, document: nodes.document) -> None:
             link[0][:] = [nodes.inline("", "", *link[0].children, classes=classes)]
             if isinstance(link.parent, nodes.paragraph) and link.parent[0] is link:
                 link.parent["classes"].append("claim-evidence")
+    folds.fold_page(document)
 
 
 def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
     """Let readers sort and filter the ledger; without the script, the table is a table."""
     if page == LEDGER:
         app.add_js_file("claims.js", loading_method="defer")
+
+
+def offer_the_code(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
+    """Among the downloads of a page: the notebook of its teaching cells, where it has some."""
+    source = Path(app.srcdir, f"{page}.ipynb")
+    own = teaching.just_the_code(json.loads(source.read_bytes())) if source.is_file() else None
+    if own is None:
+        return
+    target = Path(app.outdir, "_code", f"{page}.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(own, indent=1, ensure_ascii=False)
+    target.write_text(f"{text}\n", encoding="utf-8")
+    for group in context.get("header_buttons", []):
+        if group.get("label") == "download-buttons":
+            group["buttons"].insert(
+                0, {**THE_CODE, "url": f"{context['pathto']('_code', 1)}/{page}.ipynb"}
+            )
 
 
 def _cells(document: nodes.document) -> dict[str, nodes.Element]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bnkit.book.figures import SVG, fixed_colours, smallest_label
+from bnkit.page.figures import NARROW
 from bnkit.page.notebook import (
     Figure,
     cells_of,
@@ -21,10 +23,12 @@ from bnkit.page.notebook import (
     text_of,
 )
 from bnkit.page.prose import SITE
+from bnkit.page.quantities import ResultError, curves_in, found_in
 
 CELL_BYTES, CHAPTER_BYTES = 2_000_000, 12_000_000
 FIGURE_KEYS = ("mystnb.figure.name", "mystnb.figure.caption", "mystnb.image.alt")
-IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
+LEGIBLE = 8  # pixels
+IMAGES = ("image/png", "image/jpeg", SVG, "image/gif")
 PATH = r"""(?<![\w/.:)}\]<~])/(?!chapters/)[A-Za-z][\w.-]*/[\w.-][^\s"'<>)]*"""
 ADDRESS = r"""https?://(?!(?:www\.w3\.org|purl\.org|creativecommons\.org/ns)\b)[^\s"'<>)]*"""
 PRIVATE = {
@@ -32,6 +36,7 @@ PRIVATE = {
     r"\bat 0x[0-9a-fA-F]{6,}": "an address in memory, another one in each build",
     ADDRESS: "an address in the network",
 }
+INSIDE = re.compile(r"data:image/[a-z]+;base64,[\w+/=\s]+")  # a picture inside an SVG, as letters
 GLUE = re.compile(
     r"(?:\{glue(?::\w+)?\}`|^\s*(?::{3,}|`{3,})\{glue(?::\w+)?\}\s+)([^`\n]+)", re.MULTILINE
 )
@@ -117,6 +122,26 @@ def figures(chapter: Chapter) -> Iterator[tuple[str, str]]:
                 yield cell["id"], f"shows an image without {', '.join(missing)} in its metadata"
 
 
+def colours(chapter: Chapter) -> Iterator[tuple[str, str]]:
+    """A figure's colours are those that a page can change with its theme."""
+    for cell, output in _outputs(chapter):
+        if fixed := fixed_colours(_text(output.get("data", {}).get(SVG, ""))):
+            remedy = "take one of bnkit.plots.colours, or give bnkit.page.figures another"
+            yield (
+                cell["id"],
+                f"draws in {', '.join(fixed)}, on light and dark pages alike; {remedy}",
+            )
+
+
+def legible(chapter: Chapter) -> Iterator[tuple[str, str]]:
+    """The words of a figure can be read on a phone."""
+    for cell, output in _outputs(chapter):
+        data = output.get("data", {})
+        if SVG in data and (size := smallest_label(data)) < LEGIBLE:
+            wide = "" if NARROW in data else ", for it has no narrow layout: draw it in bnkit.plots"
+            yield cell["id"], f"has words {size:.1f} pixels high on a phone, at least 8{wide}"
+
+
 def private(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """No output tells where it was made, points into the network, or shows places in memory."""
     for cell, output in _outputs(chapter):
@@ -155,7 +180,29 @@ def glued_once(chapter: Chapter) -> Iterator[tuple[str, str]]:
             yield "", f"glues {name!r} {count} times"
 
 
-RULES = (errors, order, sources, stderr, figures, private, size, widgets, glued_once)
+def results(chapter: Chapter) -> Iterator[tuple[str, str]]:
+    """What it hands over to programs can be read, and a name stands for one quantity."""
+    try:
+        found_in(_cells(chapter))
+        curves_in(_cells(chapter))
+    except ResultError as error:
+        yield "", str(error)
+
+
+RULES = (
+    errors,
+    order,
+    sources,
+    stderr,
+    figures,
+    colours,
+    legible,
+    private,
+    size,
+    widgets,
+    glued_once,
+    results,
+)
 
 
 # The whole book
@@ -223,9 +270,10 @@ def _texts(output: dict, images: bool = False) -> Iterable[str]:
     """The texts of an output that readers see; with `images` also those that encode an image."""
     if output["output_type"] == "stream":
         return [_text(output["text"])]
-    readable = lambda kind: kind.startswith("text/") or kind == "image/svg+xml"  # noqa: E731
+    readable = lambda kind: kind.startswith("text/") or kind == SVG  # noqa: E731
     data = output.get("data", {}).items()
-    return [_text(value) for kind, value in data if images or readable(kind)]
+    texts = [_text(value) for kind, value in data if images or readable(kind)]
+    return texts if images else [INSIDE.sub("", text) for text in texts]
 
 
 def _text(value: object) -> str:

@@ -80,6 +80,8 @@ def _images(tags: list[Tag]) -> Iterator[str]:
     for name, attributes, _ in tags:
         if name == "img" and not attributes.get("alt", "").strip():
             yield f"shows an image without alt text: {attributes.get('src', '')[:80]}"
+        if attributes.get("role") == "img" and not attributes.get("aria-label", "").strip():
+            yield f"shows a drawing without a text for who cannot see it: <{name} role='img'>"
 
 
 def _ids(tags: list[Tag]) -> Iterator[str]:

@@ -10,12 +10,18 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class Room(SphinxDirective):
-    """``.. room:: bnkit.layers``: the folder's docstring, and each module with its members."""
+    """``.. room:: bnkit.layers``: the folder's docstring, and each module with its members.
+
+    A folder inside that ``:without:`` names is left to a page of its own.
+    """
 
     required_arguments = 1
+    option_spec = {"without": str}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
-        lines = [line for name in modules(self.arguments[0]) for line in documented(name)]
+        room, apart = self.arguments[0], self.options.get("without")
+        names = [name for name in modules(room) if not f"{name}.".startswith(f"{room}.{apart}.")]
+        lines = [line for name in names for line in documented(name)]
         section = nodes.Element()
         self.state.nested_parse(StringList(lines, self.arguments[0]), self.content_offset, section)
         return section.children

@@ -46,6 +46,13 @@ def execution_key(book: Book, document: str) -> str:
     return _digest(book, files, *words)
 
 
+def source_key(book: Book, document: str) -> str:
+    """The digest of a chapter's notebook and of the code that it runs, the same on any machine."""
+    notebook = book.file(document)
+    modules = modules_used(code_of(cells_of(notebook)), book.package)
+    return _digest(book, {notebook, *modules})
+
+
 def site_key(book: Book, executed: Iterable[str]) -> str:
     """The digest of all that the site depends on; `executed` are those of executed chapters."""
     files = {book.root / "_config.yml", book.root / "_toc.yml", book.lock, *_below(book.package)}

@@ -13,11 +13,11 @@ import nbformat
 from nbformat import NotebookNode
 from packaging.markers import InvalidMarker, Marker
 
-from bnkit.book import typed_numbers
+from bnkit.book import parts, teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
-from bnkit.page.notebook import figure_of, tags_of
+from bnkit.page.notebook import figure_of, headings_of, tags_of
 from bnkit.page.parameters import ParameterError, read_cell
 
 READABLE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -30,6 +30,7 @@ EXTRA_KEYS = (
     "metadata.papermill metadata.widgets metadata.language_info.version"
     " cell.metadata.papermill cell.metadata.execution"
 )
+PAGES = (".ipynb", ".md")
 # no addresses, no hashes, no local versions
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!-]+)(?: ; (.+))?")
 # version 2 of the first has no _config.yml and no _toc.yml
@@ -100,8 +101,9 @@ def _folder(book: Book) -> Iterator[Finding]:
     for document in listed:
         if listed.count(document) > 1:
             yield Finding(document, "", "is listed twice in _toc.yml")
-    files = (book.root / "chapters").glob("*")
-    there = {f"chapters/{path.stem}" for path in files if path.suffix in (".ipynb", ".md")}
+    inside = (path.relative_to(book.root) for path in (book.root / "chapters").rglob("*"))
+    written = (path for path in inside if not any(part.startswith(".") for part in path.parts))
+    there = {path.with_suffix("").as_posix() for path in written if path.suffix in PAGES}
     for document in sorted(there - set(listed)):
         yield Finding(document, "", "is in the folder, but _toc.yml does not list it")
     for document in sorted(set(listed) - there - {GENERATED}):
@@ -211,13 +213,13 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """One title; below it no level is left out."""
     level = 0
     for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
-        prose = re.sub(r"(?ms)^(`{3,}|~{3,}|:{3,}).*?^\1", "", cell.source)
-        for marks, title in re.findall(r"(?m)^(#+) +(.+)$", prose):
-            if len(marks) == 1 and level:
+        for depth, title in headings_of(cell):
+            if depth == 1 and level:
                 yield cell.id, f"has a second title: {title!r}"
-            elif len(marks) > level + 1:
+            elif depth > level + 1:
                 yield cell.id, f"leaves out a level of headings: {title!r}"
-            level = len(marks)
+            level = depth
 
 
-RULES = (clean, kernel, ids, opening, code, figures, headings)
+PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious)
+RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings)

@@ -8,6 +8,8 @@ import argparse
 import json
 import os
 import sys
+import threading
+import time
 
 import papermill
 from jupyter_client.kernelspec import KernelSpec
@@ -49,6 +51,16 @@ class SavesOnce(NBClientEngine):
             raise
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: a killed one stops nobody itself.
+
+    The kernel does the same with this one.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Execute one notebook; if it fails, say why on stderr and keep it as far as it ran."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
@@ -58,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, help="limit for each cell; none by default")
     parser.add_argument("--live", action="store_true", help="show progress and what cells print")
     options = parser.parse_args(arguments)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     papermill_engines.register("saves-once", SavesOnce)
     try:
         papermill.execute_notebook(

@@ -47,7 +47,11 @@ class Part:
             prose.glue(entry.name(key), value)
         self._values[claim] = values
         held = f" **does not hold** with {', '.join(self._changed)} changed" if broken else ""
-        prose.report(f"{entry.badge}{held}: {self._evidence(entry) or entry.why}.")
+        told = f"{entry.badge}{held}: {self._evidence(entry) or entry.why}."
+        if broken:
+            prose.report(told)
+        else:
+            prose.keep(f"Evidence for {claim}", told)
 
     def verdicts(self) -> None:
         """Show the closing table: what the note said, what is the case, what was measured.

@@ -118,9 +118,31 @@ def from_json(text: str) -> Card:
     try:
         content = json.loads(text)
         findings = tuple(Finding(**_read(f)) for f in content["findings"])
-        return Card(content["name"], content["conventions"], findings, content["made"])
-    except (KeyError, TypeError, AttributeError) as error:
+        card = Card(content["name"], content["conventions"], findings, content["made"])
+        if why := _odd(card):
+            raise TypeError(why)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"this is no card: {error!r}. Make one with examine(...).json()") from None
+    return card
+
+
+def _odd(card: Card) -> str:
+    """What in a card is not of the kind that ``examine`` puts there; nothing if all is."""
+    if not isinstance(card.name, str):
+        return f"its name is {card.name!r}"
+    for word, mapping in (("made", card.made), ("conventions", card.conventions)):
+        if not isinstance(mapping, dict):
+            return f"{word} is {mapping!r}"
+    for f in card.findings:
+        words = all(isinstance(word, str) for word in (f.probe, f.dtype, f.note))
+        numbers = all(value is None or _is_number(value) for value in (f.spacings, f.best))
+        if not (words and numbers and f.holds in (True, False, None)):
+            return f"a finding is {tuple(f)!r}"
+    return ""
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value >= 0
 
 
 def _plain(value):

@@ -55,5 +55,5 @@ def _work(jobs: queue.SimpleQueue) -> None:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 answer.put((function(), None))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # whatever ends this thread would be taken for a hang
             answer.put((None, error))

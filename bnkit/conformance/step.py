@@ -83,9 +83,12 @@ class Subject:
         before = {k: np.array(v) for k, v in given.items() if v is not None}
         try:
             result = function(given["x"], gamma, beta, given["dy"], state)
-        except Exception as error:
+        except BaseException as error:  # KeyboardInterrupt, too: the user's own never comes here
             raise Trouble(f"raised {named(error)}") from error
         for name, value in before.items():
+            if np.shape(given[name]) != value.shape:
+                self.mutated.add(name)
+                raise Trouble(f"changed the shape of its argument {name}")
             if not np.array_equal(given[name], value, equal_nan=True):
                 self.mutated.add(name)
                 np.copyto(given[name], value)

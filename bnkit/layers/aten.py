@@ -31,7 +31,7 @@ class Limits(NamedTuple):
     """Which batches one operator takes, and how large the blocks of the others are."""
 
     small: int = 2**21
-    """Elements, twice as many channels last: up to here calls from Python cost more than work."""
+    """Elements, twice as many channels last or with a ReLU: up to here many calls cost more."""
     short: int = 2**15
     """Values of a channel: from here on one operator loses digits that matter."""
     block: int = 2**18
@@ -43,6 +43,9 @@ LIMITS = ContextVar("limits", default=EVERYDAY)  # ``layers.using`` sets others
 # The operators compute γ·inv_std·x + (β − γ·inv_std·mean), in which the means cancel. From so many
 # standard deviations on, x is measured from its mean first, which costs one more way through it.
 FAR = 16
+# 1/√var up to which m/(m − 1) · var may be infinite, in float32; in float64 it is no harm.
+HUGE = 2 * torch.finfo(torch.float32).max ** -0.5
+CONSTANT = 0.998  # eps / (var + eps) of a channel that may be one
 
 # Shapes: x, y, dy and dx (N, C, ...), contiguous or channels last; means and variances to be pooled
 # (parts, C), counts (parts, 1); all others (C,), float64 where x is, else float32, but for weight
@@ -54,13 +57,13 @@ def batch_norm(
     training: bool, momentum: float, eps: float, relu: bool = False,
 ) -> Tensor:  # fmt: skip
     """The whole layer in one operator, which has derivatives of its own, for ``small`` batches."""
-    if x.ndim > 3 and 1 in x.shape:
+    if thin := x.ndim > 3 and 1 in x.shape:
         x = plain.laid(x, x)
     if training:
         y = _by_batch(x, weight, bias, running_mean, running_var, momentum, eps)
     else:
         y = _by_running(x, weight, bias, running_mean, running_var, eps)
-    if x.ndim > 3 and 1 in x.shape and y.requires_grad:
+    if thin and y.requires_grad:
         y.register_hook(lambda dy: plain.laid(dy, x))
     return y.relu_() if relu else y
 
@@ -79,8 +82,10 @@ PLAIN = (Tensor, nn.Parameter)  # of others, DTensors say, one does not look at 
 
 
 def _by_batch(x, weight, bias, running_mean, running_var, momentum, eps) -> Tensor:
-    running = () if running_mean is None else (running_mean, running_var)
-    before = torch.stack(running) if running else ()
+    running = before = ()
+    if running_mean is not None:
+        running = running_mean, running_var
+        before = torch.stack(running)
     known = (x, weight, bias, running_mean, running_var, True, momentum, eps)
     try:
         y, mean, inv_std = torch.native_batch_norm(*known)
@@ -97,18 +102,21 @@ def _by_batch(x, weight, bias, running_mean, running_var, momentum, eps) -> Tens
 def _good_enough(mean: Tensor, inv_std: Tensor, eps: float) -> bool:
     """Whether no channel is `FAR` from 0, none a constant but 0, and no variance infinite.
 
-    First by sums over all channels, which are quick to have; one by one where that is not enough.
+    First by the extremes of all channels, in calls of NumPy that touch little, for beside a small
+    batch each costs as much as the arithmetic. One by one where that is not enough. NaN is an
+    extreme, and compares with nothing.
     """
-    mean, inv_std = mean.numpy(), inv_std.numpy()  # the same memory; NumPy's calls cost less
+    mean, inv_std = mean.numpy(), inv_std.numpy()  # the same memory
+    if not inv_std.item(inv_std.argmin()) > HUGE:
+        return False
+    most = inv_std.item(inv_std.argmax())
+    farthest = max(mean.item(mean.argmax()), -mean.item(mean.argmin()))
+    if farthest * most < FAR and eps * most * most < CONSTANT:
+        return True
     with np.errstate(all="ignore"):
-        distances = mean * inv_std
-        if not inv_std.min() > HUGE[inv_std.dtype]:
+        if not abs(mean * inv_std).max() < FAR:
             return False
-        if not distances.dot(distances) < FAR**2 and not abs(distances).max() < FAR:
-            return False
-        if eps * inv_std.dot(inv_std) < 0.998:
-            return True
-        return not ((eps * inv_std**2 >= 0.998) & (mean != 0)).any()
+        return not ((eps * inv_std**2 >= CONSTANT) & (mean != 0)).any()
 
 
 def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
@@ -134,10 +142,6 @@ def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
     return y.contiguous(memory_format=memory_format)
 
 
-# 1/√var from which on m/(m − 1) · var may be infinite.
-HUGE = {np.dtype(d): 2 * np.finfo(d).max ** -0.5 for d in (np.float32, np.float64)}
-
-
 def _keep_finite(running: tuple[Tensor, ...], before: Tensor) -> None:
     """A channel whose running variance has become infinite goes back: ``plain.observe``."""
     if running:
@@ -153,15 +157,17 @@ def far(mean: Tensor, var: Tensor) -> bool:
     return not bool((plain.whole(mean).square() <= FAR**2 * var).all())
 
 
-def small(x: Tensor, training: bool) -> bool:
+def small(x: Tensor, training: bool, relu: bool = False) -> bool:
     """Whether one operator is the way for x: its sums are short, and many calls would cost more.
 
     In 16 bits it is not: there it rounds more than once.
     """
-    limits = LIMITS.get()
-    if x.dtype.itemsize == 2 or (training and x.numel() // x.shape[1] > limits.short):
+    limits, numel = LIMITS.get(), x.numel()
+    if x.dtype in plain.HALF or (training and numel > limits.short * x.shape[1]):
         return False
-    return x.numel() <= limits.small * (2 if training and x.stride(1) == 1 else 1)
+    if numel <= limits.small:
+        return True
+    return training and numel <= 2 * limits.small and (relu or x.stride(1) == 1)
 
 
 def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,6 +278,8 @@ def backward(
 
 
 def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
+    if relu and mean.ndim == 1 and x.dtype not in plain.HALF:
+        return _backward_through_relu(dy, x, mean, inv_std, weight, bias, wanted[0])
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
     weight, dtype = None if weight is None else weight.to(mean.dtype), x.dtype
     if mean.ndim == 2:
@@ -292,6 +300,35 @@ def _behind_relu(dy, x, mean, inv_std, weight, bias, relu: bool) -> Tensor:
         before_relu = normalise(lower, mean, inv_std, weight, bias)
         torch.ops.aten.threshold_backward(upper, before_relu, 0, grad_input=out)
     return result
+
+
+def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) -> tuple:
+    """Twice through the batch, block by block: first what the ReLU let through, which stands where
+    the gradient will, and the sums; then the gradient.
+    """
+    scale, one, zero = _scale(inv_std, weight), torch.ones_like(mean), torch.zeros_like(mean)
+    bias = zero if bias is None else bias.to(mean.dtype)
+    result, unused, sums = torch.empty_like(dy), torch.empty_like(mean), []
+    blocks = list(zip(*map(_blocks, (dy, x, result)), strict=True))
+    room = torch.empty_like(blocks[0][1])
+
+    def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        out = room[: len(x)]
+        known = (scale, shift, mean, one, False, 0.0, 0.0)
+        torch.native_batch_norm(x, *known, out=(out, unused, unused))
+        return out
+
+    for upper, lower, out in blocks:
+        torch.ops.aten.threshold_backward(upper, affine(lower, scale, bias), 0, grad_input=out)
+        known = (out, lower, None, None, None, mean, inv_std, True, 0.0, (False, True, True))
+        sums.append(torch.stack(torch.ops.aten.native_batch_norm_backward(*known)[1:]))
+    dweight, dbias = torch.stack(sums).sum(0)
+    if wants_x:  # γ · inv_std · (dy − x̂ · dweight/m − dbias/m)
+        m, along = plain.count(x), scale.view(-1, *[1] * (x.ndim - 2))
+        slope, drift = -scale * inv_std * dweight / m, -scale * dbias / m
+        for _, lower, out in blocks:
+            torch.addcmul(affine(lower, slope, drift), out, along, out=out)
+    return result if wants_x else None, dweight, dbias
 
 
 def _scale(inv_std: Tensor, weight: Vector) -> Tensor:

@@ -107,12 +107,12 @@ def batch_norm(
     Takes what ``torch.nn.functional.batch_norm`` takes; `relu` and `process_group` are explained at
     ``BatchNorm``. Shapes: x and the result (N, C, ...), all others (C,).
     """
-    group = partners(process_group) if training else None
+    group = partners(process_group) if training and process_group is not None else None
     if group is None and not x.numel():  # nothing to normalise, nothing to observe: any constants
         running_mean, running_var, training = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]), False
     path, _ = _path(x)
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
-    if path is aten and group is None and aten.small(x, training):
+    if path is aten and group is None and aten.small(x, training, relu):
         return aten.batch_norm(x, *rest)
     if torch.is_grad_enabled() and not _others_differentiate():
         return _BatchNormFunction.apply(path, group, x, *rest)

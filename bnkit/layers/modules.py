@@ -124,7 +124,7 @@ class BatchNorm(_BatchNorm):
         if isinstance(input, fx.Proxy):
             return _as_a_node(self, input)
         self._check_input_dim(input)
-        weight, running_mean, running_var = self.weight, self.running_mean, self.running_var
+        weight, bias, running_mean, running_var, count = _tensors(self)
         training = self.training or (running_mean is None and running_var is None)
         eps, group = self.__dict__["eps"], self._bn_group() if training else None
         taken_apart = is_taken_apart(input)
@@ -134,9 +134,8 @@ class BatchNorm(_BatchNorm):
             state = running_mean if weight is None else weight
             refuse(input, self.num_features, state, training, eps, group)
         tracking = self.training and self.track_running_stats
-        count = self.num_batches_tracked if tracking else None
         momentum = 0.0 if self.momentum is None else self.momentum
-        if count is not None:
+        if tracking and count is not None:
             # Before the statistics move, as in torch: a checkpoint that computes them once more
             # stops when it has what the gradient needs, and both must have happened by then.
             count.add_(1)
@@ -145,7 +144,7 @@ class BatchNorm(_BatchNorm):
         if training and not tracking:
             running_mean = running_var = None
         relu = self.takes_activation and self.activation is not None
-        known = (input, running_mean, running_var, weight, self.bias, training, momentum, eps)
+        known = (input, running_mean, running_var, weight, bias, training, momentum, eps)
         if taken_apart:
             y = F.batch_norm(*known)
             return y.relu() if relu else y
@@ -154,7 +153,7 @@ class BatchNorm(_BatchNorm):
         try:
             return batch_norm(*known, relu, group)
         except ValueError:  # only together do the processes know that there are too few values
-            if count is not None:
+            if tracking and count is not None:
                 count.sub_(1)
             raise
 
@@ -233,6 +232,19 @@ class SyncBatchNorm(BatchNorm, nn.SyncBatchNorm):
         return (self.process_group or "world") if joined else None
 
 
+def _tensors(layer: BatchNorm) -> tuple[Tensor | None, ...]:
+    """Its parameters and buffers. As attributes, which a parametrization has, they take longer."""
+    parameters, buffers = layer.__dict__["_parameters"], layer.__dict__["_buffers"]
+    try:
+        return (
+            parameters["weight"], parameters["bias"], buffers["running_mean"],
+            buffers["running_var"], buffers["num_batches_tracked"],
+        )  # fmt: skip
+    except KeyError:
+        state = layer.weight, layer.bias, layer.running_mean, layer.running_var
+        return *state, layer.num_batches_tracked
+
+
 # ---- Refusals ------------------------------------------------------------------------------------
 
 
@@ -245,8 +257,9 @@ def refuse(
     input: Tensor, channels: int, state: Tensor | None, training: bool, eps: float, group: object
 ) -> None:
     """Raise what ``BatchNorm`` says it raises; `state` is a tensor of the layer, if it has any."""
-    if input.shape[1] != channels:
-        shape = tuple(input.shape)
+    shape = input.shape
+    if shape[1] != channels:
+        shape = tuple(shape)
         raise RuntimeError(
             f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has "
             f"{channels}. Move the channels to axis 1, or make the layer for that number."
@@ -265,7 +278,7 @@ def refuse(
                 f"{state.device}; allowed are one device and one dtype, or a 16-bit input and "
                 "a float32 layer. Use .to() on one of them."
             )
-    alone = not training or partners(group) is None
+    alone = group is None or not training or partners(group) is None
     if training and alone and input.numel() == channels:
         refuse_one_value(input, 1 if channels else plain.count(input))
     if eps < 0 or (training and eps == 0):

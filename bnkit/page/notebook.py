@@ -1,12 +1,17 @@
 """The one place that reads the cells of a notebook; JSON alone, for it has to be quick."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 CLAIM = "claim:"  # what the tag of a cell begins with that measures a claim, as claim:C27
 INJECTED = "injected-parameters"  # papermill's tag of the cell that it writes
+# What a cell of code is for: what a reader would type, or what proves the sentences around it.
+TEACHING, EVIDENCE = "teaching", "evidence"
+SOLUTION = "hide-cell"  # the tag of evidence that answers an exercise: what it prints folds, too
+FOLDED_OUTPUT = "hide-output"  # the tag of evidence whose output is of no use to a reader
 
 
 class Figure(NamedTuple):
@@ -38,9 +43,21 @@ def text_of(cells: Iterable[dict]) -> str:
     return "\n\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "markdown")
 
 
+def headings_of(cell: dict) -> list[tuple[int, str]]:
+    """The headings in a Markdown cell, level and text; what is inside a fence is none."""
+    prose = re.sub(r"(?ms)^(`{3,}|~{3,}|:{3,}).*?^\1", "", source_of(cell))
+    return [(len(marks), text) for marks, text in re.findall(r"(?m)^(#+) +(.+)$", prose)]
+
+
 def tags_of(cell: dict) -> list[str]:
     """The tags of a cell."""
     return cell["metadata"].get("tags", [])
+
+
+def kind_of(cell: dict) -> str | None:
+    """ "teaching" or "evidence"; None where a cell of code says neither, or both."""
+    kinds = {TEACHING, EVIDENCE} & set(tags_of(cell))
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def claims_of(cell: dict) -> list[str]:

@@ -1,18 +1,20 @@
 """Measured numbers on their way into prose: nothing measured is typed by hand.
 
 ``report`` shows a sentence, ``table`` a table, whose numbers come from the cell it stands in; both
-read the same in JupyterLab and in the book. ``glue`` stores a number under a name that other pages
-quote through the builder's ``glue:text`` role, with the key written from the root:
-``/chapters/08-mnist.ipynb::name:.3f``.
+read the same in JupyterLab and in the book. What ``keep`` shows is for the records, and folded.
+``glue`` stores a number under a name that other pages quote through the builder's ``glue:text``
+role, with the key written from the root: ``/chapters/08-mnist.ipynb::name:.3f``.
 """
 
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 from IPython.display import Markdown, display
 
 SITE = "text/x-myst"  # the second face of a report: the press puts it in the place of the first
+KEPT = "kept"  # what the press finds in the metadata of an output that belongs into the fold
 
 
 def report(markdown: str, site: str | None = None) -> None:
@@ -25,6 +27,17 @@ def report(markdown: str, site: str | None = None) -> None:
         display(Markdown(markdown))
     else:
         display({"text/markdown": markdown, SITE: site}, raw=True)
+
+
+def keep(title: str, markdown: str) -> None:
+    """Show `markdown` folded, under `title`: it is for the records, and not for the reader's way.
+
+    In the book it stands in the fold of its cell.
+    """
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)|[*`]", r"\1", markdown)
+    folded = f"<details><summary>{escape(title)}</summary>{escape(plain)}</details>"
+    data = {"text/html": folded, "text/markdown": markdown}
+    display(data, raw=True, metadata={"bnkit": KEPT})
 
 
 Row = Sequence[object]

@@ -22,7 +22,12 @@ from bnkit.runs.records import Record, stack
 # 85th minus 15th percentile of N(0, 1)
 NORMAL_SPREAD = NormalDist().inv_cdf(0.85) - NormalDist().inv_cdf(0.15)
 PRINTED = {"color": PAPER, "linestyle": "--", "linewidth": 1.1}  # what the paper drew
-EVERY = {"color": NEUTRAL, "linewidth": 0.4, "alpha": 0.5}  # one of a hundred units
+EVERY = {
+    "color": NEUTRAL,
+    "linewidth": 0.4,
+    "alpha": 0.5,
+    "rasterized": True,
+}  # one of a hundred units
 
 Curves = Mapping[str, tuple[Array, Array]]
 

@@ -1,13 +1,14 @@
-"""Every named run of the book, with its place in the paper, and the four things one does with it.
+"""Every named run of the book, with its place in the paper, and what one does with it.
 
-``train`` makes a run from a recipe, ``run`` makes and stores a recorded one, ``missing`` lists what
-is not recorded yet, ``verify`` trains the first steps of a recorded run again and compares.
+``train`` makes a run from a recipe, ``run`` makes and stores a recorded one, ``load`` and
+``load_all`` read those that the book has, ``missing`` lists what is not recorded yet, ``verify``
+trains the first steps of a recorded run again and compares.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from bnkit import datasets, paths
 from bnkit.datasets import binary
-from bnkit.runs import DeviceError, bank, checkpoints, probes, records, tasks
+from bnkit.runs import DeviceError, arithmetic, bank, checkpoints, probes, records, tasks
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import first, joined
 from bnkit.runs.records import Record, RecordError
@@ -91,6 +92,12 @@ def _search() -> Iterator[Experiment]:
         label = f"{pixels}{f'-momentum-{momentum:g}' if momentum else ''}"
         purpose = "Section 4.1, Figure 1: which settings? A grid of them, at first"
         yield Experiment(f"mnist/figure-1-{label}", recipe, 1, purpose)
+        if (momentum, pixels) == (0.9, "drawn") or (not momentum and pixels != "drawn"):
+            rate = round(FOUND["learning_rate"] * (1 - momentum), 4)
+            found = {"learning_rates": (rate,), "init_sigmas": (FOUND["init_sigma"],)}
+            purpose = "Section 4.1, Figure 1: what the pixels, and momentum, are worth in the end"
+            name = f"mnist/figure-1-end-{label}"
+            yield Experiment(name, replace(recipe, **found, steps=48_000), 2, purpose)
 
 
 SHORT = 1050  # steps; as long as tells the changes of Section 4.2.1 apart
@@ -196,6 +203,13 @@ EXPERIMENTS: dict[str, Experiment] = {one.name: one for family in FAMILIES for o
 ENSEMBLES = {"inception/bn-x30-ensemble": ("inception/bn-x30", 3)}  # members, how many seeds
 
 
+# Who trains, by the name that a record gives: what its numbers depend on besides the recipe's class.
+MAKERS: dict[str, Callable[[AnyRecipe], tuple]] = {
+    "loop": lambda recipe: (task_of(recipe), tasks.curves_of),
+    "bank": lambda recipe: (bank.Runs, tasks.curves_of),
+}
+
+
 def experiment(name: str) -> Experiment:
     """The experiment called `name`; KeyError with the list of names where there is none."""
     return _named("experiment", name, EXPERIMENTS)
@@ -228,7 +242,18 @@ def cut(recipe: AnyRecipe, steps: int) -> AnyRecipe:
     return recipe if task_of(recipe).WHOLE else replace(recipe, steps=min(steps, recipe.steps))
 
 
-# The four things one does with a run
+def maker_of(recipe: AnyRecipe) -> str:
+    """Who makes the book's runs of such recipes: a name of ``MAKERS``."""
+    return "bank" if isinstance(recipe, mnist.MLPRecipe) else "loop"
+
+
+def arithmetic_of(recipe: AnyRecipe, made_by: str, device: str = "cpu") -> dict[str, str]:
+    """Today's arithmetic for `recipe`, as a manifest has it (``bnkit.runs.arithmetic``)."""
+    things = (*MAKERS[made_by](recipe), type(recipe))
+    return arithmetic.made(made_by, *things, device=device)
+
+
+# What one does with a run
 
 
 def train(
@@ -258,6 +283,7 @@ def train(
         seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
         about = {"processes": processes.size} if processes.size > 1 else {}
         about["device"] = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+        about["arithmetic"] = arithmetic_of(recipe, "loop", place.type)
     return _record(name, recipe, task.digest, progress, seconds, **about)
 
 
@@ -276,7 +302,7 @@ def train_together(
     runs = bank.Runs(recipes)
     each = runs.train(checkpoint=kept, on_step=on_step)
     seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
-    about = {"device": "cpu", "bank": len(recipes)}
+    about = {"device": "cpu", "bank": len(recipes), "arithmetic": arithmetic_of(recipes[0], "bank")}
     return [
         _record(name, recipe, task.digest, progress, seconds / len(recipes), **about)
         for name, recipe, task, progress in zip(
@@ -297,10 +323,7 @@ def _record(
         checksums=progress.checksums,
         **about,
     )
-    meaning = task_of(recipe).MEANING
-    curves = {what: {**c, "what": meaning[what]} for what, c in progress.curves.items()}
-    if "loss" in curves:  # a run may diverge before the first entry
-        curves["loss"]["values"] = records.round_to(curves["loss"]["values"], 6)
+    curves = tasks.curves_of(progress, task_of(recipe).MEANING)
     return Record(*name.split("/"), recipe.seed, recipe.as_dict(), manifest, curves)
 
 
@@ -371,37 +394,89 @@ def run_together(
     return made
 
 
+def registered(name: str, seed: int) -> dict | None:
+    """The recipe of the book's run `name` with this seed; None where the book has no such run."""
+    if name in ENSEMBLES:
+        return _of(name) if seed == 0 else None
+    known = name in EXPERIMENTS and seed < EXPERIMENTS[name].seeds
+    return recipe_of(name, seed).as_dict() if known else None
+
+
+def recorded(beginning: str = "") -> list[tuple[str, int]]:
+    """Name and seed of the book's runs that lie there, by the names of their files alone."""
+    there = [("/".join(name), seed) for *name, seed in records.index()]
+    return [run for run in there if run[0].startswith(beginning) and registered(*run) is not None]
+
+
+def load(name: str, seed: int) -> Record:
+    """The book's run `name` with this seed. RecordError for any other, or of another recipe."""
+    if (wanted := registered(name, seed)) is None:
+        raise RecordError(f"the book has no run {name} with seed {seed}{_instead(name)}")
+    record = records.load(*name.split("/"), seed)
+    if record.recipe != wanted:
+        differs = sorted(k for k in record.recipe | wanted if record.recipe.get(k) != wanted.get(k))
+        problem = f"was recorded for another recipe than today's: {', '.join(differs)} differs"
+        raise RecordError(f"{record.name} {problem}. Make it again: {_again(name, seed)}")
+    return record
+
+
+def load_all(name: str) -> list[Record]:
+    """The book's runs of `name` that lie there, by rising seed.
+
+    Raises RecordError where there is none, or where one is damaged or of another recipe.
+    """
+    seeds = [seed for run, seed in recorded(name) if run == name]
+    return [load(name, seed) for seed in seeds or [0]]  # "seed-0 is missing"
+
+
+def is_of_today(record: Record) -> bool:
+    """Whether a run of the book says that the arithmetic made it that would make it today."""
+    made, name = record.manifest.get("arithmetic") or {}, f"{record.experiment}/{record.variant}"
+    if made.get("made_by") not in MAKERS:
+        return False  # older than this note, or made by what is gone
+    recipe = experiment(ENSEMBLES[name][0] if name in ENSEMBLES else name).recipe
+    device = "cpu" if record.manifest.get("device", "cpu") == "cpu" else "cuda"
+    return made == arithmetic_of(recipe, made["made_by"], device)
+
+
 def missing() -> list[tuple[str, int]]:
     """Name and seed of every run of the book that is not recorded, or for another recipe."""
     wanted = [(one.name, seed) for one in EXPERIMENTS.values() for seed in range(one.seeds)]
-    return [(name, seed) for name, seed in wanted if not _recorded(name, seed)]
+    return [(name, seed) for name, seed in wanted if not _lies_there(name, seed)]
 
 
-def _recorded(name: str, seed: int) -> bool:
+def _lies_there(name: str, seed: int) -> bool:
     try:
-        recorded = records.load(*name.split("/"), seed)
+        load(name, seed)
     except RecordError:
         return False
-    return recorded.recipe == recipe_of(name, seed).as_dict()
+    return True
+
+
+def _instead(name: str) -> str:
+    if name in EXPERIMENTS and (seeds := EXPERIMENTS[name].seeds):
+        return f"; it is recorded with the seeds 0 to {seeds - 1}"
+    return "; `list` shows what it has"
+
+
+def _again(name: str, seed: int) -> str:
+    command = f"ensemble {name}" if name in ENSEMBLES else f"run {name} --seed {seed}"
+    return f"python -m bnkit {command}"
 
 
 def verify(name: str, seed: int, steps: int, on_step: OnStep = lambda step: None) -> Verdict:
     """Train the first `steps` steps of a recorded run again, on the CPU; compare with the record.
 
-    Runs that are only made whole are made whole. Raises RecordError where there is no such record.
+    Runs that are only made whole are made whole. Raises KeyError where there is no such experiment,
+    RecordError where the book has no such run.
     """
-    if seed >= (seeds := experiment(name).seeds) > 0:
-        raise RecordError(f"{name} is recorded with the seeds 0 to {seeds - 1}, not with {seed}")
-    recorded, recipe = records.load(*name.split("/"), seed), recipe_of(name, seed)
-    torch.set_num_threads(recorded.manifest["platform"].get("threads", 1))
-    if recorded.recipe != recipe.as_dict():
-        problem = "was recorded for another recipe than today's; run it again"
-        raise RecordError(f"{name} seed {seed} {problem}")
-    if recorded.manifest.get("bank"):  # by the arithmetic that it was made by
+    recipe, made = recipe_of(name, seed), load(name, seed)
+    torch.set_num_threads(made.manifest["platform"].get("threads", 1))
+    if made.manifest.get("bank"):  # by the arithmetic that it was made by
         (fresh,) = train_together([cut(recipe, steps)], on_step=on_step)
     else:
         fresh = train(cut(recipe, steps), device="cpu", on_step=on_step)
-    return judge(recorded, fresh)
+    return judge(made, fresh)
 
 
 def outcome(record: Record) -> str:
@@ -442,7 +517,8 @@ def ensemble(name: str) -> tuple[Record, Path]:
         "what": "share of validation pictures that the averaged probabilities classify "
         "correctly, by number of members",
     }
-    manifest, curves = records.manifest(), {"test_accuracy": curve}
+    made = arithmetic_of(experiment(of).recipe, "loop")  # that of the members
+    manifest, curves = records.manifest(arithmetic=made), {"test_accuracy": curve}
     record = Record(*name.split("/"), 0, _of(name), manifest, curves)
     return record, records.save(record)
 

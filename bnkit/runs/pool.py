@@ -1,10 +1,13 @@
 """Runs in processes of their own, which must find their work by the name of a module: this one."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from itertools import chain
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 
 import numpy as np
 import torch
@@ -14,19 +17,36 @@ from bnkit import paths
 from bnkit.runs import bank, experiments
 from bnkit.runs.records import Record
 from bnkit.runs.tasks.mnist import MLPRecipe
-from bnkit.runs.training import AnyRecipe, Recipe
+from bnkit.runs.training import AnyRecipe
 
 WORTHWHILE = 150  # steps of a small Inception; fewer take less time than starting processes
 STEPS_OF_A_BANK = 200  # steps of a network in a bank, in the time of one such
 MOST = 30  # networks of a bank: its records are stored when all of them are through
 
-
-def processes(jobs: int) -> ProcessPoolExecutor:
-    """So many processes, started afresh: a fork of this one may hang in the threads of torch."""
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-
-
 Run = tuple[str, int]  # name and seed
+
+_steps = None  # in a process of a pool: the number of steps that all of them have done
+
+
+def processes(jobs: int, steps: object = None) -> ProcessPoolExecutor:
+    """So many processes, started afresh: a fork of this one may hang in the threads of torch.
+
+    They end when this one does, however it ends. `steps` is a number that all of them share.
+    """
+    spawn = get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=(steps,))
+
+
+def _begin(steps: object) -> None:
+    """Make a process of a pool end with the one that started it: a killed parent calls nobody."""
+    global _steps
+    _steps = steps
+
+    def end_with_it() -> None:
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
@@ -70,32 +90,89 @@ def some_runs(runs: Sequence[Run]) -> str:
         return "\n".join([*said, *map(experiments.outcome, made)])
 
 
-def several(recipes: Sequence[Recipe]) -> list[Record]:
+def several(
+    recipes: Sequence[AnyRecipe], advance: Callable[[int], object] = lambda steps: None,
+    keep: Callable[[Record], object] = lambda run: None,
+) -> list[Record]:  # fmt: skip
     """Train each recipe, side by side on the cores that torch may use; nothing is stored.
 
     Those that can share a bank do; any other is, bit for bit, the run that it would be alone.
+    `advance` is told, now and then, how many steps have been done since it was told last, and
+    `keep` each run as soon as it is there.
     """
-    effort = sum(
+    runs: dict[int, Record] = {}
+    jobs = min(torch.get_num_threads(), len(recipes)) if _effort(recipes) >= WORTHWHILE else 1
+    work = pieces(recipes, jobs)
+    asked = [[recipes[place] for place in piece] for piece in work]
+
+    def take(piece: list[int], made: list[Record]) -> None:
+        for place, run in zip(piece, made, strict=True):
+            keep(run)
+            runs[place] = run
+
+    if jobs > 1:
+        _side_by_side(asked, jobs, advance, lambda number, made: take(work[number], made))
+    else:
+        for piece, its_recipes in zip(work, asked, strict=True):
+            take(piece, trained(its_recipes, advance))
+    return [runs[place] for place in range(len(recipes))]
+
+
+def _effort(recipes: Sequence[AnyRecipe]) -> float:
+    """What training takes, in steps of a small Inception."""
+    return sum(
         recipe.steps / (STEPS_OF_A_BANK if isinstance(recipe, MLPRecipe) else 1)
         for recipe in recipes
     )
-    jobs = min(torch.get_num_threads(), len(recipes)) if effort >= WORTHWHILE else 1
-    places = pieces(recipes, jobs)
-    asked = [[recipes[place] for place in piece] for piece in places]
-    if jobs > 1:
-        with processes(jobs) as pool:
-            done = list(pool.map(_unstored, asked))
-    else:
-        done = map(_unstored, asked)
-    made = dict(zip(chain(*places), chain(*done), strict=True))
-    return [made[place] for place in range(len(recipes))]
 
 
-def _unstored(recipes: list[Recipe]) -> list[Record]:
+def _side_by_side(
+    work: list[list[AnyRecipe]], jobs: int, advance: Callable[[int], object],
+    take: Callable[[int, list[Record]], None],
+) -> None:  # fmt: skip
+    """Train pieces of work in processes; `take` is given the number of each, and its runs."""
+    steps, told = get_context("spawn").Value("q", 0), 0
+    with processes(jobs, steps) as pool:
+        running = {pool.submit(trained, piece): number for number, piece in enumerate(work)}
+        while running:
+            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                take(running.pop(future), future.result())
+            done = steps.value
+            advance(done - told)
+            told = done
+
+
+def name_of(recipe: AnyRecipe) -> str:
+    """How a run that nobody has named is called; recipes that differ only in the seed share it."""
+    plain = {**recipe.as_dict(), "seed": None}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return f"live/run-{digest[:12]}"
+
+
+def _count(steps: int) -> None:
+    with _steps.get_lock():
+        _steps.value += steps
+
+
+def trained(
+    recipes: Sequence[AnyRecipe], advance: Callable[[int], object] | None = None
+) -> list[Record]:
+    """Train a piece of work (``pieces``) on one thread; nothing is stored."""
+    told, advance = 0, advance or _count
+
+    def on_step(step: int) -> None:
+        nonlocal told
+        advance((step - told) * len(recipes))
+        told = step
+
+    names = [name_of(recipe) for recipe in recipes]
     with one_thread():
         if isinstance(recipes[0], MLPRecipe):
-            return experiments.train_together(recipes)
-        return [experiments.train(recipe) for recipe in recipes]
+            made = experiments.train_together(recipes, names=names, on_step=on_step)
+        else:
+            made = [experiments.train(recipes[0], name=names[0], on_step=on_step)]
+    on_step(recipes[0].steps)
+    return made
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Record:
 
 
 FIELDS = {field.name: field.type for field in fields(Record)}
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")  # an experiment or a variant
+SEED = re.compile(r"seed-(0|[1-9]\d*)\.json", re.ASCII)  # the name of a record's file
 
 
 # Save and load
@@ -121,24 +123,21 @@ def load(experiment: str, variant: str, seed: int, folder: Path | None = None) -
     raise RecordError(f"{path} {problem}. Make it again: {remedy}")
 
 
-def load_all(
-    experiment: str, variant: str, folder: Path | None = None, seeds: list[int] | None = None
-) -> list[Record]:
-    """Runs of one variant, by rising seed: those of `seeds`, all of them, or all there are.
-
-    Raises RecordError where a run is missing or damaged, and where there is none at all.
-    """
-    if seeds is None:
-        seeds = [seed for *name, seed in index(folder) if name == [experiment, variant]]
-        seeds = seeds or [0]  # "seed-0 is missing"
-    return [load(experiment, variant, seed, folder) for seed in sorted(seeds)]
-
-
 def index(folder: Path | None = None) -> list[tuple[str, str, int]]:
-    """What is recorded, as sorted (experiment, variant, seed), by the names of the files alone."""
+    """What is recorded, as sorted (experiment, variant, seed), by the names of the files alone.
+
+    One name a run: of "seed-00.json" or "Seed-0.json" nothing is read, see ``strangers``.
+    """
     names = (path.parts[-3:] for path in Path(folder or paths.runs()).glob("*/*/*"))
-    seeds = ((*parts, re.fullmatch(r"seed-(\d+)\.json", file)) for *parts, file in names)
-    return sorted((*parts, int(seed[1])) for *parts, seed in seeds if seed)
+    runs = ((*parts, SEED.fullmatch(file)) for *parts, file in names)
+    return sorted((*run, int(seed[1])) for *run, seed in runs if seed and all(map(_names, run)))
+
+
+def strangers(folder: Path | None = None) -> list[Path]:
+    """The files in `folder` (default: the book's) that are not called as ``save`` calls a record."""
+    folder = Path(folder or paths.runs())
+    own = {_path(*name, folder) for name in index(folder)}
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in own)
 
 
 def stack(runs: list[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +207,6 @@ def manifest(**extra: object) -> dict:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": revision,
         "dirty": dirty,
-        "source_digest": _source_digest(),
         "versions": versions,
         "platform": described,
         **extra,
@@ -235,15 +233,6 @@ def _revision() -> tuple[str, bool | None]:
     return "unknown", None
 
 
-def _source_digest() -> str:
-    """SHA-256 over names and contents of the package's modules but the press, which no run uses."""
-    package, digest = Path(__file__).parents[1], hashlib.sha256()
-    modules = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
-    for name in sorted(name for name in modules if not name.startswith("book/")):
-        digest.update(name.encode() + b"\0" + modules[name].read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def _cpu() -> str:
     """The processor's model name, as far as the system tells it."""
     try:
@@ -264,10 +253,14 @@ def _output(*command: str) -> str:
 
 def _path(experiment: str, variant: str, seed: int, folder: Path | None) -> Path:
     for name in (experiment, variant):
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        if not _names(name):
             allowed = "lower-case letters, digits, '-' and '.' only"
             raise RecordError(f"{name!r} cannot name a run: {allowed}")
     return Path(folder or paths.runs()) / experiment / variant / f"seed-{seed}.json"
+
+
+def _names(word: str) -> bool:
+    return NAME.fullmatch(word) is not None
 
 
 def _plain(thing: object) -> object:

@@ -1,9 +1,10 @@
-"""Whether a run made again is the recorded one: bit for bit on its platform, closely elsewhere.
+"""Whether a run made again is the recorded one: bit for bit on its platform and by its arithmetic,
+closely otherwise.
 
-Another processor rounds otherwise, and training amplifies it. Nothing is to be seen of that in the
-first step; after fifty steps of Inception, with momentum, the two runs are as far apart as two
-seeds are. So elsewhere the start must be the same, and later only what hardly differs between seeds
-is judged, within wide bounds; the rest is told.
+Another processor rounds otherwise, and so does code that adds in another order; training amplifies
+it. Nothing is to be seen of that in the first step; after fifty steps of Inception, with momentum,
+the two runs are as far apart as two seeds are. So then the start must be the same, and later only
+what hardly differs between seeds is judged, within wide bounds; the rest is told.
 """
 
 from dataclasses import replace
@@ -24,31 +25,53 @@ class Verdict(NamedTuple):
 
     ok: bool
     same_platform: bool
-    """Whether equality was asked for (``records.platform_key``)."""
+    """``records.platform_key``: machine, threads, device, NumPy and torch."""
+    same_arithmetic: bool
+    """Whether both say that the same code made them (``bnkit.runs.arithmetic``)."""
     steps: int
     """How many different steps both have entries for."""
     differences: dict[str, tuple[float, float]]
     """Curve -> largest difference up to step ``START``, NaN without entry there, and over all."""
     same_weights: bool
-    """Whether the weights are the same, bit for bit; elsewhere those that training starts from."""
+    """Whether the weights are the same, bit for bit; within bounds, those training starts from."""
+    equal: bool
+    """Whether all of it is, bit for bit, asked for or not."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether equality was asked for, bit for bit; else the bounds of this module."""
+        return self.same_platform and self.same_arithmetic
 
 
 def judge(recorded: Record, fresh: Record) -> Verdict:
     """Compare two runs of one recipe over the steps that both have; `fresh` may be shorter."""
-    same = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
-    theirs, ours = (record.manifest.get("checksums") or {} for record in (recorded, fresh))
-    common = (step for step in ours.keys() & theirs.keys() if same or step == "0")
-    weights = all(ours[step] == theirs[step] for step in common)
+    platform = records.platform_key(recorded.manifest) == records.platform_key(fresh.manifest)
+    theirs, ours = (record.manifest.get("arithmetic") for record in (recorded, fresh))
+    arithmetic = theirs is not None and theirs == ours  # a record may be older than this note
+    exact = platform and arithmetic
     whole = records.compare(recorded, fresh)
     start = records.compare(_start_of(recorded), _start_of(fresh)).largest_difference
     over_all = whole.largest_difference.items()
     differences = {name: (start.get(name, np.nan), largest) for name, largest in over_all}
-    close = whole.ok if same else bool(differences) and _near(recorded, differences)
-    return Verdict(close and weights, same, whole.steps_compared, differences, weights)
+    weights, all_weights = _same_weights(recorded, fresh)
+    if exact:
+        weights, close = all_weights, whole.ok
+    else:
+        close = bool(differences) and _near(recorded, differences)
+    equal = whole.ok and all_weights
+    about = whole.steps_compared, differences, weights, equal
+    return Verdict(close and weights, platform, arithmetic, *about)
+
+
+def _same_weights(recorded: Record, fresh: Record) -> tuple[bool, bool]:
+    """Whether the weights are the same before the first step, and wherever both say theirs."""
+    theirs, ours = (record.manifest.get("checksums") or {} for record in (recorded, fresh))
+    same = {step: ours[step] == theirs[step] for step in ours.keys() & theirs.keys()}
+    return same.get("0", True), all(same.values())
 
 
 def _near(recorded: Record, differences: dict[str, tuple[float, float]]) -> bool:
-    """Whether the differences are such as another platform makes."""
+    """Whether the differences are such as another platform or arithmetic makes."""
     for name, (at_start, over_all) in differences.items():
         if not np.isfinite(over_all):
             return False  # only one of the runs has this curve

@@ -16,7 +16,7 @@ from torch import nn
 
 from bnkit import paths
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, diverged, printed, show, show_reached, signed
@@ -29,6 +29,7 @@ NETWORKS = {  # variant -> its name in Section 4.2.2
     "bn-x30": "BN-x30",
     "bn-x5-sigmoid": "BN-x5-Sigmoid",
 }
+BRIEF = 150  # steps of new runs for which none are asked: less than a minute
 LIVE = ("inception", "bn-baseline", "bn-x5")  # enough to see the point, and quickly trained
 CHANGES = {  # the seven of Section 4.2.1, in its order: name -> field of the recipe, what is done
     "rate": ("learning_rate", "learning rate raised"),
@@ -88,7 +89,7 @@ def family(size: str = "") -> Family:
     """The recorded runs of the five networks, for the seeds that all of them have, with the usual
     pictures or those of `size` "64px". Raises RecordError without any."""
     ending = f"-{size}" if size else ""
-    runs = {net: records.load_all("inception", net + ending) for net in NETWORKS}
+    runs = {net: experiments.load_all(f"inception/{net}{ending}") for net in NETWORKS}
     return Family(recorded.shared(runs))
 
 
@@ -99,17 +100,30 @@ def choose(
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
     `recipes` are those of the book by variant, as dictionaries. `steps` are Inception's; the other
-    networks keep their share of it. Recorded runs are taken for the very recipes only, `seeds` of
-    each network. New ones, `live_seeds` of each network of ``LIVE``, are made by ``train(recipes)``
-    on `dataset`. ``Family.says`` tells which they are.
+    networks keep their share of it. 0 are those of the recorded runs, for new ones ``BRIEF``.
+    Recorded runs are taken for the very recipes only, `seeds` of each network. New ones,
+    `live_seeds` of each network of ``LIVE``, are made by ``train(recipes)`` on `dataset`.
+    ``Family.says`` tells which they are.
     """
-    share = steps / recipes["inception"]["steps"]
-    lengths = {net: max(1, round(share * recipes[net]["steps"])) for net in NETWORKS}
-    wanted = {net: {**recipes[net], "steps": lengths[net]} for net in NETWORKS}
+    wanted = cut(recipes, steps or recipes["inception"]["steps"])
     runs, why = recorded.look_up(source, "inception", wanted, seeds, by_variant=True)
     if runs:
         return Family(runs)
+    wanted = cut(recipes, steps or BRIEF)
     return live({net: wanted[net] for net in LIVE}, dataset, live_seeds, train, why)
+
+
+def cut(recipes: Mapping[str, dict], steps: int) -> dict[str, dict]:
+    """The recipes with so many steps for Inception, and their share of them for the others."""
+    share = steps / recipes["inception"]["steps"]
+    lengths = {net: max(1, round(share * recipe["steps"])) for net, recipe in recipes.items()}
+    return {net: {**recipe, "steps": lengths[net]} for net, recipe in recipes.items()}
+
+
+def cost(main: Family) -> str:
+    """What the recorded runs took, and what a live run takes that nobody gives a length, in words."""
+    short = cut({net: runs[0].recipe for net, runs in main.runs.items()}, BRIEF)
+    return recorded.cost(main.runs, {net: short[net]["steps"] for net in LIVE}, seeds=1)
 
 
 def live(recipes: Mapping[str, dict], dataset: str, seeds: int, train: Train, why: str) -> Family:
@@ -128,17 +142,17 @@ def sweep(net: str) -> dict[float, list[Record]]:
     pattern = re.compile(rf"{re.escape(net)}-lr-(\S+)")
     matches = [match for variant in _variants() if (match := pattern.fullmatch(variant))]
     matches.sort(key=lambda match: float(match[1]))
-    return {float(match[1]): records.load_all("inception", match[0]) for match in matches}
+    return {float(match[1]): experiments.load_all(f"inception/{match[0]}") for match in matches}
 
 
 def taken_back() -> dict[str, list[Record]]:
     """The recorded runs of BN-x5 without one of its changes, by the change, where there are any."""
     there = [name for name in CHANGES if f"bn-x5-but-{name}" in _variants()]
-    return {name: records.load_all("inception", f"bn-x5-but-{name}") for name in there}
+    return {name: experiments.load_all(f"inception/bn-x5-but-{name}") for name in there}
 
 
 def _variants() -> set[str]:
-    return {variant for experiment, variant, _ in records.index() if experiment == "inception"}
+    return {name.removeprefix("inception/") for name, _ in experiments.recorded("inception/")}
 
 
 # What is read off them
@@ -183,6 +197,11 @@ def matching(shown: Family, net: str) -> Array:
     levels = best(shown.runs["inception"])
     pairs = zip(shown.runs[net], levels, strict=True)
     return np.array([max(1.0, reach(*run.curve("test_accuracy"), level)) for run, level in pairs])
+
+
+def reached(shown: Family, net: str) -> list[float | None]:
+    """``matching`` with None for never, as results have it."""
+    return [step if np.isfinite(step) else None for step in matching(shown, net).tolist()]
 
 
 def ratio(shown: Family, net: str) -> Array:
@@ -241,7 +260,7 @@ def _reaching(shown: Family, runs: list[Record]) -> Array:
 def by_recipe(shown: Family) -> dict[str, tuple[Array, Array]]:
     """Best accuracies without BN and with it, (seeds,), by recipe, in the steps of the shortest."""
     names = ("bn-x5-but-bn-and-rate", "bn-x5-but-rate", "bn-x5-but-bn")
-    six, six_bn, seven = (records.load_all("inception", name) for name in names)
+    six, six_bn, seven = (experiments.load_all(f"inception/{name}") for name in names)
     pairs = {
         "that of Inception": (shown.runs["inception"], shown.runs["bn-baseline"]),
         "six changes, the old learning rate": (six, six_bn),

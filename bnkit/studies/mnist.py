@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
 from bnkit.datasets.binary import WAYS
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
+from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
 Array = np.ndarray
@@ -19,6 +19,9 @@ SIGMAS = (0.005, 0.05, 0.5)
 GUESS = "-sigma-0.1-lr-0.1-threshold"  # the control with round numbers
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks
 VARIANTS = {"with BN": "with-bn", "without BN": "without-bn"}  # and what a record does
+Train = Callable[[list[dict]], list[Record]]  # trains the network of each recipe
+WHOLE = 50_000  # steps of the recorded runs
+BRIEF = {"steps": 2_000, "seeds": 2}  # of new runs for which none are asked: half a minute
 PANELS = ("1c/with_bn", "1b/without_bn")  # where the paper draws the two networks
 
 
@@ -88,7 +91,7 @@ def pair(suffix: str = "") -> Pair:
 
     Raises RecordError where there are none, or where one is damaged.
     """
-    runs = {net: records.load_all("mnist", name + suffix) for net, name in VARIANTS.items()}
+    runs = {net: experiments.load_all(f"mnist/{name}{suffix}") for net, name in VARIANTS.items()}
     return Pair(shared(runs))
 
 
@@ -107,26 +110,32 @@ def by_init(learning_rate: float) -> dict[float, Pair]:
     return {sigma: pair(f"-sigma-{sigma:g}-lr-{learning_rate:g}") for sigma in SIGMAS}
 
 
-def choose(
-    recipe: dict, source: str, seeds: int, train: Callable[[list[dict]], list[Record]]
-) -> Pair:
+def choose(recipe: dict, source: str, seeds: int, train: Train) -> Pair:
     """The runs that a page with these parameters shows: recorded if asked for and there, else new.
 
-    `recipe` is what the parameters say, as a dictionary; its data set is the one to train on.
+    `recipe` is what the parameters say, as a dictionary; its data set is the one to train on. Where
+    its steps or `seeds` are 0, they are those of the recorded runs, and for new ones ``BRIEF``.
     Recorded runs are taken for the very same recipe only, data set apart. ``train(recipes)`` makes
     new runs. ``Pair.says`` tells which they are: a page shows no run for another in silence.
     """
-    wanted = {net: {**recipe, "dataset": "mnist", "norm": norm} for net, norm in NORMS.items()}
-    runs, why = look_up(source, "mnist", wanted, seeds)
+    whole = {**recipe, "dataset": "mnist", "steps": recipe["steps"] or WHOLE}
+    runs, why = look_up(
+        source, "mnist", {net: whole | {"norm": NORMS[net]} for net in NORMS}, seeds
+    )
     if runs:
         return Pair(runs)
-
-    each = list(product(NORMS, range(seeds)))
-    made = train([{**recipe, "norm": NORMS[net], "seed": seed} for net, seed in each])
+    recipe, seeds = recipe | {"steps": recipe["steps"] or BRIEF["steps"]}, seeds or BRIEF["seeds"]
+    pairs = [(net, seed) for net in NORMS for seed in range(seeds)]
+    made = train([{**recipe, "norm": NORMS[net], "seed": seed} for net, seed in pairs])
     runs = {net: [] for net in NORMS}
-    for (net, _), run in zip(each, made, strict=True):
-        runs[net].append(replace(run, variant=VARIANTS[net]))
+    for (net, _), record in zip(pairs, made, strict=True):
+        runs[net].append(replace(record, variant=VARIANTS[net]))
     return Pair(runs, recorded=False, why=why)
+
+
+def cost(main: Pair) -> str:
+    """What the recorded pair took, and what a live run takes that nobody gives a length, in words."""
+    return recorded.cost(main.runs, dict.fromkeys(NORMS, BRIEF["steps"]), BRIEF["seeds"])
 
 
 # What is read off them
@@ -175,6 +184,11 @@ def first_reaching(runs: list[Record], level: float) -> Array:
     steps, values = records.stack(runs, "test_accuracy")
     reached = values >= level
     return np.where(reached.any(1), steps[reached.argmax(1)], np.inf)
+
+
+def reached(runs: list[Record], level: float) -> list[float | None]:
+    """``first_reaching`` with None for never, as results have it."""
+    return [step if np.isfinite(step) else None for step in first_reaching(runs, level).tolist()]
 
 
 def lead_from(ahead: list[Record], behind: list[Record]) -> float:

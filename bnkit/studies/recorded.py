@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnkit import paths
-from bnkit.runs import records
+from bnkit.runs import experiments
 from bnkit.runs.records import Record
 
 Array = np.ndarray
@@ -56,7 +56,7 @@ class Shown:
                 f"torch {made['versions'].get('torch', '?').split('+')[0]} "
                 f"on the {made.get('device', '?')} "
                 f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` "
-                "trains them again and compares."
+                f"trains them again and compares. {arithmetic(f'{self.first.experiment}/')}"
             )
         lost = ", ".join(run.name for runs in self.runs.values() for run in runs if diverged(run))
         ended = f"Diverged, and ended there: {lost}. " if lost else ""
@@ -73,20 +73,21 @@ def look_up(
 ) -> tuple[dict[str, list[Record]], str]:
     """The recorded runs that a page asks for, by network; or none, and why, in words for the page.
 
-    They are taken for the very `recipes` only, `seeds` of each network, where `source` is
-    "recorded". With `by_variant` the name of a network is the variant that it is recorded under.
+    They are taken for the very `recipes` only, `seeds` of each network, 0: all there are, where
+    `source` is "recorded". With `by_variant` the name of a network is the variant that it is recorded under.
     """
     if source != "recorded":
         return {}, 'They were asked for, with `source` set to "live".'
     variants = {net: net if by_variant else None for net in recipes}
     stored = {net: _stored(experiment, recipes[net], variants[net]) for net in recipes}
-    runs = shared(stored, seeds)
+    runs = shared(stored, seeds or None)
     there = len(next(iter(runs.values())))
-    if there == seeds:
+    if there == (seeds or there) > 0:
         return runs, ""
     which = "these recipes" if by_variant else "this recipe"
     lacking = f"but of {which} there are {f'only {there}' if there else 'none'}"
-    return {}, f"Recorded runs were asked for, {seeds} of each network, {lacking}."
+    asked = f", {seeds} of each network" if seeds else ""
+    return {}, f"Recorded runs were asked for{asked}, {lacking}."
 
 
 def shared(runs: Mapping[str, list[Record]], most: int | None = None) -> dict[str, list[Record]]:
@@ -101,11 +102,42 @@ def diverged(run: Record) -> bool:
     return run.manifest.get("diverged_at") is not None
 
 
+def arithmetic(beginning: str) -> str:
+    """How many of the book's runs whose names begin so the code of today made, in Markdown."""
+    runs = [experiments.load(*name) for name in experiments.recorded(beginning)]
+    earlier = sum(not experiments.is_of_today(run) for run in runs)
+    if not earlier:
+        return f"Today's arithmetic made all {len(runs)} recorded runs of `{beginning}`."
+    of_all = f"{earlier} of the {len(runs)} recorded runs of `{beginning}`"
+    return (
+        f"An earlier arithmetic than today's code has made {of_all}: `verify` holds these to bounds, "
+        "and not to every bit."
+    )
+
+
 def _stored(experiment: str, recipe: dict, variant: str | None) -> list[Record]:
     """Recorded runs of `recipe`, whatever its seed says, under this variant or (None) any."""
-    names = (name for name in records.index() if name[0] == experiment)
-    runs = (records.load(*name) for name in names if variant in (None, name[1]))
+    names = experiments.recorded(f"{experiment}/")
+    wanted = (name for name in names if variant is None or name[0] == f"{experiment}/{variant}")
+    runs = (experiments.load(*name) for name in wanted)
     return [run for run in runs if {**run.recipe, "seed": None} == {**recipe, "seed": None}]
+
+
+def cost(runs: Mapping[str, list[Record]], brief: Mapping[str, int], seeds: int) -> str:
+    """What recorded `runs` took, and what `seeds` of each network with `brief` steps take, in words.
+
+    The times are those of the records, on one core; other processors differ.
+    """
+    each = {net: [run.manifest["wall_seconds"] for run in of_net] for net, of_net in runs.items()}
+    whole = sum(map(sum, each.values()))
+    paces = {net: np.mean(each[net]) / runs[net][0].recipe["steps"] for net in brief}
+    short = seeds * sum(steps * paces[net] for net, steps in brief.items())
+    return (
+        f"*What live training costs.* The recorded runs took {whole / 60:,.0f} minutes of one "
+        f"processor core. Where neither steps nor seeds are given, live runs are cut to "
+        f"{max(brief.values()):,} steps and {count(seeds, 'seed')}: about {short:.0f} seconds. "
+        "With a bar on the way, any other length can be asked for."
+    )
 
 
 # The paper

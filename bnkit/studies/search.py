@@ -166,7 +166,7 @@ def table(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> 
     rows = []
     chosen = best(found, paper, both)
     for label in sorted(chosen, key=lambda label: chosen[label][2]):
-        rate, sigma, least, away = chosen[label]
+        rate, sigma, least, _ = chosen[label]
         parts = deviance(found[label], paper, both)
         place = int(total(found[label], paper, both).argmin())
         of_panel = (f"{parts[panel][place]:.0f}" for panel in PANELS)

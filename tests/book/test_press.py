@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from tiny_books import (
+    EVIDENCE,
     INDEX,
     ROOT,
     TOLD,
@@ -93,6 +94,38 @@ def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(publ
     assert "THEBE_JS_URL" not in page  # twice would be an error in the browser
     assert "tex-svg" not in (published.html / "chapters" / "this-build.html").read_text()
     assert re.search(r'href="../_sources/chapters/01-good.ipynb" download', page)
+
+
+def test_evidence_folds_and_what_it_shows_stays(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    folds = re.findall(r'(?s)<details class="fold.*?</details>', page)
+    labels = [re.search("<summary><span>(.*?)</span>", fold)[1] for fold in folds]
+    assert labels == ["Parameters and set-up", "Evidence", "Read on"]  # the solution is inside
+    assert "All parameters at their defaults" in folds[0]
+    assert "figure line · report" in folds[1]
+    assert "<img" not in folds[1]
+    unfolded = re.sub(
+        r"(?s)<details.*</details>", "", re.sub(r"(?s)<details.*?</details>", "", page)
+    )
+    assert "axes" not in unfolded
+    assert "arange" in unfolded
+    assert "assert" in page[page.index("Solution") :]
+
+
+def test_a_citation_is_a_link_with_author_and_year(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    cited = r'(?s)as <span class="bibtex-citation"[^>]*>Author \(<a [^>]*>2015</a>\)'
+    assert re.search(cited, page)
+
+
+def test_just_the_code_of_a_page_is_a_download(published):
+    page = (published.html / "chapters" / "01-good.html").read_text()
+    address = re.search(r'href="(../_code/chapters/01-good.ipynb)"\s+download', page)[1]
+    own = json.loads((published.html / "chapters" / address).read_text())
+    assert ["".join(cell["source"]) for cell in own["cells"]] == [
+        "# A chapter\n\n## By hand",
+        "import numpy as np\n\nnp.arange(3).mean()",
+    ]
 
 
 def test_two_builds_give_the_same_bytes(published, tmp_path):
@@ -583,7 +616,7 @@ def test_normalising_keeps_what_the_chapter_says_and_drops_how_it_ran(chapter):
         "only the progress bar is gone"
     )
     figure = next(each for each in plain["cells"] if each["id"] == "figure-line")
-    assert figure["metadata"] == TOLD | {"tags": []}
+    assert figure["metadata"] == TOLD | EVIDENCE | {"bnkit": {"id": "figure-line"}}
     assert figure["outputs"] == cell(chapter, "figure-line")["outputs"]
 
 

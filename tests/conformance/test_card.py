@@ -56,7 +56,33 @@ def test_data_come_back_to_four_digits():
     assert from_json(back.json()) == back
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"name": "x", "findings": [{"probe": 1}]}', "3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "{}",
+        "[]",
+        "3",
+        "[" * 100_000,
+        '{"name": "x", "findings": [{"probe": 1}]}',
+        '{"name": 1, "made": {}, "conventions": {}, "findings": []}',
+        '{"name": "x", "made": [], "conventions": {}, "findings": []}',
+        '{"name": "x", "made": {}, "conventions": 3, "findings": []}',
+        *(
+            '{"name": "x", "made": {}, "conventions": {}, "findings": [{"probe": "forward",'
+            f' "dtype": "float32", {rest}}}]}}'
+            for rest in (
+                '"holds": "yes"',
+                '"holds": true, "spacings": "many"',
+                '"holds": true, "spacings": NaN',
+                '"holds": true, "spacings": -1',
+                '"holds": true, "best": [1]',
+                '"holds": true, "note": 3',
+            )
+        ),
+    ],
+)
 def test_other_data_are_refused(text):
     with pytest.raises(ValueError, match="no card"):
         from_json(text)

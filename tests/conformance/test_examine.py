@@ -33,6 +33,10 @@ def leave(result):
     raise SystemExit("gone")
 
 
+def interrupt(result):
+    raise KeyboardInterrupt
+
+
 NEVER = threading.Event()
 TROUBLES = {
     "raised ZeroDivisionError: by hand": crash,
@@ -43,7 +47,8 @@ TROUBLES = {
         dx=s.dx.astype(object)
     ),
     "returned NoneType, where a Step was expected": lambda s: None,
-    "no answer, SystemExit: gone": leave,
+    "raised SystemExit: gone": leave,
+    "raised KeyboardInterrupt": interrupt,
 }
 
 
@@ -54,6 +59,19 @@ def test_trouble_on_one_probe_is_named_and_the_rest_is_examined(said):
     assert {f.note for f in card.of("maps")} == {said}
     assert all(f.holds for f in card.of("forward") + card.of("float16_sum"))
     assert said in str(card)
+
+
+def test_an_argument_of_another_shape_is_named():
+    class Reshaping(Variant):
+        def step(self, x, gamma, beta, dy, state):
+            result = super().step(x, gamma, beta, dy, state)
+            if on_maps(x):
+                x.shape = (4, 90)
+            return result
+
+    card = examine(Reshaping().step, Reshaping().infer, limit=60)
+    assert {f.note for f in card.of("maps")} == {"changed the shape of its argument x"}
+    assert card.of("forward")[0].holds
 
 
 def test_a_probe_that_hangs_is_left_behind():

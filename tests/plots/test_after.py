@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawn import fits_a_phone, follows_the_page
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
@@ -90,6 +91,12 @@ def test_a_figure_says_what_its_axes_are_and_keeps_its_words(draw):
             assert box.y0 >= 0, text
             assert box.x1 <= drawing.bbox.width, text
             assert box.y1 <= drawing.bbox.height, text
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_a_figure_follows_the_page_and_fits_a_phone(draw):
+    follows_the_page(draw)
+    fits_a_phone(draw)
 
 
 def lines(axes, colour: str) -> list:

@@ -10,6 +10,7 @@ from itertools import combinations
 import matplotlib
 import numpy as np
 import pytest
+from drawn import fits_a_phone, follows_the_page
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from synthetic_runs import STEPS, UNITS, pair, run
@@ -98,14 +99,10 @@ def test_words_stay_on_the_figure_and_off_each_other(draw):
         assert not box_a.overlaps(box_b), f"{a!r} lies on {b!r}"
 
 
-def test_a_figure_shows_itself_at_twice_its_density():
-    drawing, _ = plots.figure(width=3, height=2)
-    png, shown = drawing._repr_png_()
-    assert shown == {"width": 300, "height": 200}
-    assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == (600, 400)
-    assert b"Software" not in png
-    assert to_hex(drawing.get_facecolor()) != "#ffffff00"
-    assert drawing.get_facecolor()[3] == 1, "a transparent figure is unreadable on a dark page"
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_a_figure_follows_the_page_and_fits_a_phone(draw):
+    follows_the_page(draw)
+    fits_a_phone(draw)
 
 
 def test_drawing_needs_neither_torch_nor_a_window():

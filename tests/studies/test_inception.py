@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import registered
 import torch
 from claim_cells import broken, handed_over
 from conftest import assert_close
@@ -40,6 +41,7 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], **recipe) -> Rec
 def recorded(tmp_path, monkeypatch):
     """A folder with three runs of each of the five networks, and what else the book records."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path))
+    registered.take_for_the_book_s(monkeypatch)
     for net in RECIPES:
         for seed in range(3):
             records.save(run(net, seed), tmp_path)
@@ -291,8 +293,15 @@ def test_the_chapter_asks_for_the_recorded_number_of_steps_and_seeds():
     cells = json.loads((paths.root() / "chapters" / "09-inception.ipynb").read_text())["cells"]
     (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "parameters"]
     book = experiments.experiment("inception/inception")
-    assert f"steps: int = {book.recipe.steps:_} " in source
+    assert "steps: int = 0 " in source  # those of the recorded runs, see below
     assert f"seeds: int = {book.seeds} " in source
+
+
+def test_no_number_of_steps_is_that_of_the_recorded_runs_and_few_for_new_ones(recorded):
+    assert choose(steps=0).full
+    shown = choose("live", steps=0, train=make)
+    lengths = {net: runs[0].recipe["steps"] for net, runs in shown.runs.items()}
+    assert lengths == {"inception": 150, "bn-baseline": 150, "bn-x5": 75}
 
 
 def test_scales_stand_side_by_side(recorded):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import registered
 from claim_cells import broken, handed_over
 from synthetic_runs import UNITS, pair, run
 
@@ -40,6 +41,7 @@ def flat(variant: str, seed: int, accuracies: dict[int, float], percentiles=None
 def recorded(tmp_path, monkeypatch):
     """Three recorded pairs of the main recipe and one pair at another learning rate."""
     monkeypatch.setenv("BNKIT_RUNS", str(tmp_path))
+    registered.take_for_the_book_s(monkeypatch)
     for net, norm in (("with-bn", "batch"), ("without-bn", None)):
         for seed in range(3):
             records.save(run(norm, seed, variant=net), tmp_path)
@@ -51,8 +53,11 @@ def refuse(recipe):
     raise AssertionError("nothing should be trained")
 
 
-def make(recipe):
-    return run(recipe["norm"], recipe["seed"], last=300, dataset=recipe["dataset"], variant="run")
+def make(recipes):
+    return [
+        run(recipe["norm"], recipe["seed"], last=300, dataset=recipe["dataset"], variant="run")
+        for recipe in recipes
+    ]
 
 
 def test_recorded_runs_of_the_very_recipe_are_shown(recorded):
@@ -69,6 +74,33 @@ def test_recorded_runs_of_the_very_recipe_are_shown(recorded):
 def test_fewer_seeds_than_recorded_are_the_first_of_them(recorded):
     assert [one.seed for one in study.choose(RECIPE, "recorded", 2, refuse).without_bn] == [0, 1]
     assert study.choose(RECIPE, "recorded", 1, refuse).title == "MNIST, recorded, 1 seed"
+
+
+def test_the_whole_length_is_that_of_the_experiment():
+    assert experiments.experiment("mnist/with-bn").recipe.steps == study.WHOLE
+
+
+def test_without_a_number_of_seeds_all_recorded_ones_are_shown(recorded):
+    assert study.choose(RECIPE, "recorded", 0, refuse).seeds == 3
+    assert study.choose({**RECIPE, "learning_rate": 2.0}, "recorded", 0, refuse).seeds == 1
+
+
+def test_new_runs_of_no_given_length_are_short(recorded):
+    asked = []
+
+    def note(recipes):
+        asked.extend(recipes)
+        return make(recipes)
+
+    shown = study.choose({**RECIPE, "steps": 0, "learning_rate": 0.3}, "recorded", 0, note)
+    assert not shown.recorded
+    assert shown.seeds == study.BRIEF["seeds"]
+    assert {recipe["steps"] for recipe in asked} == {study.BRIEF["steps"]}
+
+
+def test_a_level_that_is_never_reached_is_missing():
+    runs = [flat("with-bn", 0, {0: 0.1, 100: 0.95}), flat("with-bn", 1, {0: 0.1, 100: 0.5})]
+    assert study.reached(runs, 0.9) == [100, None]
 
 
 def test_a_control_is_shown_for_its_own_recipe_and_is_not_the_main_pair(recorded):
@@ -102,10 +134,12 @@ def test_anything_else_is_trained_on_the_data_set_asked_for_and_the_page_says_so
 
 
 def test_a_run_that_diverged_is_named(recorded):
-    def diverge(recipe):
-        made = make(recipe)
-        ended = None if recipe["norm"] else 200
-        return replace(made, experiment="live", manifest={**made.manifest, "diverged_at": ended})
+    def diverge(recipes):
+        return [
+            replace(made, experiment="live", manifest={**made.manifest, "diverged_at": ended})
+            for made in make(recipes)
+            for ended in [None if made.recipe["norm"] else 200]
+        ]
 
     says = study.choose(RECIPE, "live", 2, diverge).says
     assert "Diverged, and ended there: live/without-bn/seed-0, live/without-bn/seed-1." in says
@@ -300,7 +334,7 @@ def test_other_pages_get_their_numbers_from_the_records():
     numbers = handed_over("08-mnist", (*BEFORE, "numbers-for-other-pages")).glued
     gap = numbers["final_with_bn"] - numbers["final_without_bn"]
     assert numbers["final_gap_points"] == pytest.approx(gap)
-    runs = records.load_all("mnist", "with-bn")
+    runs = experiments.load_all("mnist/with-bn")
     final = np.mean([one.curve("test_accuracy")[1][-1] for one in runs])
     assert numbers["final_with_bn"] == pytest.approx(100 * final)
     gap = numbers["tuned_with_bn"] - numbers["tuned_without_bn"]

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from bnkit import datasets
 from bnkit.layers import BatchNorm
+from bnkit.runs import records
 from bnkit.runs.checkpoints import Checkpoint
 from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.training import AnyRecipe, Progress, Recipe, Watch, fit, restore, sgd, state_arrays
@@ -173,3 +174,11 @@ def population_indices(recipe: Recipe, n: int) -> Iterator[np.ndarray]:
 def until(steps: int, grid: Iterable[int]) -> frozenset[int]:
     """The steps of `grid` that a run of so many `steps` comes to, and its last."""
     return frozenset(step for step in grid if step < steps) | {steps}
+
+
+def curves_of(progress: Progress, meaning: Mapping[str, str]) -> dict[str, dict]:
+    """The curves of a run as a record has them: each with its meaning, the loss rounded."""
+    curves = {name: {**curve, "what": meaning[name]} for name, curve in progress.curves.items()}
+    if "loss" in curves:  # a run may diverge before the first entry
+        curves["loss"]["values"] = records.round_to(curves["loss"]["values"], 6)
+    return curves

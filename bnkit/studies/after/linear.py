@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.tasks.linear import LENGTHS
 
 Array = np.ndarray
@@ -32,7 +32,7 @@ class Recorded(NamedTuple):
 
 def recorded(variant: str) -> Recorded:
     """The records of "linear-with-bn" or "linear-without-bn"; RecordError without any."""
-    runs = records.load_all("after", variant)
+    runs = experiments.load_all(f"after/{variant}")
     curves = {name: records.stack(runs, name) for name in runs[0].curves}
     steps, values = curves["loss"][0], {name: values for name, (_, values) in curves.items()}
     moved = np.array(LENGTHS) * runs[0].recipe["learning_rate"] * values["gradient"][..., None]

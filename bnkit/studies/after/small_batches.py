@@ -6,7 +6,7 @@ norm, rates in proportion to the size of the batch, one pass through the same im
 
 import numpy as np
 
-from bnkit.runs import records
+from bnkit.runs import experiments
 
 SIZES = (2, 4, 8, 16, 32)
 NORMS = ("batch", "group", "layer")
@@ -18,5 +18,8 @@ def recorded(norm: str, curve: str = "test_accuracy") -> np.ndarray:
 
     Raises RecordError where a run is missing.
     """
-    runs = [records.load_all("after", f"conv-{norm}-{size}", seeds=list(SEEDS)) for size in SIZES]
-    return np.array([[run.curve(curve)[1][-1] for run in of_size] for of_size in runs])
+
+    def last(size: int, seed: int) -> float:
+        return experiments.load(f"after/conv-{norm}-{size}", seed).curve(curve)[1][-1]
+
+    return np.array([[last(size, seed) for seed in SEEDS] for size in SIZES])

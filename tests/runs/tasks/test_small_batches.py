@@ -79,7 +79,7 @@ def test_a_run_is_listed_stored_and_verified_like_any_other(tiny, monkeypatch, c
     assert cli.main(["list"]) == 0
     assert "1/1 recorded" in capsys.readouterr().out
     assert cli.main(["verify", "after/conv-batch-8", "--steps", "5"]) == 0
-    assert "verified: all of it is equal" in capsys.readouterr().out
+    assert "verified, bit for bit: all of it is equal" in capsys.readouterr().out
     changed = experiments.Experiment("after/conv-batch-8", replace(TINY, momentum=0), 1, "-")
     monkeypatch.setitem(experiments.EXPERIMENTS, changed.name, changed)
     assert experiments.missing() == [("after/conv-batch-8", 0)], "another recipe is another run"
