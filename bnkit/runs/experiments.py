@@ -485,7 +485,9 @@ def outcome(record: Record) -> str:
     steps, values = record.curve(name)
     lost, what = record.manifest.get("diverged_at"), name.replace("_", " ")
     ended = f"diverged at step {lost:,}; " if lost else ""
-    return f"{record.name}: {ended}{what} {values[-1]:.4f} after {steps[-1]:,} steps"
+    up_to = "up to " if values.ndim > 1 else ""  # of many networks
+    last = f"{up_to}{np.max(values[-1]):.4f}"
+    return f"{record.name}: {ended}{what} {last} after {steps[-1]:,} steps"
 
 
 def _digest(*recipes: AnyRecipe) -> str:

@@ -14,17 +14,20 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit.page.prose import as_table
-from bnkit.runs import records
+from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies.mnist import Pair, nets
 from bnkit.studies.recorded import Curve, at
 
 Array = np.ndarray
-PREFIX = "figure-1-"  # of the variants that a search records
+GRIDS = "mnist/figure-1-"  # how the experiments of the search begin
+ENDS = f"{GRIDS}end-"  # and those of the setting that was found, with other pixels
+LATE = 32_000  # steps: from here on a curve is at its end
 APART = 4000  # steps between the points that the paper's curves of (a) are drawn through
 NETS = ("with_bn", "without_bn")  # the order of every array here
 READ_OFF = 0.0005  # of an accuracy: how well the paper's curve could be read
 FLOOR = 0.0005  # of an accuracy: five of the 10,000 test digits; two runs differ by more
+READ_OFF_INPUT = 0.006 * 2**0.5  # of a difference of two percentiles, likewise
 PANELS = ("(a) with BN", "(a) without BN", "(b)", "(c)")
 MEDIAN, WIDTH = 1, 3  # of the four numbers that are kept of a unit: what is compared
 PLAUSIBLE = 4  # more deviance than the best: two standard deviations, were all of it normal
@@ -61,12 +64,20 @@ def grid(record: Record) -> Grid:
     return Grid(record, rates, np.asarray(recipe["init_sigmas"]))
 
 
-def grids(folder=None) -> dict[str, Grid]:
+def grids() -> dict[str, Grid]:
     """The recorded grids by ``Grid.label``; RecordError where one is damaged."""
-    found = (name for name in records.index(folder) if name[1].startswith(PREFIX))
-    of_seed_0 = (records.load(*name, folder) for name in found if name[2] == 0)
-    made = [grid(record) for record in of_seed_0]
+    names = [name for name, _ in experiments.recorded(GRIDS) if not name.startswith(ENDS)]
+    made = [grid(experiments.load(name, 0)) for name in names]
     return {one.label: one for one in made}
+
+
+def ends() -> dict[str, list[Grid]]:
+    """The recorded runs of the one setting to the end, by ``Grid.label``: a list over seeds."""
+    made: dict[str, list[Grid]] = {}
+    for name, seed in experiments.recorded(ENDS):
+        one = grid(experiments.load(name, seed))
+        made.setdefault(one.label, []).append(one)
+    return made
 
 
 # How far from the paper
@@ -130,7 +141,8 @@ def deviance(one: Grid, paper: Mapping[str, Curve], both: Pair) -> dict[str, Arr
     low, middle, high = np.moveaxis(values, -1, 0)
     theirs = paper_inputs(paper, steps)[:, :, None]
     # half of the range from the 15th to the 85th percentile is a deviation, nearly
-    units = np.nansum(np.nanmean((theirs - middle) ** 2 / (0.5 * (high - low)) ** 2, axis=0), -1)
+    variance = (0.5 * (high - low)) ** 2 + READ_OFF_INPUT**2
+    units = np.nansum(np.nanmean((theirs - middle) ** 2 / variance, axis=0), -1)
     return dict(zip(PANELS, (*panel_a, units[1], units[0]), strict=True))
 
 
@@ -148,6 +160,32 @@ def plausible(profiled: Mapping, within: float = PLAUSIBLE) -> list:
     """Values of a dimension that the best does not beat by more than `within`."""
     least = min(profiled.values())
     return [value for value, deviance in profiled.items() if deviance <= least + within]
+
+
+def away(
+    both: Pair, paper: Mapping[str, Curve], curve: str = "test_accuracy"
+) -> tuple[Array, dict[str, Array]]:
+    """Accuracy of a pair minus the paper's, in points, where the paper has its points.
+
+    Steps (T,), and by network (seeds, T), NaN where the paper draws none.
+    """
+    steps, _ = records.stack(both.with_bn + both.without_bn, curve)
+    steps = steps[(steps > 0) & (steps % APART == 0)]
+    theirs = paper_accuracy(paper, steps).T
+    found = {}
+    for (net, runs), paper_curve in zip(both.runs.items(), theirs, strict=True):
+        there, values = records.stack(runs, curve)
+        found[net] = 100 * (values[:, np.isin(there, steps)] - paper_curve)
+    return steps, found
+
+
+def at_the_end(runs: Sequence[Grid], paper: Mapping[str, Curve]) -> Array:
+    """Mean distance from the paper's accuracy from ``LATE`` on, in points. Shape: (seeds, 2)."""
+    of_seed = []
+    for one in runs:
+        late = points(one) >= LATE
+        of_seed.append(np.nanmean(residuals(one, paper)[late, :, 0], axis=0))
+    return np.array(of_seed)
 
 
 def best(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> dict[str, tuple]:

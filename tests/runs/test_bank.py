@@ -15,7 +15,7 @@ from bnkit.networks import mlp
 from bnkit.runs import bank, experiments
 from bnkit.runs.bank import BankError, Runs
 from bnkit.runs.checkpoints import Checkpoint
-from bnkit.runs.tasks import mnist
+from bnkit.runs.tasks import mnist, search
 from bnkit.runs.tasks.linear import LinearRecipe
 from bnkit.runs.tasks.mnist import MLPRecipe
 
@@ -214,3 +214,45 @@ def test_the_model_that_is_looked_at_is_the_networks():
         not torch.equal(a, b)
         for a, b in zip(like.parameters(), runs.tasks[0].model.parameters(), strict=True)
     )
+
+
+# A search: a bank whose record is one
+
+
+SEARCH = search.SearchRecipe(
+    dataset="digits", pixels="drawn", learning_rates=(0.5, 1.0), init_sigmas=(0.1, 0.05), steps=300
+)
+
+
+def test_a_search_keeps_of_each_network_what_the_figure_shows():
+    made = experiments.train(SEARCH, device="cpu")
+    again = experiments.train_together(SEARCH.recipes())
+    steps, accuracy = made.curve("test_accuracy")
+    assert steps.tolist() == [250, 300]
+    assert accuracy.shape == (2, 2, 2)  # steps, networks, settings
+    for place, one in enumerate(again):
+        net, setting = divmod(place, 2)
+        assert accuracy[-1, net, setting] == pytest.approx(
+            one.curve("test_accuracy")[1][-1], abs=1e-5
+        )
+        units = one.curve("quantiles")[1][-1]  # (units, 3)
+        numbers = np.column_stack([units, units[:, 2] - units[:, 0]])
+        kept = made.curve("inputs")[1][-1, net, setting]
+        np.testing.assert_allclose(kept, np.percentile(numbers, (15, 50, 85), axis=0).T, atol=2e-3)
+
+
+def test_a_network_of_a_search_that_diverges_is_marked(monkeypatch):
+    monkeypatch.setattr(search, "EARLY", (100, 200))
+    recipes = SEARCH.recipes()
+    wild = [replace(one, activation="relu", learning_rate=0.1) for one in recipes]
+    wild[3] = replace(wild[3], learning_rate=1e4)
+    monkeypatch.setattr(search.SearchRecipe, "recipes", lambda self: wild)
+    _, accuracy = experiments.train(SEARCH, device="cpu").curve("test_accuracy")
+    assert (accuracy[:, 1, 1] == -1).all()
+    assert (np.delete(accuracy.reshape(3, 4), 3, axis=1) > 0).all()
+
+
+def test_the_outcome_of_a_search_is_the_best_that_it_came_to():
+    record = experiments.train(replace(SEARCH, steps=250), device="cpu")
+    best = np.max(record.curve("test_accuracy")[1][-1])
+    assert f"test accuracy up to {best:.4f} after 250 steps" in experiments.outcome(record)
