@@ -10,7 +10,9 @@ from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, PAPER, WITH_BN, WITHOUT_BN, 
 from bnkit.plots.labels import legend_below, write
 from bnkit.plots.scales import NUMBER, ticks
 
-STEEP = (10, 30, 100, 300, 1000)  # deviances at which the map changes its colour
+STEEP = (20, 50, 100, 1000)  # deviances at which the map changes its colour
+
+SIZES = (190, 140, 95, 60, 30)  # of their dots, in square points
 
 
 @styled
@@ -26,13 +28,14 @@ def map_of(settings: tuple[Array, Array], panels: Mapping[str, Array]) -> Drawin
     shades = ramp(len(STEEP) + 1)[::-1]
     edges = (0, *STEEP, np.inf)
     for place, (title, values) in zip(axes, panels.items(), strict=True):
-        for shade, low, high in zip(shades, edges, edges[1:], strict=False):
+        looks = zip(shades, SIZES, edges, edges[1:], strict=False)
+        for shade, size, low, high in looks:
             there = (low <= values) & (values < high)
             name = f"below {high:,}" if np.isfinite(high) else "more"
-            look = {"color": shade, "s": 130, "linewidth": 0, "label": name}
+            look = {"color": shade, "s": size, "linewidth": 0, "label": name}
             place.scatter(rates[there], sigmas[there], **look)
         best = values.argmin()
-        ring = {"facecolor": "none", "edgecolor": HIGHLIGHT, "linewidth": 2, "s": 260}
+        ring = {"facecolor": "none", "edgecolor": HIGHLIGHT, "linewidth": 2, "s": 330}
         place.scatter(rates[best : best + 1], sigmas[best : best + 1], **ring)
         place.set(xscale="log", yscale="log", xlabel="learning rate")
         place.margins(0.15)
@@ -40,7 +43,7 @@ def map_of(settings: tuple[Array, Array], panels: Mapping[str, Array]) -> Drawin
         ticks(place.yaxis, tuple(np.unique(sigmas)))
         place.set_title(title)
     axes[0].set_ylabel("deviation of the initial weights")
-    legend_below(drawing, axes[0], 3, handletextpad=0)
+    legend_below(drawing, axes[0], 3, handletextpad=0.2)
     return drawing
 
 
@@ -62,10 +65,10 @@ def left_over(
         for (what, by_net), line in styles:
             axes.plot(steps[drawn], by_net[net][drawn], color=NEUTRAL, linestyle=line, label=what)
         axes.axhline(0, color=PAPER, linestyle="--", linewidth=1.1)
-        _close(axes, values[:, drawn])
+        _close(axes, values[:, drawn].mean(0))
         axes.set(ylabel="points from the paper")
         axes.set_title(net)
-    write(panels[0], "the paper", (steps[0], 0), PAPER, (2, 4), fontsize=10)
+    write(panels[0], "the paper", (steps[-1], 0), PAPER, (0, 4), fontsize=10, ha="right")
     panels[1].set_xlabel("steps")
     panels[1].xaxis.set_major_formatter(NUMBER)
     legend_below(drawing, panels[0], 3)
@@ -74,5 +77,5 @@ def left_over(
 
 def _close(axes: Axes, values: Sequence) -> None:
     """An axis for `values`; what is farther away leaves it."""
-    reach = 1.25 * max(1.5, float(np.abs(values).max()))
+    reach = 1.25 * max(1.0, float(np.abs(values).max()))
     axes.set_ylim(-reach, reach)

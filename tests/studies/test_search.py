@@ -84,8 +84,9 @@ def test_distances_by_hand():
     assert found["(a) with BN"][3] == pytest.approx(3 * (0.02 / DIFFERENCE) ** 2)
     assert found["(a) without BN"][3] == pytest.approx(2 * (0.02 / DIFFERENCE) ** 2)
     # the median is off by 1, two deviations of units; the spread is as it should
-    assert found["(b)"][3] == pytest.approx(4)
-    assert found["(c)"][3] == pytest.approx(4)
+    expected = 1 / (0.5**2 + study.READ_OFF_INPUT**2)
+    assert found["(b)"][3] == pytest.approx(expected)
+    assert found["(c)"][3] == pytest.approx(expected)
     assert study.total(one, PAPER, PAIR).argmax() == 3
 
 
