@@ -294,20 +294,26 @@ def train_together(
     """Train the networks of `recipes` side by side in this process, on the CPU, as ``train`` would.
 
     See ``bnkit.runs.bank``: the curves are those of ``train`` to rounding, and each record says in
-    ``manifest["bank"]`` among how many it was made; its wall time is its share. Raises BankError for
-    recipes that cannot share a bank.
+    ``manifest["bank"]`` among how many networks it was made, and in which place; its wall time is
+    its share. Raises BankError for recipes that cannot share a bank.
     """
     began = time.perf_counter()
     kept = Checkpoint(checkpoint, _digest(*recipes)) if checkpoint else None
     runs = bank.Runs(recipes)
     each = runs.train(checkpoint=kept, on_step=on_step)
     seconds = time.perf_counter() - began + (kept.earlier if kept else 0)
-    about = {"device": "cpu", "bank": len(recipes), "arithmetic": arithmetic_of(recipes[0], "bank")}
+    about = {"device": "cpu", "arithmetic": arithmetic_of(recipes[0], "bank")}
+    company = {
+        place: {"networks": len(places), "place": column}
+        for places, _ in runs.banks
+        for column, place in enumerate(places)
+    }
+    names = names or ["live/run"] * len(recipes)
     return [
-        _record(name, recipe, task.digest, progress, seconds / len(recipes), **about)
-        for name, recipe, task, progress in zip(
-            names or ["live/run"] * len(recipes), recipes, runs.tasks, each, strict=True
+        _record(
+            names[n], recipe, task.digest, each[n], seconds / len(recipes), **about, bank=company[n]
         )
+        for n, (recipe, task) in enumerate(zip(recipes, runs.tasks, strict=True))
     ]
 
 
@@ -472,8 +478,11 @@ def verify(name: str, seed: int, steps: int, on_step: OnStep = lambda step: None
     """
     recipe, made = recipe_of(name, seed), load(name, seed)
     torch.set_num_threads(made.manifest["platform"].get("threads", 1))
-    if made.manifest.get("bank"):  # by the arithmetic that it was made by
-        (fresh,) = train_together([cut(recipe, steps)], on_step=on_step)
+    if company := made.manifest.get("bank"):
+        # In its old place among copies of itself: an operator that works on sixteen numbers at a
+        # time has another rounding for those left over, and which these are depends on the place.
+        copies = [cut(recipe, steps)] * company["networks"]
+        fresh = train_together(copies, on_step=on_step)[company["place"]]
     else:
         fresh = train(cut(recipe, steps), device="cpu", on_step=on_step)
     return judge(made, fresh)

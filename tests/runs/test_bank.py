@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bnkit import paths
 from bnkit.datasets import binary
 from bnkit.networks import mlp
 from bnkit.runs import bank, experiments
@@ -58,7 +59,8 @@ def test_every_record_is_the_one_that_the_loop_makes(pixels, momentum, monkeypat
     for recipe, made in zip(recipes, together, strict=True):
         alone = experiments.train(recipe, device="cpu")
         assert made.recipe == alone.recipe
-        assert made.manifest["bank"] == 4
+        # two with BN and two without, each two in the order of their seeds
+        assert made.manifest["bank"] == {"networks": 2, "place": recipe.seed}
         assert "bank" not in alone.manifest
         assert made.manifest["checksums"]["0"] == alone.manifest["checksums"]["0"]
         assert made.curves.keys() == alone.curves.keys()
@@ -84,7 +86,7 @@ def test_a_network_is_the_same_in_every_company():
     """Another division into banks and groups, the same run: bit for bit where products are."""
     for recipe, made in zip(MIXED, experiments.train_together(MIXED), strict=True):
         (alone,) = experiments.train_together([recipe])
-        assert alone.manifest["bank"] == 1
+        assert alone.manifest["bank"] == {"networks": 1, "place": 0}
         assert largest(made.curves["loss"]["values"], alone.curves["loss"]["values"]) < 1e-4
 
 
@@ -256,3 +258,16 @@ def test_the_outcome_of_a_search_is_the_best_that_it_came_to():
     record = experiments.train(replace(SEARCH, steps=250), device="cpu")
     best = np.max(record.curve("test_accuracy")[1][-1])
     assert f"test accuracy up to {best:.4f} after 250 steps" in experiments.outcome(record)
+
+
+def test_a_record_of_a_bank_is_verified_in_its_old_place(tmp_path, monkeypatch):
+    """Bit for bit, also the last of an odd number, whose rounding is another."""
+    monkeypatch.setenv("BNKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
+    one = experiments.Experiment("digits/bank", BASE, 3, "a test")
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {one.name: one})
+    experiments.run_together([(one.name, seed) for seed in range(3)])
+    for seed in range(3):
+        verdict = experiments.verify(one.name, seed, 100)
+        assert verdict.ok
+        assert verdict.exact
