@@ -257,7 +257,7 @@ def _data(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int | None:
     import torch
 
-    from bnkit.bench import kernels, layer, networks
+    from bnkit.bench import bank, kernels, layer, networks
     from bnkit.runs import pool
 
     if options.kernels:
@@ -271,10 +271,11 @@ def _bench(options: argparse.Namespace) -> int | None:
     ratio, copy = "time of the peer over time of ours", "the time of a copy of the same tensor"
     print(f"{ratio}: median (quartiles) over rounds; above 1, ours is faster")
     print(f"the limit: 2.5 times {copy}, over time of ours; at most about 1")
+    print("its matrix products: nothing else of a step; at most about 1")
     rounds, rows = 5 if options.quick else 15, []
     about = rounds, options.device, options.quick
     with pool.one_thread():
-        for row in chain(layer.rows(*about), networks.rows(*about)):
+        for row in chain(*(part.rows(*about) for part in (layer, networks, bank))):
             rows.append(row)
             print(row, flush=True)
         if options.json:  # in here, so that the number of threads is stored as it was

@@ -48,7 +48,7 @@ def rows() -> list[Row]:
 def _figure_1() -> list[Row]:
     """What Figure 1 shows, and what it leaves out: the learning rate, and the initial weights."""
     paper, rates = recorded.digitised(), mnist.by_rate()
-    main, small = rates[mnist.RATES[0]], mnist.pair("-sigma-0.01-lr-0.1")
+    main, small = rates[mnist.RATES[0]], mnist.by_init(mnist.RATES[0])[mnist.SIGMAS[0]]
     curves = [paper[f"figure1a/{net}"] for net in ("with_bn", "without_bn")]
     early = [f"{100 * recorded.at(curve, EARLY):.1f} %" for curve in curves]
     end = [f"{100 * curve[1][-1]:.1f} %" for curve in curves]

@@ -52,16 +52,17 @@ def checkout(tmp_path, monkeypatch):
     """A small checkout: made-up runs, the paper's curves, a README that has only the markers."""
     registered.take_for_the_book_s(monkeypatch)
     runs = tmp_path / "data" / "runs"
-    made_up("with-bn", 0.1, [0.90, 0.92], runs)
-    made_up("without-bn", 0.1, [0.80, 0.80], runs)
+    made_up("with-bn", 0.13, [0.90, 0.92], runs)
+    made_up("without-bn", 0.13, [0.80, 0.80], runs)
     for rate in (0.5, 5.0):
         made_up(f"with-bn-lr-{rate:g}", rate, [0.50], runs)
         made_up(f"without-bn-lr-{rate:g}", rate, [0.50], runs)
     # as good on average: the first one counts
     made_up("with-bn-lr-2", 2.0, [0.91, 0.91, 0.91], runs)
     made_up("without-bn-lr-2", 2.0, [0.85, 0.86, 0.87], runs)
-    made_up("with-bn-sigma-0.01-lr-0.1", 0.1, [0.70], runs)
-    made_up("without-bn-sigma-0.01-lr-0.1", 0.1, [0.10], runs)
+    for sigma in (0.005, 0.05, 0.5):
+        made_up(f"with-bn-sigma-{sigma:g}-lr-0.13", 0.13, [0.70], runs)
+        made_up(f"without-bn-sigma-{sigma:g}-lr-0.13", 0.13, [0.10], runs)
     for net, speed in (*synthetic_inception.SPEEDS.items(), ("inception-sigmoid", 1e9)):
         for seed, ending in product(range(2), ("", "-64px")):
             slower = speed * (2 if ending and net == "bn-x5" else 1)
@@ -84,7 +85,7 @@ def test_the_table_by_hand(checkout):
     assert better.ours == "91.00 ± 1.41 % with BN, 80.00 ± 0.00 % without"
     assert better.paper == "98.2 % with BN, 97.2 % without"
     assert better.seeds == 2
-    assert tuned.ours == "91.00 ± 1.41 % with BN, 86.00 ± 1.00 % without (rates 0.1 and 2)"
+    assert tuned.ours == "91.00 ± 1.41 % with BN, 86.00 ± 1.00 % without (rates 0.13 and 2)"
     assert tuned.seeds == 2  # of 2 with and 3 without
     assert stable.paper == "2.30 → 3.92, one unit"
     assert stable.ours == "3.00 ± 0.00 → 6.00 ± 0.00, median of all units"
@@ -127,7 +128,7 @@ def test_a_stale_table_or_picture_is_found(checkout, capsys):
     assert front.main(["--check"]) == 1
     assert "figure-1.svg is not what" in capsys.readouterr().err
     front.main([])
-    made_up("without-bn", 0.1, [0.80, 0.82], checkout / "data" / "runs")  # a run made anew
+    made_up("without-bn", 0.13, [0.80, 0.82], checkout / "data" / "runs")  # a run made anew
     assert len(front.stale(page, picture.parent)) == 3
 
 

@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "bnkit"
 PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "__main__": "runs/test_experiments.py",
+    "bench/bank": "bench/test_layer.py",
     "bench/networks": "bench/test_layer.py",
     "claims/ledger": "claims/test_chapter.py",
     "claims/page": "claims/test_chapter.py",
@@ -40,12 +41,14 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "plots/labels": "plots/test_mnist.py",
     "plots/layer": "studies/test_layer.py",
     "plots/scales": "plots/test_mnist.py",
+    "plots/search": "studies/test_search.py",
     "plots/stills": "browser/test_explorables.py",
     "runs/distributed": "runs/tasks/test_imagenet.py",
     "runs/pool": "runs/test_experiments.py",
     "runs/tasks/inception": "runs/tasks/test_imagenet.py",
     "runs/tasks/linear": "studies/after/test_linear.py",
     "runs/tasks/mnist": "runs/test_experiments.py",
+    "runs/tasks/search": "runs/test_bank.py",
     "studies/swept": "studies/test_compared.py",
     **dict.fromkeys(
         (f"studies/after/{name}" for name in (

@@ -69,7 +69,7 @@ def several_cores(rounds: int) -> Row:
 
         def by_hand() -> None:
             each = [nn.BatchNorm1d, None] * SEEDS
-            list(workers.map(_plain_run, each))
+            list(workers.map(_plain_run, each, [WALL_STEPS] * len(each)))
 
         threads = torch.get_num_threads()
         torch.set_num_threads(cores)
@@ -120,10 +120,10 @@ def _batch(pixels: int = SHAPE[1]) -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, 10, SHAPE[:1], generator=generator)
 
 
-def _plain_run(norm: Callable | None) -> None:
+def _plain_run(norm: Callable | None, steps: int) -> None:
     torch.set_num_threads(1)
     x, labels = _batch(64)
     model = MLP(64, norm=norm)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(WALL_STEPS):
+    for _ in range(steps):
         descend(model, optimiser, x, labels)

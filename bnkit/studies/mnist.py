@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bnkit.datasets.binary import WAYS
 from bnkit.page.prose import as_table
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
@@ -14,8 +15,10 @@ from bnkit.studies import recorded
 from bnkit.studies.recorded import Curve, Shown, at, look_up, shared, show
 
 Array = np.ndarray
-RATES = (0.1, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps
-SIGMAS = (0.01, 0.1, 1.0)  # standard deviations of the initial weights recorded for 10,000 steps
+RATES = (0.13, 0.5, 2.0, 5.0)  # learning rates recorded for 50,000 steps, the main pair's first
+# standard deviations of the initial weights recorded for 10,000 steps, the main pair's in the middle
+SIGMAS = (0.005, 0.05, 0.5)
+GUESS = "-sigma-0.1-lr-0.1-threshold"  # the control with round numbers
 NORMS = {"with BN": "batch", "without BN": None}  # what a recipe calls the two networks
 VARIANTS = {"with BN": "with-bn", "without BN": "without-bn"}  # and what a record does
 Train = Callable[[list[dict]], list[Record]]  # trains the network of each recipe
@@ -72,7 +75,7 @@ class Pair(Shown):
         how = (
             f"{self.steps:,} steps of plain SGD at learning rate {recipe['learning_rate']:g}, "
             f"mini-batches of {recipe['batch_size']}, initial weights of standard deviation "
-            f"{recipe['init_sigma']:g}, {seeds}"
+            f"{recipe['init_sigma']:g}, each pixel {WAYS[recipe.get('pixels', 'threshold')]}, {seeds}"
         )
         return self.describe("MNIST", " and ".join(names), how)
 
@@ -92,6 +95,11 @@ def pair(suffix: str = "") -> Pair:
     """
     runs = {net: experiments.load_all(f"mnist/{name}{suffix}") for net, name in VARIANTS.items()}
     return Pair(shared(runs))
+
+
+def guess() -> Pair:
+    """The recorded pair with round numbers, 0.1 for rate and weights, and thresholded pixels."""
+    return pair(GUESS)
 
 
 def by_rate() -> dict[float, Pair]:

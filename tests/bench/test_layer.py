@@ -15,9 +15,12 @@ from torch import nn
 
 from bnkit import paths
 from bnkit.__main__ import main
-from bnkit.bench import layer, networks
+from bnkit.bench import bank, layer, networks
+from bnkit.layers import BatchNorm
 from bnkit.layers.local_response_norm import LocalResponseNorm
+from bnkit.networks.bank import Bank
 from bnkit.networks.inception import Block, small_inception
+from bnkit.networks.mlp import MLP
 from bnkit.runs import pool
 
 # The paper's Figure 5 row by row: map side, then the widths that are normalised at that side (those
@@ -116,12 +119,14 @@ def test_quick_measures_and_stores(nothing_measured, tmp_path, capsys):
         "training with BN",
         "reference",
         "small Inception",
+        "bank",
+        "bank with BN",
     }
     assert all(
         row["path"].startswith("ATen") for row in found["rows"] if row["what"].startswith("layer")
     )
     printed = capsys.readouterr().out
-    assert printed.count("\n") == len(found["rows"]) + 3
+    assert printed.count("\n") == len(found["rows"]) + 4
 
 
 def test_a_step_is_a_forward_and_a_backward_pass():
@@ -181,6 +186,34 @@ def test_cores_take_their_turns(monkeypatch):
     assert row.ratios["a plain torch loop"][1] == pytest.approx(plain / ours, rel=1e-2)
 
 
+def test_a_bank_takes_its_turns_and_its_products_are_those_of_a_step(monkeypatch):
+    """For real, briefly; and the products have the shapes of the step that they stand for."""
+    monkeypatch.setattr(bank, "STEPS", 1)
+    monkeypatch.setattr(bank, "TOGETHER", 2)
+    for norm, peer in ((None, None), (BatchNorm, nn.BatchNorm1d)):
+        row = bank.one_core(norm, peer, rounds=1)
+        assert set(row.times) == {"ours", "a plain torch loop", "its matrix products"}
+        assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
+    x, labels = torch.zeros(bank.SHAPE), torch.zeros(bank.SHAPE[0], dtype=torch.int64)
+    one = Bank([MLP(784)] * 2, [2], [0.1] * 2, bank.SHAPE[0])
+    products = bank.Products(2)
+    products.step(x)
+    one.step([x], [labels])
+    assert products.first.shape == one.first[0].value.shape
+    assert products.joint.shape == one.product[0].shape
+    for weight, later in zip(products.later, one.later, strict=True):
+        assert weight.shape == later.value.shape
+
+
+def test_figure_1_on_the_cores_there_are(monkeypatch):
+    """For real, on one core and few steps, in processes of their own."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(bank, "WALL_STEPS", 2)
+    row = bank.several_cores(rounds=1)
+    assert row.path == "1 core"
+    assert set(row.times) == {"ours", "a plain torch loop"}
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said(capsys):
     assert main(["bench", "--device", "cuda"]) == 1
@@ -201,7 +234,7 @@ def test_the_committed_result_has_every_row(monkeypatch):
     # 100 MB each, for nothing
     monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.empty(shape))
     monkeypatch.setattr(torch, "randn_like", torch.empty_like)
-    every = chain(layer.rows(rounds=1), networks.rows(rounds=1))
+    every = chain(*(part.rows(rounds=1) for part in (layer, networks, bank)))
     expected = [identity(row._asdict()) for row in every if row.what != "reference"]
     stored = [identity(row) for row in found["rows"] if row["what"] != "reference"]
     assert stored == expected

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from bnkit import paths
 from bnkit.datasets import binary
 from bnkit.networks import mlp
 from bnkit.runs import bank, experiments
 from bnkit.runs.bank import BankError, Runs
 from bnkit.runs.checkpoints import Checkpoint
-from bnkit.runs.tasks import mnist
+from bnkit.runs.tasks import mnist, search
 from bnkit.runs.tasks.linear import LinearRecipe
 from bnkit.runs.tasks.mnist import MLPRecipe
 
@@ -58,7 +59,8 @@ def test_every_record_is_the_one_that_the_loop_makes(pixels, momentum, monkeypat
     for recipe, made in zip(recipes, together, strict=True):
         alone = experiments.train(recipe, device="cpu")
         assert made.recipe == alone.recipe
-        assert made.manifest["bank"] == 4
+        # two with BN and two without, each two in the order of their seeds
+        assert made.manifest["bank"] == {"networks": 2, "place": recipe.seed}
         assert "bank" not in alone.manifest
         assert made.manifest["checksums"]["0"] == alone.manifest["checksums"]["0"]
         assert made.curves.keys() == alone.curves.keys()
@@ -84,7 +86,7 @@ def test_a_network_is_the_same_in_every_company():
     """Another division into banks and groups, the same run: bit for bit where products are."""
     for recipe, made in zip(MIXED, experiments.train_together(MIXED), strict=True):
         (alone,) = experiments.train_together([recipe])
-        assert alone.manifest["bank"] == 1
+        assert alone.manifest["bank"] == {"networks": 1, "place": 0}
         assert largest(made.curves["loss"]["values"], alone.curves["loss"]["values"]) < 1e-4
 
 
@@ -214,3 +216,60 @@ def test_the_model_that_is_looked_at_is_the_networks():
         not torch.equal(a, b)
         for a, b in zip(like.parameters(), runs.tasks[0].model.parameters(), strict=True)
     )
+
+
+# A search: a bank whose record is one
+
+
+SEARCH = search.SearchRecipe(
+    dataset="digits", pixels="drawn", learning_rates=(0.5, 1.0), init_sigmas=(0.1, 0.05), steps=300
+)
+
+
+def test_a_search_keeps_of_each_network_what_the_figure_shows():
+    made = experiments.train(SEARCH, device="cpu")
+    again = experiments.train_together(SEARCH.recipes())
+    steps, accuracy = made.curve("test_accuracy")
+    assert steps.tolist() == [250, 300]
+    assert accuracy.shape == (2, 2, 2)  # steps, networks, settings
+    for place, one in enumerate(again):
+        net, setting = divmod(place, 2)
+        assert accuracy[-1, net, setting] == pytest.approx(
+            one.curve("test_accuracy")[1][-1], abs=1e-5
+        )
+        units = one.curve("quantiles")[1][-1]  # (units, 3)
+        numbers = np.column_stack([units, units[:, 2] - units[:, 0]])
+        kept = made.curve("inputs")[1][-1, net, setting]
+        np.testing.assert_allclose(
+            kept, np.percentile(numbers, (15, 50, 85), axis=0).T, rtol=6e-3, atol=2e-3
+        )
+
+
+def test_a_network_of_a_search_that_diverges_is_marked(monkeypatch):
+    monkeypatch.setattr(search, "EARLY", (100, 200))
+    recipes = SEARCH.recipes()
+    wild = [replace(one, activation="relu", learning_rate=0.1) for one in recipes]
+    wild[3] = replace(wild[3], learning_rate=1e4)
+    monkeypatch.setattr(search.SearchRecipe, "recipes", lambda self: wild)
+    _, accuracy = experiments.train(SEARCH, device="cpu").curve("test_accuracy")
+    assert (accuracy[:, 1, 1] == -1).all()
+    assert (np.delete(accuracy.reshape(3, 4), 3, axis=1) > 0).all()
+
+
+def test_the_outcome_of_a_search_is_the_best_that_it_came_to():
+    record = experiments.train(replace(SEARCH, steps=250), device="cpu")
+    best = np.max(record.curve("test_accuracy")[1][-1])
+    assert f"test accuracy up to {best:.4f} after 250 steps" in experiments.outcome(record)
+
+
+def test_a_record_of_a_bank_is_verified_in_its_old_place(tmp_path, monkeypatch):
+    """Bit for bit, also the last of an odd number, whose rounding is another."""
+    monkeypatch.setenv("BNKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
+    one = experiments.Experiment("digits/bank", BASE, 3, "a test")
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {one.name: one})
+    experiments.run_together([(one.name, seed) for seed in range(3)])
+    for seed in range(3):
+        verdict = experiments.verify(one.name, seed, 100)
+        assert verdict.ok
+        assert verdict.exact

@@ -18,6 +18,8 @@ from bnkit.runs.training import ADDED, Recipe, Watch
 MEANING = {
     "test_accuracy": "share of test examples classified correctly, by the inference network of "
     "Algorithm 2",
+    "test_accuracy_threshold": "the same on test pictures whose pixels are 1 above half of white, of "
+    "a network whose pixels are drawn at every use",
     "loss": LOSS,
     "quantiles": "15th, 50th and 85th percentile of the input to each unit's nonlinearity in the "
     "last hidden layer: test set, inference network; step x unit x percentile",
@@ -88,6 +90,11 @@ class Task(Descent):
         self.x = kept(self.train_images, binary.TRAINING)  # (n, pixels) uint8
         test = self.pixels.used(kept(self.test_images, binary.TEST), 0, binary.TEST)
         self.test = self._place(test)
+        self.thresholded = None
+        if self.pixels.way == "drawn":  # the paper does not say whether its test pictures were, too
+            plain = self.pixels._replace(way="threshold")
+            kept = plain.kept(self.test_images, binary.TEST)
+            self.thresholded = self._place(plain.used(kept, 0, binary.TEST))
 
     def _build(self) -> None:
         self.model = build(self.recipe, self.test.shape[1], self.classes).to(self.device)
@@ -128,6 +135,9 @@ class Task(Descent):
             with probes.inference(model, self.population()):
                 right = probes.accuracy(model, self.test, self.test_labels)
                 seen = {"test_accuracy": round(right, 6)}
+                if self.thresholded is not None:
+                    right = probes.accuracy(model, self.thresholded, self.test_labels)
+                    seen["test_accuracy_threshold"] = round(right, 6)
                 if step in sparse:
                     (inputs,) = probes.inputs_of([last.activation], model, self.test)
                     seen["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
