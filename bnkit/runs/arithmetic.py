@@ -16,7 +16,8 @@ from itertools import chain
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-NO_NUMBERS = {"paths", "datasets.files", "page.progress"}  # a record has the digest of its data
+# a record has the digest of its data
+NO_NUMBERS = {"paths", "datasets.files", "datasets.published", "page.progress"}
 OTHER_PATHS = {"cpu": {"layers.triton"}, "cuda": {"layers.aten"}}  # the layer on another device
 IN_WORDS = {"MEANING", "LOSS"}
 BARE = ""  # the place of statements that bind no name: they run when the module is imported
