@@ -36,6 +36,10 @@ THEBE = re.compile(
     r"(?s)\s*<script>const THEBE_JS_URL.*?</script>|\s*<script[^>]*sphinx-thebe[.]js[^>]*></script>"
 )
 TONES = "figures.css"
+ARROW = (
+    '<summary><span class="toctree-toggle"',
+    '<summary aria-label="Pages of this part"><span class="toctree-toggle"',
+)
 LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
@@ -130,12 +134,14 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
 def mend_pages(app: Sphinx, exception: Exception | None) -> None:
     """Links to a page's notebook download it, where a browser would show its JSON; and Thebe goes.
 
-    The theme loads it twice, which is an error in every browser's console, and from elsewhere.
+    The theme loads it twice, which is an error in every browser's console, and from elsewhere. And
+    the arrow that opens a part of the contents gets words, for those who do not see it.
     """
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            if (mended := THEBE.sub("", NOTEBOOK_LINK.sub(r"\1 download", text))) != text:
+            mended = THEBE.sub("", NOTEBOOK_LINK.sub(r"\1 download", text)).replace(*ARROW)
+            if mended != text:
                 page.write_text(mended, encoding="utf-8")
 
 
