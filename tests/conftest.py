@@ -113,3 +113,14 @@ def run_in_interpreter(file, what):
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed, run.stdout
     return int(passed[1])
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One headless Chromium for all tests of a process: Playwright cannot be started twice in it."""
+    from bnkit.book import browser
+
+    if browser.executable() is None:
+        pytest.skip("needs Playwright and an installed Chromium")
+    with browser.opened() as program:
+        yield program

@@ -53,12 +53,6 @@ def book(tmp_path_factory):
     return book
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with browser.opened() as program:
-        yield program
-
-
 @pytest.fixture
 def page(book):
     return book.html / "chapters" / "01-good.html"

@@ -11,7 +11,7 @@ from conftest import assert_close, run_in_interpreter
 from torch import nn
 
 from bnkit import layers
-from bnkit.layers import BatchNorm, batch_norm, plain, triton
+from bnkit.layers import BatchNorm, batch_norm, modules, plain, triton
 
 INTERPRETED = triton.interpreted()
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -153,13 +153,15 @@ def test_what_lies_between_the_steps_may_be_an_exchange(device, monkeypatch):
     the count."""
     x, dy = batch("images", torch.float32, device)
     ours, theirs = pair(True, device)
+    ours.process_group = "two"
 
     def exchange(path, group, x):
         assert path is triton
         mean, var, m = path.moments(x)
         return mean, var, torch.tensor(2.0 * m, device=device)
 
-    monkeypatch.setattr(batch_norm, "partners", lambda group: "two")
+    for module in (batch_norm, modules):
+        monkeypatch.setattr(module, "partners", lambda group: "two")
     monkeypatch.setattr(batch_norm, "moments_of_all", exchange)
     monkeypatch.setattr(batch_norm, "sums_of_all", lambda group, *sums: [2 * each for each in sums])
     found = step(ours, x, dy)

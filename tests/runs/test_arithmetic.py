@@ -44,7 +44,7 @@ COUNTS = [  # what a number may hang on, wherever it stands
     ("runs/probes", "module.training = mode", "pass"),
     ("runs/records", "{value:.{digits}g}", "{value:.3g}"),
     ("networks/mlp", "class MLP(nn.Module):", "class MLP(nn.Sequential):"),
-    ("datasets/arrays", "white // 2", "white // 3"),
+    ("datasets/binary", "white // 2", "white // 3"),
     ("datasets/arrays", "np.random.default_rng([seed, epoch])", "np.random.default_rng(seed)"),
     ("layers/plain", "import math", "import math\ntorch.set_flush_denormal(True)"),
 ]

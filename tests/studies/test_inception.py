@@ -399,6 +399,9 @@ def test_the_cells_of_claims_measure_what_is_recorded(recorded):
     for net, rate in (("inception", 0.1), ("bn-baseline", 3)):
         records.save(replace(run(net), variant=f"{net}-lr-{rate}"), recorded)
     records.save(flat("inception-sigmoid", 0, {0: 0.1, 100: 0.1}), recorded)
+    for runs in study.family().runs.values():
+        for one in runs:  # larger pictures change nothing here
+            records.save(replace(one, variant=f"{one.variant}-64px"), recorded)
     before = [cell for cell in BEFORE if cell != "choose"]
     names = {"recipes": RECIPES, "shown": study.family()}
     note = handed_over("09-inception", before, asserting=False, **names)
@@ -406,7 +409,7 @@ def test_the_cells_of_claims_measure_what_is_recorded(recorded):
     assert note["C60"] == {"raised": 5, "without_bn": 0.1, "with_bn": 3}
     assert (note["C65"]["differ"], note["C66"]["differ"], note["C68"]["differ"]) == (1, 7, 1)
     assert note["C59"]["faster"] == RECIPE["decay_steps"] / X5["decay_steps"]
-    assert note["C71"]["seeds"] == 3
+    assert note["C71"]["most"] >= note["C71"]["ratio"]
     assert all(np.isfinite(list(values.values())).all() for values in note.values())
 
 

@@ -312,7 +312,7 @@ def test_the_recorded_runs_bear_out_every_claim():
     [
         ("with-bn", "test_accuracy", lambda values: values - 0.02, "C36"),
         ("without-bn-lr-2", "test_accuracy", lambda values: values * 0.9, "C49"),
-        ("without-bn-lr-2", "test_accuracy", lambda values: values - 0.01, "C50"),
+        ("without-bn", "test_accuracy", lambda values: values - 0.01, "C50"),
         ("with-bn", "gamma", lambda values: np.ones_like(values), "C52"),
     ],
 )

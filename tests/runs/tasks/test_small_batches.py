@@ -41,6 +41,10 @@ def test_names_say_what_the_recipes_hold():
         kind, *rest = name.split("-")
         if kind == "linear":
             assert each.recipe.norm == (rest[0] == "with")
+        elif kind == "parts":
+            recipe = each.recipe
+            says = f"{recipe.activation}-{recipe.depth}-start-{recipe.start:g}"
+            assert "-".join(rest) == says
         else:
             assert (each.recipe.norm, str(each.recipe.batch_size)) == tuple(rest)
 
