@@ -135,12 +135,14 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
     """Links to a page's notebook download it, where a browser would show its JSON; and Thebe goes.
 
     The theme loads it twice, which is an error in every browser's console, and from elsewhere. And
-    the arrow that opens a part of the contents gets words, for those who do not see it.
+    the arrow that opens a part of the contents gets words, for those who do not see it; a list of
+    citations is none of list items.
     """
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
             mended = THEBE.sub("", NOTEBOOK_LINK.sub(r"\1 download", text)).replace(*ARROW)
+            mended = mended.replace(' role="list" class="citation-list"', ' class="citation-list"')
             if mended != text:
                 page.write_text(mended, encoding="utf-8")
 
