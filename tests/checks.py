@@ -7,6 +7,11 @@ place matters), random γ with a negative entry, random upstream gradients (``y.
 gradient zero whatever the implementation).
 """
 
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import torch
 from conftest import assert_close
@@ -336,3 +341,16 @@ class HAND:
     bias = np.array([1.0, -2.0])
     folded_weight = np.array([[1.0, 2.0], [-3.0, 0.0]])
     folded_bias = np.array([0.0, 14.0])
+
+
+# ---- A real kill -9 ------------------------------------------------------------------------------
+
+
+def killed_at(place, code):
+    """Run Python `code`, whose argument is the file `place`, and kill it once that file is there."""
+    process = subprocess.Popen([sys.executable, "-c", code, str(place)])
+    while not place.exists():
+        assert process.poll() is None, "it ended before its first checkpoint"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()

@@ -7,9 +7,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from bnkit.book.folds import fold
+from bnkit.book.layout import NO_TEACHING
 
 PAGE = "chapters/glossary"
-WITHOUT = ("chapters/api", "chapters/claims", "chapters/bibliography", "chapters/this-build", PAGE)
 # where a word is no prose, or leads elsewhere already
 CLOSED = (
     nodes.reference,
@@ -24,7 +24,7 @@ CLOSED = (
 
 def link(app: Sphinx, document: nodes.document, page: str) -> None:
     """Called by Sphinx for each page, once all pages are read."""
-    if PAGE not in app.env.found_docs or page.startswith(WITHOUT):
+    if PAGE not in app.env.found_docs or page.startswith((*NO_TEACHING, PAGE)):
         return
     entries = _entries(app)
     if not entries:

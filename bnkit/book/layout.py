@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 
 GENERATED = "chapters/this-build"  # written by the press itself, see this_build.py
+# pages that search and glossary leave aside
+NO_TEACHING = ("chapters/api", "chapters/claims", "chapters/bibliography", GENERATED)
 
 
 class PressError(Exception):

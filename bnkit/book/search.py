@@ -12,9 +12,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from bnkit.book.folds import fold
+from bnkit.book.layout import NO_TEACHING
 from bnkit.page.notebook import EVIDENCE
 
-LAST = ("chapters/api", "chapters/claims", "chapters/this-build", "chapters/bibliography")
 SCRIPT = "searchtext.js"
 UNREAD = (nodes.literal_block, nodes.raw, nodes.comment, nodes.system_message, nodes.table)
 FORMULAS = (nodes.math, nodes.math_block)
@@ -22,7 +22,7 @@ FORMULAS = (nodes.math, nodes.math_block)
 
 def collect(app: Sphinx, document: nodes.document, page: str) -> None:
     """Called by Sphinx for each page, when all that it quotes stands in it."""
-    if not page.startswith(LAST):
+    if not page.startswith(NO_TEACHING):
         texts = app.__dict__.setdefault("texts_of_pages", {})
         texts[page] = [list(_section(section)) for section in document.findall(nodes.section)]
 

@@ -4,7 +4,6 @@ from bnkit.datasets.arrays import (
     Dataset,
     available,
     batches,
-    binarise,
     coloured,
     fixed_batches,
     load,
@@ -12,5 +11,5 @@ from bnkit.datasets.arrays import (
 )
 from bnkit.datasets.files import DataError
 
-__all__ = ["DataError", "Dataset", "available", "batches", "binarise"]
+__all__ = ["DataError", "Dataset", "available", "batches"]
 __all__ += ["coloured", "fixed_batches", "load", "names"]

@@ -126,14 +126,6 @@ def available(name: str) -> bool:
 # What training does with it
 
 
-def binarise(images: np.ndarray, white: int) -> np.ndarray:
-    """Images as rows of zeros and ones, as in Section 4.1: a pixel above half of `white` is 1.
-
-    Shapes: images (n, h, w) -> (n, h * w) uint8.
-    """
-    return (images.reshape(len(images), -1) > white // 2).view(np.uint8)
-
-
 def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
     """Endless batches of indices into `n` examples, int64 of shape (batch_size,), by `seed`.
 

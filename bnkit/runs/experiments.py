@@ -457,10 +457,16 @@ def load_all(name: str) -> list[Record]:
 
 def is_of_today(record: Record) -> bool:
     """Whether a run of the book says that the arithmetic made it that would make it today."""
-    made, name = record.manifest.get("arithmetic") or {}, f"{record.experiment}/{record.variant}"
+    name = f"{record.experiment}/{record.variant}"
+    recipe = experiment(ENSEMBLES[name][0] if name in ENSEMBLES else name).recipe
+    return is_made_as_today(record, recipe)
+
+
+def is_made_as_today(record: Record, recipe: AnyRecipe) -> bool:
+    """Whether a run of `recipe` says that the arithmetic made it that would make it today."""
+    made = record.manifest.get("arithmetic") or {}
     if made.get("made_by") not in MAKERS:
         return False  # older than this note, or made by what is gone
-    recipe = experiment(ENSEMBLES[name][0] if name in ENSEMBLES else name).recipe
     device = "cpu" if record.manifest.get("device", "cpu") == "cpu" else "cuda"
     return made == arithmetic_of(recipe, made["made_by"], device)
 

@@ -47,16 +47,8 @@ def kept(recipe: AnyRecipe) -> Record | None:
     with pool.one_thread():  # as it was made
         here = records.manifest(device=record.manifest.get("device"))
     same = records.platform_key(here) == records.platform_key(record.manifest)
-    return record if same and _is_of_today(record, recipe) else None
-
-
-def _is_of_today(record: Record, recipe: AnyRecipe) -> bool:
-    """Whether it is a run of `recipe` that today's arithmetic made."""
-    made = record.manifest.get("arithmetic") or {}
-    if record.recipe != recipe.as_dict() or made.get("made_by") not in experiments.MAKERS:
-        return False
-    device = "cpu" if record.manifest.get("device") == "cpu" else "cuda"
-    return made == experiments.arithmetic_of(recipe, made["made_by"], device)
+    same = same and record.recipe == recipe.as_dict()
+    return record if same and experiments.is_made_as_today(record, recipe) else None
 
 
 def keep(record: Record) -> None:

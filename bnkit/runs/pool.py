@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from bnkit import paths
+from bnkit import engines, paths
 from bnkit.runs import bank, experiments
 from bnkit.runs.records import Record
 from bnkit.runs.tasks.mnist import MLPRecipe
@@ -38,15 +36,9 @@ def processes(jobs: int, steps: object = None) -> ProcessPoolExecutor:
 
 
 def _begin(steps: object) -> None:
-    """Make a process of a pool end with the one that started it: a killed parent calls nobody."""
     global _steps
     _steps = steps
-
-    def end_with_it() -> None:
-        connection.wait([parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_it, daemon=True).start()
+    engines.end_with_parent()
 
 
 def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from bnkit import datasets
-from bnkit.networks.digits import Digits
+from bnkit.networks.digits import Digits, maps
 from bnkit.studies import inference
 from bnkit.studies.inference import Network
 
@@ -58,9 +58,9 @@ def shifted(networks: Sequence[Network], populations: Sequence, digits: Digits) 
 # Convolutions: resolution, and fine-tuning
 
 
-def maps(rows: Array) -> Tensor:
+def images(rows: Array) -> Tensor:
     """Digits as images with one map: (n, 64) -> (n, 1, 8, 8) float32."""
-    return torch.from_numpy(rows.reshape(-1, 1, 8, 8)).float()
+    return torch.from_numpy(maps(rows)).float()
 
 
 def convnet(seed: int) -> nn.Sequential:
@@ -116,7 +116,7 @@ def at_sizes(digits: Digits, sizes: Sequence[int], *, seeds: int, steps: int) ->
 
     First with the statistics of training, then with those of training images at the new size.
     """
-    x, labels = maps(digits.x), torch.from_numpy(digits.labels)
+    x, labels = images(digits.x), torch.from_numpy(digits.labels)
     rows = np.empty((2, len(sizes), seeds))
     for seed in range(seeds):
         net = convnet(seed)
@@ -125,7 +125,7 @@ def at_sizes(digits: Digits, sizes: Sequence[int], *, seeds: int, steps: int) ->
         state = {name: value.clone() for name, value in net.state_dict().items()}
         for k, size in enumerate(sizes):
             form = {"size": (size, size), "mode": "bilinear", "align_corners": False}
-            test = interpolate(maps(digits.x_test), **form)
+            test = interpolate(images(digits.x_test), **form)
             net.load_state_dict(state)
             rows[0, k, seed] = right(net, test, digits.test_labels)
             renew(net, interpolate(x[:500], **form))
@@ -143,8 +143,8 @@ def fine_tuned(
 
     Test accuracy on such images by way, (sizes, seeds), and before any fine-tuning, (seeds,).
     """
-    x, labels = maps(digits.x), torch.from_numpy(digits.labels)
-    few, few_labels, test = x[:examples] / 3, labels[:examples], maps(digits.x_test) / 3
+    x, labels = images(digits.x), torch.from_numpy(digits.labels)
+    few, few_labels, test = x[:examples] / 3, labels[:examples], images(digits.x_test) / 3
     found, before = {way: np.empty((len(sizes), seeds)) for way in WAYS}, np.empty(seeds)
     for seed in range(seeds):
         net = convnet(seed)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnkit import reference
-from bnkit.runs import records
+from bnkit.runs import experiments
 
 Array = np.ndarray
 
@@ -155,11 +155,8 @@ def training() -> list[Array]:
     x, labels = _moons(120, np.random.default_rng(2))
     curves = []
     for normalised in (True, False):
-        layers, rng, losses = (
-            initial([2, 8, 8, 8, 1], 0.1, normalised, 0),
-            np.random.default_rng(3),
-            [],
-        )
+        layers = initial([2, 8, 8, 8, 1], 0.1, normalised, 0)
+        rng, losses = np.random.default_rng(3), []
         for _ in range(200):
             places = rng.integers(0, 120, 30)
             loss, layers = descend(layers, x[places], labels[places], 0.3, "sigmoid")
@@ -188,8 +185,8 @@ def layers() -> dict:
     """
     runs = {}
     for size, suffix in SIZES.items():
-        steps, without = records.load("inception", f"inception{suffix}", 0).curve("inputs")
-        also, with_bn = records.load("inception", f"bn-baseline{suffix}", 0).curve("inputs")
+        steps, without = experiments.load(f"inception/inception{suffix}", 0).curve("inputs")
+        also, with_bn = experiments.load(f"inception/bn-baseline{suffix}", 0).curve("inputs")
         if not np.array_equal(steps, also):
             raise ValueError(f"the two networks at {size} were looked at in other steps")
         both = {"without": without.tolist(), "with": with_bn.tolist()}

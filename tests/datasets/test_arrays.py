@@ -439,17 +439,6 @@ def test_the_data_cards_give_the_sizes_and_digests_that_are_verified():
 # What training does with them
 
 
-@pytest.mark.parametrize(
-    ("white", "levels", "bits"),
-    [(255, [0, 127, 128, 255], [0, 0, 1, 1]), (16, [7, 8, 9, 16], [0, 0, 1, 1])],
-)
-def test_binarise_cuts_above_half_of_white(white, levels, bits):
-    images = np.array(levels, np.uint8).reshape(2, 1, 2)
-    rows = datasets.binarise(images, white)
-    assert rows.dtype == np.uint8
-    assert rows.tolist() == [bits[:2], bits[2:]]
-
-
 sizes = st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
 

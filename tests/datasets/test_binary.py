@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnkit import datasets
 from bnkit.datasets.binary import DRAWN, POPULATION, TEST, TRAINING, WAYS, Pixels
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 4, 4)  # every grey value once
@@ -34,9 +33,15 @@ def test_what_does_not_depend_on_chance():
     np.testing.assert_array_equal(grey.ravel(), (np.arange(256) / 255).astype(np.float32))
 
 
-def test_the_threshold_is_that_of_binarise():
-    kept = Pixels("threshold", 255).kept(RAMP, TRAINING)
-    assert np.array_equal(kept, datasets.binarise(RAMP, 255))
+@pytest.mark.parametrize(
+    ("white", "levels", "bits"),
+    [(255, [0, 127, 128, 255], [0, 0, 1, 1]), (16, [7, 8, 9, 16], [0, 0, 1, 1])],
+)
+def test_the_threshold_is_above_half_of_white(white, levels, bits):
+    images = np.array(levels, np.uint8).reshape(2, 1, 2)
+    rows = Pixels("threshold", white).kept(images, TRAINING)
+    assert rows.dtype == np.uint8
+    assert rows.tolist() == [bits[:2], bits[2:]]
 
 
 @pytest.mark.parametrize("white", [255, 16])

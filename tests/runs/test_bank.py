@@ -1,14 +1,11 @@
 """A bank gives each recipe the record that it asks for: the loop's, to rounding."""
 
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from checks import killed_at
 
 from bnkit import paths
 from bnkit.datasets import binary
@@ -134,12 +131,7 @@ def test_a_killed_bank_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, m
         f"experiments.train_together({recipes!r}, checkpoint=Path(sys.argv[1]))"
     )
     monkeypatch.setattr(Runs, "PAUSE_EVERY", 200)
-    process = subprocess.Popen([sys.executable, "-c", code, str(place)])
-    while not place.exists():
-        assert process.poll() is None, "the bank ended before its first checkpoint"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_at(place, code)
     told: list[int] = []
     resumed = experiments.train_together(recipes, checkpoint=place, on_step=told.append)
     assert told[0] > 200, "it started from the beginning"

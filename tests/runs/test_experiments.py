@@ -4,14 +4,13 @@ recipes.
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 import torch
+from checks import killed_at
 
 from bnkit import paths
 from bnkit.__main__ import main
@@ -113,12 +112,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, mo
         "recipe = MLPRecipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
         "experiments.train(recipe, device='cpu', checkpoint=Path(sys.argv[1]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(checkpoint)])
-    while not checkpoint.exists():
-        assert process.poll() is None, "the run ended before its first checkpoint"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_at(checkpoint, code)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
