@@ -163,14 +163,19 @@ def _serve(book: Book, options: argparse.Namespace) -> None:
 
 
 def _measure(book: Book, _: argparse.Namespace) -> int:
-    from bnkit.book.measure import measure
+    from bnkit.book.measure import measure, words_before_the_formula
 
+    unhidden = 0
     for document in book.notebooks():
-        print(f"{document.removeprefix('chapters/'):24} {measure(book.file(document))}")
+        found = measure(book.file(document))
+        print(f"{document.removeprefix('chapters/'):24} {found}")
+        unhidden += found.unhidden
+    before = words_before_the_formula(map(book.file, book.written()))
+    print(f"words before batch normalization is defined: {before:,}")
     if not (book.html / "index.html").is_file():
         print("there is no site to look at yet: make book")
-        return 0
-    return _look(book)
+        return min(unhidden + before, 1)
+    return max(_look(book), min(unhidden + before, 1))
 
 
 def _look(book: Book) -> int:

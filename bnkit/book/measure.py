@@ -5,14 +5,19 @@ stands twice, and what a browser sees (``browser``) is held by ``.ci/run``.
 """
 
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bnkit.page.notebook import cells_of, code_of, tags_of, text_of
+from bnkit.page.notebook import TEACHING, cells_of, code_of, kind_of, source_of, tags_of, text_of
 
+# what a text asks without a box that hides the answer
+OPEN_QUESTION = re.compile(r"\*\*(?:Before you read on|A question to take along|Guess first)\b")
+# where this stands, batch normalization is defined
+FORMULA = re.compile(r"\\hat x[^$]*=[^$]*\\sqrt")
 DRAWING = re.compile(r'<div class="drawing.*?</svg></div>', re.DOTALL)
 
 
@@ -23,12 +28,16 @@ class Measure(NamedTuple):
     code_lines: int  # not empty, folded solutions left out
     median_cell: float  # lines of the median code cell
     longest_cell: int
+    teaching: int  # cells
+    by_torch: int  # of these, cells that show torch's own layer
+    unhidden: int  # questions whose answer stands in sight
 
     def __str__(self) -> str:
         ratio = self.words / max(1, self.code_lines)
         return (
             f"{self.words:6,} words {self.code_lines:5,} lines of code {ratio:6.1f} words a line   "
-            f"median cell {self.median_cell:g}, longest {self.longest_cell}"
+            f"median cell {self.median_cell:g}, longest {self.longest_cell:2}   {self.teaching:2} cells teach, "
+            f"{self.by_torch} by nn.BatchNorm; {self.unhidden} open questions"
         )
 
 
@@ -38,7 +47,26 @@ def measure(notebook: Path) -> Measure:
     words = len(re.findall(r"\w+", text_of(cells)))
     shown = code_of(cell for cell in cells if "hide-cell" not in tags_of(cell))
     lengths = [sum(bool(line.strip()) for line in source.splitlines()) for source in shown]
-    return Measure(words, sum(lengths), median(lengths), max(lengths))
+    teaching = [source_of(cell) for cell in cells if kind_of(cell) == TEACHING]
+    by_torch = sum("nn.BatchNorm" in source for source in teaching)
+    unhidden = len(OPEN_QUESTION.findall(text_of(cells)))
+    house = sum(lengths), median(lengths), max(lengths)
+    return Measure(words, *house, len(teaching), by_torch, unhidden)
+
+
+def words_before_the_formula(pages: Iterable[Path]) -> int:
+    """Words on the pages before the first one that defines batch normalization, in this order.
+
+    `pages` are notebooks and Markdown files.
+    """
+    before = 0
+    for page in pages:
+        markdown = page.suffix == ".md"
+        text = page.read_text(encoding="utf-8") if markdown else text_of(cells_of(page))
+        if FORMULA.search(text):
+            break
+        before += len(re.findall(r"\w+", text))
+    return before
 
 
 class Weight(NamedTuple):

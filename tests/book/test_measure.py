@@ -2,7 +2,7 @@
 
 import json
 
-from bnkit.book.measure import Measure, Weight, measure, weigh
+from bnkit.book.measure import Measure, Weight, measure, weigh, words_before_the_formula
 
 
 def test_words_and_lines_are_counted_and_solutions_left_out(tmp_path):
@@ -21,7 +21,8 @@ def test_words_and_lines_are_counted_and_solutions_left_out(tmp_path):
     ]
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    assert measure(path) == Measure(words=6, code_lines=3, median_cell=1.5, longest_cell=2)
+    weight = {"words": 6, "code_lines": 3, "median_cell": 1.5, "longest_cell": 2}
+    assert measure(path) == Measure(**weight, teaching=0, by_torch=0, unhidden=0)
 
 
 def test_a_page_is_weighed_with_its_drawings_and_pictures_and_without_what_all_pages_share(
@@ -40,3 +41,31 @@ def test_a_page_is_weighed_with_its_drawings_and_pictures_and_without_what_all_p
     assert str(Weight(1_234_000, 56_000, 0)).split() == [
         "page", "1,234", "kB", "figures", "56", "kB", "pictures", "0", "kB",
     ]  # fmt: skip
+
+
+def test_teaching_cells_torchs_layer_and_open_questions_are_counted(tmp_path):
+    def cell(kind, source, *tags):
+        about = {"tags": list(tags)}
+        return {"cell_type": kind, "source": source, "metadata": about}
+
+    box = "::::{admonition} Before you read on: which?\n:class: prediction\n\n::::"
+    cells = [
+        cell("markdown", f"Text. **Before you read on:** which?\n\n{box}"),
+        cell("code", "bn = torch.nn.BatchNorm1d(3)", "teaching"),
+        cell("code", "y = bn(x)", "teaching"),
+        cell("code", "again = nn.BatchNorm1d(3)", "evidence"),
+    ]
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    found = measure(path)
+    assert (found.teaching, found.by_torch, found.unhidden) == (2, 1, 1)
+
+
+def test_words_are_counted_until_a_page_shows_the_formula(tmp_path):
+    before, names, defines = (tmp_path / name for name in ("before.md", "names.md", "defines.md"))
+    before.write_text("Four words stand here.")
+    names.write_text("Three: the $\\hat x$")
+    defines.write_text("$$\\hat x_i = \\frac{x_i - \\mu}{\\sqrt{\\sigma^2 + \\epsilon}}$$ and more")
+    assert words_before_the_formula([defines, before]) == 0
+    assert words_before_the_formula([before, defines]) == 4
+    assert words_before_the_formula([before, names, defines]) == 4 + 4
