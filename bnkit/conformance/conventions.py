@@ -80,7 +80,7 @@ def divisors(subject, answers):
 
 @question
 def batch_variance(subject, answers):
-    """Whether a batch is normalised by its variance with m (biased) or m − 1 (unbiased)."""
+    """Whether a batch is normalized by its variance with m (biased) or m − 1 (unbiased)."""
     var, divided_by = answers["divisors"] = divisors(subject, answers)
     return biased_or_not(divided_by[-1] ** 2 / var[-1], 4)
 
@@ -124,7 +124,7 @@ def epsilon_place(subject, answers):
 
 @question
 def training_uses(subject, answers):
-    """Whether training normalises the second batch by itself or by running values."""
+    """Whether training normalizes the second batch by itself or by running values."""
     gamma, beta = ones(5, answers)
     first = (3 + normal(3, 6, 5)).astype(answers["dtype"])
     second = (2 * normal(4, 6, 5) - 1).astype(answers["dtype"])

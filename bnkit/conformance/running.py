@@ -187,7 +187,7 @@ def running(answers) -> Running | None:
 
 @question
 def inference_uses(subject, answers):
-    """Which statistics inference normalises by."""
+    """Which statistics inference normalizes by."""
     if not subject.infers:
         return "not given"
     _, steps = _three_steps(subject, answers)

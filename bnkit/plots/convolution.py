@@ -61,7 +61,7 @@ def equivariance(rows: Mapping[str, tuple[Array, Array]]) -> Drawing:
         look = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach} | PIXELS
         picture = line[2].imshow(back - first, **look)
         line[0].set_ylabel(name)
-    titles = ("normalised", "moved, normalised,\nmoved back", "difference")
+    titles = ("normalized", "moved, normalized,\nmoved back", "difference")
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     for axes in panels.flat:

@@ -182,7 +182,7 @@ def _input_gradient_with(through_var: float, through_mean: float) -> Callable:
 
 _RIGHT = {name: getattr(plain, name) for name in ("moments", "observe", "input_gradient")}
 MUTANTS = {  # what is wrong -> the step of bnkit.layers.plain that is replaced, and by what
-    "divided by m − 1 to normalise": ("moments", _moments_with(lambda x: x.var(1))),
+    "divided by m − 1 to normalize": ("moments", _moments_with(lambda x: x.var(1))),
     "the variance as E[x²] − E[x]²": (
         "moments",
         _moments_with(lambda x: x.square().mean(1) - x.mean(1).square()),
