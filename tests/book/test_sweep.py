@@ -3,19 +3,17 @@ done again, and no process outlives the one that asked for it.
 """
 
 import csv
-import json
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
+from clusters import need_dask, wait_for, workers
 from tiny_books import code, good, make_book, markdown, notebook, outside, press
 
 from bnkit import engines
@@ -257,13 +255,6 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def wait_for(condition, seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it never happened"
-        time.sleep(0.1)
-
-
 def is_running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -328,28 +319,14 @@ sys.exit(__main__.main(sys.argv[1:]))"""
 
 
 @pytest.fixture
-def workers(book, trace) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """A scheduler of Dask and two workers, each with one thread, started by hand."""
-    if not find_spec("distributed"):
-        pytest.skip("Dask is not installed: pip install '.[cluster]'")
-    file, environment = book.root / "scheduler.json", {"TRACE": str(trace)}
-    where = ("--scheduler-file", str(file), "--no-dashboard")
-    local = ("--port", "0", "--host", "127.0.0.1")
-    processes = [start(book, "-m", "distributed.cli.dask_scheduler", *where, *local)]
-    one = ("--no-nanny", "--nthreads", "1", *where, "--host", "127.0.0.1")
-    for _ in range(2):
-        processes.append(start(book, "-m", "distributed.cli.dask_worker", *one, **environment))
-    try:
-        wait_for(file.exists)
-        yield json.loads(file.read_text())["address"], processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+def cluster(book, trace) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """The address of a scheduler, and its two workers."""
+    with workers(book.root, outside(book) | {"TRACE": str(trace)}) as started:
+        yield started
 
 
-def test_a_scheduler_gives_the_points_of_a_lost_worker_to_another(book, trace, workers):
-    address, (lost, _) = workers
+def test_a_scheduler_gives_the_points_of_a_lost_worker_to_another(book, trace, cluster):
+    address, (lost, _) = cluster
     given = ("sweep", "01-swept", "rate=2 seeds=1,2,3", "--scheduler", address)
     process = start(book, "-c", WITHOUT_A_PAGE, *given)
     wait_for(lambda: len(lines(trace / "2")) == 2)  # both workers are busy
@@ -363,8 +340,7 @@ def test_a_scheduler_gives_the_points_of_a_lost_worker_to_another(book, trace, w
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
-    if not find_spec("distributed"):
-        pytest.skip("Dask is not installed: pip install '.[cluster]'")
+    need_dask()
     monkeypatch.setattr(engines, "SECONDS", 0.2)
     with (
         pytest.raises(engines.EngineError, match="no scheduler answers at"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from checks import killed_at
+from clusters import workers
 
 from bnkit import paths
 from bnkit.__main__ import main
@@ -154,9 +155,9 @@ def test_run_verify_and_the_ways_a_record_fails(workshop, capsys):
     assert experiments.missing() == [("digits/with-bn", 0)]
 
 
-def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
-    """The command itself, started as users start it: its workers are new processes that must find
-    their work."""
+@pytest.fixture
+def outside(tmp_path) -> dict[str, str]:
+    """The environment of processes that know one experiment, of two small runs."""
     code = (
         "import sys; from dataclasses import replace; from bnkit.runs import experiments\n"
         "from bnkit.runs.tasks.mnist import MLPRecipe\n"
@@ -164,17 +165,34 @@ def test_missing_runs_are_made_in_processes_of_their_own(tmp_path):
         "experiments.EXPERIMENTS = {'digits/tiny': experiments.Experiment('digits/tiny', recipe, 2, 'a test')}\n"
     )
     (tmp_path / "sitecustomize.py").write_text(code)
-    environment = {
-        **os.environ,
-        "BNKIT_RUNS": str(tmp_path / "runs"),
-        "PYTHONPATH": f"{tmp_path}:{paths.root()}",
-    }
-    command = [sys.executable, "-m", "bnkit", "runs", "--jobs", "2"]
+    found = f"{tmp_path}:{paths.root()}"
+    return {**os.environ, "BNKIT_RUNS": str(tmp_path / "runs"), "PYTHONPATH": found}
+
+
+def made_by(environment: dict[str, str], *options: str) -> str:
+    """What the command says, started as users start it."""
+    command = [sys.executable, "-m", "bnkit", "runs", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_missing_runs_are_made_in_processes_of_their_own(tmp_path, outside):
+    """They are new processes that must find their work."""
+    made_by(outside, "--jobs", "2")
     assert records.index(tmp_path / "runs") == [("digits", "tiny", 0), ("digits", "tiny", 1)]
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert "nothing to do" in again.stdout
+    assert "nothing to do" in made_by(outside, "--jobs", "2")
+
+
+def test_missing_runs_are_made_by_the_workers_of_a_scheduler(tmp_path, outside):
+    """They store where they are, and one of the two is gone when the work begins."""
+    here = outside | {"BNKIT_RUNS": str(tmp_path / "here")}
+    with workers(tmp_path, outside) as (address, (lost, other)):
+        lost.kill()
+        made_by(here, "--jobs", "2", "--scheduler", address)
+        assert other.poll() is None, "the workers are not ours to end"
+    assert not records.index(tmp_path / "here")
+    assert records.index(tmp_path / "runs") == [("digits", "tiny", 0), ("digits", "tiny", 1)]
 
 
 def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):
