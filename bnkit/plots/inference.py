@@ -77,7 +77,7 @@ def small_batches(groups: Sequence[int], accuracies: ByName) -> Drawing:
     drawing, axes = figure(height=3.4)
     for colour, (name, values) in zip((WITH_BN, WRONG), accuracies.items(), strict=True):
         band(axes, groups, values, colour, label=name, **DOTS)
-    axes.set(xscale="log", xlabel="examples normalised together in training, m")
+    axes.set(xscale="log", xlabel="examples normalized together in training, m")
     ticks(axes.xaxis, groups)
     shares(axes, "test accuracy")
     axes.legend(loc="lower right", title="tested with", alignment="left")

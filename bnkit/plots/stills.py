@@ -72,7 +72,7 @@ def jitter(found: tuple[Sequence[int], Array]) -> Drawing:
         expected = 1 + sign * np.sqrt(1.5 / np.array(sizes))
         axes.plot(places, expected, "--", color=THEORY, linewidth=1)
     axes.set_xticks(places, [str(m) for m in sizes])
-    axes.set(xlabel="batch size", ylabel="its normalised value x̂")
+    axes.set(xlabel="batch size", ylabel="its normalized value x̂")
     return drawing
 
 

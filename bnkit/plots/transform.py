@@ -28,7 +28,7 @@ def bounds(values: Array, m: int) -> Drawing:
     axes.text(bound - 0.12, 0.3, f"the bound, √{m - 1}", color=THEORY, ha="right")
     axes.plot([-1 / bound, bound], [0.012, 0.012], "o", color=HIGHLIGHT, markersize=7)
     write(axes, f"one value of {m}\ndiffers", (bound, 0.012), INK, (-14, 14), ha="right")
-    axes.set(xlabel="normalised value x̂", ylabel="density", ylim=(0, 0.47))
+    axes.set(xlabel="normalized value x̂", ylabel="density", ylim=(0, 0.47))
     return drawing
 
 
@@ -73,7 +73,7 @@ def company(sizes: Sequence[int], examples: Mapping[float, tuple[Array, Array]])
         label_end(axes, sizes * 1.15, [value], f"x = {value:g}", colour)
     axes.set_xscale("log")
     ticks(axes.xaxis, sizes)
-    axes.set(xlabel="examples in the batch, m", ylabel="normalised value x̂")
+    axes.set(xlabel="examples in the batch, m", ylabel="normalized value x̂")
     return drawing
 
 

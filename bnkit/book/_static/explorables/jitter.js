@@ -30,7 +30,7 @@
       });
       const chosen = SIZES.indexOf(size());
       const { mean, deviation } = all[chosen];
-      const told = `In batches of ${size()} the example's normalised value scatters by ${say(deviation)} around ${say(mean)}`;
+      const told = `In batches of ${size()} the example's normalized value scatters by ${say(deviation)} around ${say(mean)}`;
       stage.paint(280, told, "Dots: x̂ of one example in 200 companies, for each batch size. Dashed: what it would be among all data, and the expected jitter around it.", (paper) => {
         const { px, py } = paper.frame({ x: [-0.6, SIZES.length - 0.4], y: [-4.5, 4.5], xTicks: SIZES.map((m, i) => [i, String(m)]), xLabel: "batch size m" });
         all.forEach(({ values }, i) => {
