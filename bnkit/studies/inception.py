@@ -471,9 +471,12 @@ def figure_3(shown: Family) -> str:
 
 
 def scales(families: Mapping[str, Family]) -> str:
-    """Times fewer steps to Inception's best, and best accuracies, printed and at each scale."""
+    """Times fewer steps to Inception's best, and best accuracies, printed and at each scale.
+
+    The networks are those that all of `families` have.
+    """
     rows = []
-    for net in NETWORKS:
+    for net in (net for net in NETWORKS if all(net in one.runs for one in families.values())):
         theirs = f"{paper_ratio(net):.1f}" if paper_ratio(net) else "never"
         ours = [show_reached(ratio(shown, net)) for shown in families.values()]
         highest = [show(best(shown.runs[net]), 1, 100) for shown in families.values()]

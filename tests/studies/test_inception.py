@@ -320,6 +320,8 @@ def test_scales_stand_side_by_side(recorded):
         f"| BN-x5 | {theirs:.1f} | {show(small)} | {show(study.ratio(large, 'bn-x5'))} |"
     )
     assert "| BN-x5-Sigmoid | never | " in text
+    few = study.Family({net: study.family().runs[net] for net in study.LIVE})
+    assert len(study.scales({"few": few, "large": large}).splitlines()) == 2 + len(study.LIVE)
 
 
 def test_recipes_are_compared_with_and_without_bn_over_the_same_steps(recorded):
