@@ -44,7 +44,7 @@ def slopes(x: Array, curves: ByName, share: float) -> Drawing:
 def profiles(kinds: Mapping[str, ByName]) -> Drawing:
     """Gradient norm at each layer over that at the last; a panel for each activation.
 
-    Shapes: squared norms, (seeds, depth), a line for each initialisation.
+    Shapes: squared norms, (seeds, depth), a line for each initialization.
     """
     drawing, panels = figure(1, len(kinds), width=9, height=3.6, sharey=True)
     for axes, (activation, inits) in zip(panels, kinds.items(), strict=True):
@@ -53,7 +53,7 @@ def profiles(kinds: Mapping[str, ByName]) -> Drawing:
         axes.set(title=NAMES[activation], xlabel=LAYER, yscale="log")
     powers(panels[0].yaxis)
     panels[0].set_ylabel("gradient norm,\nlast layer = 1")
-    panels[-1].legend(loc="lower right", title="initialisation", title_fontsize=10, handlelength=3)
+    panels[-1].legend(loc="lower right", title="initialization", title_fontsize=10, handlelength=3)
     return drawing
 
 
@@ -63,8 +63,8 @@ def cure_and_cost(
 ) -> Drawing:
     """Left: growth per layer of every kind of network, without BN and with it. Right: its price.
 
-    Shapes: squared norms, (seeds, depth), for each activation and initialisation. `steady` is the
-    network without BN that the right panel shows for comparison, ReLU with He's initialisation.
+    Shapes: squared norms, (seeds, depth), for each activation and initialization. `steady` is the
+    network without BN that the right panel shows for comparison, ReLU with He's initialization.
     """
     drawing, (left, right) = figure(1, 2, width=9, height=4)
     _dumbbells(left, without, with_bn)
