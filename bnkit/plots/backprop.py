@@ -34,6 +34,25 @@ COLUMN, WIDTH, HEIGHT = 2.75, 2.1, 0.8  # distance of the columns, size of a box
 
 
 @styled
+def ways(parts: ByName) -> Drawing:
+    """A panel per part of the input gradient, and their sum last: one bar per example, (m,) each."""
+    drawing, panels = figure(1, len(parts), width=8.6, height=2.6, phone=Layout(2, 2, 4.4))
+    reach = 1.3 * max(np.abs(values).max() for values in parts.values())
+    for axes, (name, values) in zip(panels, parts.items(), strict=True):
+        places = np.arange(1, len(values) + 1)
+        axes.bar(places, values, color=HIGHLIGHT, width=0.6)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+        for place, value in zip(places, values, strict=True):
+            up = value >= 0
+            words = f"{value:g}".replace("-", "−")
+            where = {"ha": "center", "va": "bottom" if up else "top"}
+            write(axes, words, (place, value), INK, (0, 3 if up else -3), **where)
+        axes.set(title=name, xlabel="example", ylim=(-reach, reach), xticks=places, yticks=[])
+    panels[0].set_ylabel("input gradient")
+    return drawing
+
+
+@styled
 def graph(arrows: Iterable[tuple[str, str]]) -> Drawing:
     """The computational graph, top to bottom: a box per quantity of ``BOXES``, arrows both ways.
 

@@ -197,6 +197,12 @@ def test_the_figure_has_a_box_for_each_quantity():
     assert set(plots.BOXES) == {name for pair in studies.rules() for name in pair}
 
 
+def test_every_bar_says_its_value():
+    drawing = plots.ways({"directly": np.array([0.0, 18]), "in all": np.array([-4.5, 1])})
+    words = [[text.get_text() for text in axes.texts] for axes in drawing.axes]
+    assert words == [["0", "18"], ["−4.5", "1"]]
+
+
 # ---- The checker
 
 
