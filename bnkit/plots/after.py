@@ -5,8 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
-from bnkit.plots.colours import BOTH, FASTER, HIGHLIGHT, NEUTRAL, SERIES, THEORY, WRONG, ramp
-from bnkit.plots.labels import legend_below
+from bnkit.plots.colours import (
+    BOTH,
+    FASTER,
+    GROUND,
+    HIGHLIGHT,
+    NEUTRAL,
+    SERIES,
+    THEORY,
+    WRONG,
+    ramp,
+)
+from bnkit.plots.labels import legend_below, write
 from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import logarithmic, percent, powers, shares, ticks
 
@@ -107,6 +117,7 @@ PARTS = {
     "root mean square": HIGHLIGHT,
     "both": WITH_BN,
 }
+SHORT = {"root mean square": "scale"}  # beside a bar
 
 
 @styled
@@ -322,3 +333,60 @@ def advantage(groups: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Drawin
         axes.plot([], [], "D", color=colour, markersize=7, label=label)
     legend_below(drawing, axes, 2, **AS_LINES)
     return drawing
+
+
+@styled
+def reasons(usable: Mapping[str, Mapping[str, int]], gains: Mapping[str, Mapping]) -> Drawing:
+    """Above: learning rates that train, by network and part of BN. Below: points that BN gains.
+
+    `usable` has counts by the names of ``PARTS``. A line of `gains`, in its group, has arrays
+    (seeds,): "off", where something is off, drawn full, and "right", where all is, drawn hollow.
+    """
+    bars = sum(map(len, usable.values()))
+    lines = sum(1 + len(group) for group in gains.values())
+    height = 2.2 + 0.17 * bars + 0.33 * lines
+    form = {"height_ratios": (0.6 + 0.17 * bars, 0.6 + 0.33 * lines)}
+    phone = Layout(2, 1, 1.35 * height)
+    drawing, (above, below) = figure(2, 1, width=9, height=height, phone=phone, **form)
+    _counts(above, usable)
+    _gains(below, gains)
+    legend_below(drawing, below, 2)
+    return drawing
+
+
+def _counts(axes, usable: Mapping[str, Mapping[str, int]]) -> None:
+    for row, counts in enumerate(usable.values()):
+        for part, (name, count) in enumerate(counts.items()):
+            place = row + 0.19 * (part - (len(counts) - 1) / 2)
+            axes.barh(place, count, 0.17, color=PARTS[name])
+            words = f"{SHORT.get(name, name)}, {count}"
+            write(axes, words, (count, place), PARTS[name], (3, 0), va="center", fontsize=10)
+    axes.set(title="each part of BN alone", xlabel="learning rates that train, of seven")
+    axes.set(xlim=(0, 9), ylim=(len(usable) - 0.5, -0.5))
+    axes.set_yticks(range(len(usable)), list(usable))
+    ticks(axes.xaxis, range(8))
+    axes.grid(axis="y", visible=False)
+
+
+def _gains(axes, gains: Mapping[str, Mapping]) -> None:
+    row, names, heading = 0, {}, {"ha": "right", "va": "center", "weight": "bold"}
+    fill = {"off": WITH_BN, "right": GROUND}
+    for title, group in gains.items():
+        axes.text(-0.012, row, title, transform=axes.get_yaxis_transform(), **heading)
+        for name, marks in group.items():
+            row += 1
+            names[row] = name
+            for state, points in marks.items():
+                seeds = {"color": WITH_BN, "markersize": 3.5, "alpha": 0.4}
+                axes.plot(points, [row] * len(points), "o", **seeds)
+                mark = {"color": WITH_BN, "markerfacecolor": fill[state], "markersize": 7}
+                axes.plot(np.mean(points), row, "D", **mark)
+        row += 1
+    axes.axvline(0, color=NEUTRAL, linewidth=1)
+    axes.set(title="each reason", xlabel="points of test accuracy that BN gains")
+    axes.set(ylim=(row - 0.5, -0.5))
+    axes.set_yticks(list(names), list(names.values()))
+    axes.grid(axis="y", visible=False)
+    for state, words in {"off": "something is off", "right": "nothing seems off"}.items():
+        mark = {"color": WITH_BN, "markerfacecolor": fill[state], "markersize": 7}
+        axes.plot([], [], "D", label=words, **mark)

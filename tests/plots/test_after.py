@@ -46,6 +46,11 @@ TESTED = {
     for name in ("BN", "Batch Renormalization")
 }
 KINDS = ("chain", "chain, BN", "residual", "residual, BN", "residual, SkipInit", "residual, Fixup")
+USABLE = {"deep": dict(zip(after.PARTS, (0, 1, 2, 3, 7), strict=True))}
+GAINS = {
+    "over none": {"rate": {"off": np.array([70.0, 80, 90]), "right": np.zeros(SEEDS)}},
+    "over others": {"batch": {"off": np.full(SEEDS, -50.0)}},
+}
 FIGURES = {
     "noise": lambda: after.noise(
         (0, 1, 2, 4, 8), {t: {n: accuracy(5) for n in BOTH} for t in ("ReLU", "sigmoid")}
@@ -70,6 +75,7 @@ FIGURES = {
     "advantage": lambda: after.advantage(
         {t: {f"{t}, {k}": tuple(accuracy(2)) for k in "ab"} for t in ("well", "off")}
     ),
+    "reasons": lambda: after.reasons(USABLE, GAINS),
     "features": lambda: after.features(
         (12, 24, 48), {n: SimpleNamespace(accuracy=accuracy(3)) for n in "abcd"}
     ),
@@ -131,3 +137,15 @@ def test_a_setting_without_decay_has_no_place_on_the_right():
     _, right = after.decay(COURSE, list("abcd"), PREDICTED, np.full((4, SEEDS), 0.2)).axes
     rings = [line for line in right.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in rings] == [0.24, 0.14, 0.14]
+
+
+def test_what_is_off_is_full_and_what_is_right_is_hollow():
+    above, below = after.reasons(USABLE, GAINS).axes
+    assert [bar.get_width() for bar in above.patches] == [0, 1, 2, 3, 7]
+    marks = [
+        line for line in below.get_lines() if line.get_marker() == "D" and len(line.get_xdata())
+    ]
+    places = [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks]
+    assert places == [(80, 1), (0, 1), (-50, 3)]
+    full = [line.get_markerfacecolor() == colours.WITH_BN for line in marks]
+    assert full == [True, False, True]
