@@ -23,9 +23,11 @@ from bnkit.book import (
     figures,
     folds,
     glossary,
+    reading_time,
     rooms,
     run_here,
     search,
+    tabs,
     teaching,
 )
 from bnkit.page.figures import stylesheet
@@ -70,6 +72,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("room", rooms.Room)
     explorable.connect(app)
     run_here.connect(app)
+    reading_time.connect(app)
     folds.setup(app)
     citations.setup()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -104,15 +107,18 @@ def inline_pictures(app: Sphinx, document: nodes.document) -> None:
 def letter_figures(app: Sphinx, env: BuildEnvironment) -> None:
     """Give pages that are no chapters a letter, in reading order: their figures are A.1, A.2, B.1.
 
-    Else the second figure of such a page would be "Fig. 2", as one of the paper is.
+    Else the second figure of such a page would be "Fig. 2", as one of the paper is. Those of
+    chapter 0, which Sphinx does not count, are 0.1 and 0.2.
     """
     pages = [page for page in env.collect_relations() if page in env.toc_fignumbers]
     letters = iter(ascii_uppercase)
     for page in pages:
         numbers = env.toc_fignumbers[page].get("figure", {})
         if any(len(number) == 1 for number in numbers.values()):
-            letter = next(letters)
-            numbers.update({name: (letter, number[-1]) for name, number in numbers.items()})
+            letter = "0" if page.startswith("chapters/00-") else next(letters)
+            before = min(number[-1] for number in numbers.values()) - 1  # Sphinx counts them all
+            renamed = {name: (letter, number[-1] - before) for name, number in numbers.items()}
+            numbers.update(renamed)
 
 
 def write_tones(app: Sphinx, exception: Exception | None) -> None:
@@ -163,6 +169,7 @@ def mark(app: Sphinx, document: nodes.document) -> None:
             if isinstance(link.parent, nodes.paragraph) and link.parent[0] is link:
                 link.parent["classes"].append("claim-evidence")
     folds.fold_page(document)
+    tabs.join(document)
 
 
 def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:

@@ -18,12 +18,16 @@ Of several choices the answer has a line for each, "**Yes.** ..." for the right 
 has the number in bold type, first, "**11**" or "**about 0.7**", which is right within 5 %. Boxes
 ``:class: mistake`` say first what is right. A section whose heading begins "For the curious:" is
 folded, on the page and, by its cell's metadata, in JupyterLab.
+
+Teaching cells that stand one after the other and say the same in several libraries are tabs on the
+page: tags ``tab:NumPy`` and ``tab:PyTorch``.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 
-from bnkit.page.notebook import cells_of, headings_of, source_of
+from bnkit.page.notebook import TEACHING, cells_of, headings_of, kind_of, source_of, tab_of
 
 CURIOUS = "For the curious"
 COLLAPSED = "jp-MarkdownHeadingCollapsed"  # JupyterLab's own
@@ -73,6 +77,24 @@ def curious(notebook: dict) -> Iterator[tuple[str, str]]:
                 cell["id"],
                 f'needs "{COLLAPSED}": true where it begins "{CURIOUS}", and only there',
             )
+
+
+def tabs(notebook: dict) -> Iterator[tuple[str, str]]:
+    """Tabs teach, and stand beside each other under different labels."""
+    for is_tab, group in groupby(cells_of(notebook), lambda cell: tab_of(cell) is not None):
+        cells = list(group) if is_tab else []
+        labels = [tab_of(cell) for cell in cells]
+        if is_tab and len(set(labels)) < max(2, len(labels)):
+            told = ", ".join(map(repr, labels))
+            yield (
+                cells[0]["id"],
+                f"begins tabs {told}; it takes two or more, under different labels",
+            )
+        yield from (
+            (cell["id"], "is a tab and does not teach")
+            for cell in cells
+            if kind_of(cell) != TEACHING
+        )
 
 
 def _texts(notebook: dict) -> list[dict]:

@@ -221,5 +221,5 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
             level = depth
 
 
-PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious)
+PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious, parts.tabs)
 RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings)

@@ -12,6 +12,7 @@ INJECTED = "injected-parameters"  # papermill's tag of the cell that it writes
 TEACHING, EVIDENCE = "teaching", "evidence"
 SOLUTION = "hide-cell"  # the tag of evidence that answers an exercise: what it prints folds, too
 FOLDED_OUTPUT = "hide-output"  # the tag of evidence whose output is of no use to a reader
+TAB = "tab:"  # what the tag of a teaching cell begins with that is a tab beside its neighbours
 
 
 class Figure(NamedTuple):
@@ -83,6 +84,11 @@ def kind_of(cell: dict) -> str | None:
     """ "teaching" or "evidence"; None where a cell of code says neither, or both."""
     kinds = {TEACHING, EVIDENCE} & set(tags_of(cell))
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def tab_of(cell: dict) -> str | None:
+    """The label of a cell that is a tab, "NumPy" of ``tab:NumPy``; None of any other."""
+    return next((tag.removeprefix(TAB) for tag in tags_of(cell) if tag.startswith(TAB)), None)
 
 
 def claims_of(cell: dict) -> list[str]:
