@@ -38,7 +38,7 @@ def test_renewed_statistics_are_those_of_the_images():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_frozen_statistics_stay_and_weights_learn(digits, frozen):
-    net, x = elsewhere.convnet(0), elsewhere.maps(digits.x[:40])
+    net, x = elsewhere.convnet(0), elsewhere.images(digits.x[:40])
     labels = torch.from_numpy(digits.labels[:40])
     layers = [module for module in net if isinstance(module, nn.BatchNorm2d)]
     before = [layer.running_mean.clone() for layer in layers]
