@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from bnkit.plots import DOTS, Array, ByName, Drawing, band, figure, styled
 from bnkit.plots.colours import (
@@ -10,8 +11,10 @@ from bnkit.plots.colours import (
     FASTER,
     GROUND,
     HIGHLIGHT,
+    INK,
     NEUTRAL,
     SERIES,
+    SHADE,
     THEORY,
     WRONG,
     ramp,
@@ -162,6 +165,28 @@ def signal(alike: ByName, rank: ByName) -> Drawing:
 
 
 @styled
+def shared(panels: Mapping[str, Array], framed: Array) -> Drawing:
+    """Which cells of an array share a mean with the framed one, a panel for each normalization.
+
+    Shapes: each panel and `framed` (examples, channels), true or false.
+    """
+    form = {"width": 9.2, "height": 2.3, "phone": Layout(2, 2, 4.2)}
+    drawing, row = figure(1, len(panels), **form)
+    for axes, (title, share) in zip(row, panels.items(), strict=True):
+        for (example, channel), coloured in np.ndenumerate(share):
+            place, colour = (channel - 0.45, example - 0.45), HIGHLIGHT if coloured else SHADE
+            axes.add_patch(Rectangle(place, 0.9, 0.9, facecolor=colour, linewidth=0))
+            if framed[example, channel]:
+                frame = {"fill": False, "edgecolor": INK, "linewidth": 2}
+                axes.add_patch(Rectangle(place, 0.9, 0.9, **frame))
+        examples, channels = share.shape
+        axes.set(title=title, xlabel="channel", ylabel="example", aspect="equal")
+        axes.set(xlim=(-0.6, channels - 0.4), ylim=(examples - 0.4, -0.6), xticks=[], yticks=[])
+        axes.grid(visible=False)
+    return drawing
+
+
+@styled
 def ghosts(sizes: Sequence[int], unseen: Array) -> Drawing:
     """Test accuracy against the size of the groups that are normalised together.
 
@@ -173,7 +198,7 @@ def ghosts(sizes: Sequence[int], unseen: Array) -> Drawing:
     ends = {"label": "without BN", "linestyle": "dashed"}
     band(axes, (min(sizes), max(sizes)), across, WITHOUT_BN, **ends)
     axes.set(title="learned by heart: few digits", xscale="log")
-    axes.set_xlabel("examples normalised together")
+    axes.set_xlabel("examples normalized together")
     axes.set_ylabel("accuracy on other digits")
     ticks(axes.xaxis, sizes)
     percent(axes.yaxis)
@@ -192,7 +217,7 @@ def depths(layers: Sequence[int], accuracies: ByName) -> Drawing:
     kinds["Fixup"] = (HIGHLIGHT, "Fixup")
     for name, accuracy in accuracies.items():
         axes = right if name.startswith("residual") else left
-        colour, label = kinds.get(name.split(", ")[-1], (WITHOUT_BN, "no normalisation"))
+        colour, label = kinds.get(name.split(", ")[-1], (WITHOUT_BN, "no normalization"))
         band(axes, layers, accuracy.T, colour, label=label, **DOTS)
     for axes, title in ((left, "chains of layers"), (right, "residual networks")):
         axes.set(title=title, xlabel="layers", xscale="log")

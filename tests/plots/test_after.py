@@ -62,6 +62,9 @@ FIGURES = {
         (0.01, 0.1, 1.0), {t: {n: accuracy(3) for n in after.PARTS} for t in ("He", "a tenth")}
     ),
     "signal": lambda: after.signal(*[{n: accuracy(9) + 1 for n in after.PARTS}] * 2),
+    "shared": lambda: after.shared(
+        {name: RNG.random((4, 6)) < 0.5 for name in "abcd"}, np.eye(4, 6) == 1
+    ),
     "ghosts": lambda: after.ghosts(SIZES, accuracy(6)),
     "depths": lambda: after.depths((6, 18, 50), {name: accuracy(3) for name in KINDS}),
     "decay": lambda: after.decay(COURSE, list("abcd"), PREDICTED, np.full((4, SEEDS), 0.2)),
