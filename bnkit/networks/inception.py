@@ -49,7 +49,7 @@ class Widths(NamedTuple):
 
 
 class Unit(nn.Module):
-    """z = g(BN(Wu)) with W a convolution, or z = g(Wu + b) without normalisation (Section 3.2).
+    """z = g(BN(Wu)) with W a convolution, or z = g(Wu + b) without normalization (Section 3.2).
 
     Shapes: (N, inputs, H, W) -> (N, maps, H', W').
     """
@@ -72,7 +72,7 @@ class Block(nn.Module):
     """One Inception module: 1x1, 1x1 -> 3x3, 1x1 -> 3x3 -> 3x3 and pooling, concatenated.
 
     The 1x1 convolutions that read the module's input are carried out as one: their filters, their
-    normalisation and their nonlinearity know nothing of each other, so this is the same function
+    normalization and their nonlinearity know nothing of each other, so this is the same function
     with the same parameters, and faster.
 
     Shapes: (N, inputs, H, W) -> (N, widths.maps(inputs), H / stride, W / stride), rounded up.

@@ -17,7 +17,7 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, units: int, norm: Norm | None, activation: str):
         super().__init__()
-        # "the bias b can be ignored": the normalisation subtracts it again and beta takes its place
+        # "the bias b can be ignored": the normalization subtracts it again and beta takes its place
         # (Section 3.2)
         self.linear = nn.Linear(inputs, units, bias=norm is None)
         self.norm = nn.Identity() if norm is None else norm(units)

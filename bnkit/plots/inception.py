@@ -116,7 +116,7 @@ def speedups(shares: Array, ours: ByName, theirs: ByName) -> Drawing:
         every = (values > 0).all(0)
         band(axes, 100 * shares[every], values[:, every], colour, label=name)
         axes.plot(100 * shares, theirs[net], color=colour, linestyle="--", linewidth=1.2)
-    axes.plot([], [], color=NEUTRAL, linestyle="--", linewidth=1.2, label="the paper, digitised")
+    axes.plot([], [], color=NEUTRAL, linestyle="--", linewidth=1.2, label="the paper, digitized")
     axes.axhline(1, color=WITHOUT_BN, linewidth=0.9)
     axes.set(yscale="log", ylabel="times fewer steps than Inception")
     axes.set(xlabel="accuracy, in percent of Inception's best")
