@@ -21,7 +21,9 @@ import bnkit
 from bnkit import __main__ as command_line
 from bnkit import front, paths
 from bnkit.book import rooms
+from bnkit.claims import ledger
 from bnkit.page import parameters
+from bnkit.page.notebook import cells_of, text_of
 from bnkit.runs.records import Record, RecordError, save
 
 ROOT = paths.root()
@@ -273,3 +275,15 @@ def test_every_chapter_is_on_the_front_page():
     index = (ROOT / "chapters" / "index.md").read_text()
     chapters = {path.name for path in (ROOT / "chapters").glob("[0-9]*.ipynb")}
     assert chapters <= set(re.findall(r"\((\d\d-[a-z-]+\.ipynb)\)", index))
+
+
+def test_the_landing_page_corrects_all_that_the_note_has_wrong():
+    """Each by a link to the verdict and one to the measurement, and no other claim is there."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    text = text_of(cells_of(ROOT / f"{toc['root']}.ipynb"))
+    wrong = [claim for claim in ledger.read().values() if claim.verdict == "wrong"]
+    assert sorted(re.findall(r"\[(C\d\d)\]", text)) == [claim.id for claim in wrong]
+    for claim in wrong:
+        assert f"[{claim.id}](claims.ipynb#{claim.id.lower()})" in text
+        assert f"({claim.chapter}.ipynb#cell-id={claim.cell})" in text
+    assert f"we found {len(wrong)} to be wrong" in text

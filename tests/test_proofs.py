@@ -64,7 +64,8 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
 RUN_BY_CHAPTERS = {
     f"plots/{name}"
     for name in (
-        "convolution", "gradients", "inception", "inference", "shift", "transform", "whitening"
+        "convolution", "gradients", "inception", "inference", "shift", "transform", "two_minutes",
+        "whitening",
     )
 }  # fmt: skip
 # The press is one machine: its tests give it tiny books and look at what comes out.
