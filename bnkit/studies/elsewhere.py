@@ -96,12 +96,14 @@ def learn(
 
 def renew(net: nn.Module, x: Tensor) -> nn.Module:
     """`net` in inference mode, its populations taken anew from `x`; weights stay."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
+    layers = {m: m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
     with torch.no_grad():
         net.train()(x)
+    for layer, momentum in layers.items():
+        layer.momentum = momentum
     return net.eval()
 
 
@@ -149,9 +151,6 @@ def fine_tuned(
     for seed in range(seeds):
         net = convnet(seed)
         learn(net, x, labels, steps=steps, batch_size=50, rate=0.3, seed=seed)
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 0.1
         state = {name: value.clone() for name, value in net.state_dict().items()}
         before[seed] = right(net, test, digits.test_labels)
         for k, size in enumerate(sizes):

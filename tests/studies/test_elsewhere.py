@@ -30,6 +30,7 @@ def test_new_statistics_undo_a_change_of_contrast_exactly(digits):
 def test_renewed_statistics_are_those_of_the_images():
     net, x = elsewhere.convnet(0), torch.randn(40, 1, 8, 8, generator=torch.manual_seed(1))
     elsewhere.renew(net, x)
+    assert [m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == [0.1, 0.1]
     first = net[0](x).detach()
     assert_close(net[1].running_mean, first.mean((0, 2, 3)), 1e-4)
     assert_close(net[1].running_var, first.var((0, 2, 3)), 1e-4)
