@@ -24,12 +24,12 @@ from bnkit.plots.scales import logarithmic, powers, ticks
 
 COLOURS = {
     "raw": WITHOUT_BN,
-    "standardised": WITH_BN,
+    "standardized": WITH_BN,
     "PCA": SERIES[0],
     "ZCA": HIGHLIGHT,
     "Newton–Schulz": NEUTRAL,
 }
-COUNTED = ("standardised", "Newton–Schulz", "ZCA")  # whose operations ``price`` shows
+COUNTED = ("standardized", "Newton–Schulz", "ZCA")  # whose operations ``price`` shows
 
 
 @styled
@@ -114,7 +114,7 @@ def runaway(bias: Mapping[str, Sequence], weight: Mapping[str, Sequence]) -> Dra
     Each mapping: name -> (parameter, loss), both (steps + 1,); the first name is the wrong way.
     """
     drawing, panels = figure(2, 2, width=8.6, height=5.0, sharex="col")
-    titles = ("a bias behind centring", "a weight behind standardising")
+    titles = ("a bias behind centring", "a weight behind standardizing")
     for column, title, drifts in zip(panels.T, titles, (bias, weight), strict=True):
         for colour, (name, (parameter, loss)) in zip((WRONG, WITH_BN), drifts.items(), strict=True):
             steps = np.arange(len(loss))
@@ -206,9 +206,9 @@ def disturbance(sizes: Sequence[int], curves: ByName) -> Drawing:
     sizes = np.asarray(sizes)
     for name, curve in curves.items():
         axes.plot(sizes, curve, "o-", color=COLOURS[name], markersize=4)
-        dy = {"standardised": 6, "Newton–Schulz": -6}.get(name, 0)
+        dy = {"standardized": 6, "Newton–Schulz": -6}.get(name, 0)
         label_end(axes, sizes, curve, name, COLOURS[name], dy=dy)
-    spreads = curves["standardised"]
+    spreads = curves["standardized"]
     slope = 0.7 * spreads[0] * (sizes / sizes[0]) ** -0.5
     axes.plot(sizes, slope, color=THEORY, linestyle=":")
     axes.text(sizes[1], 0.5 * spreads[1], "slope −1/2", color=THEORY, fontsize=9)

@@ -243,7 +243,7 @@ def operations(d: int, m: int) -> dict[str, float]:
     """
     around = 2 * m * d**2 + 2 * m * d**2  # form the covariance, apply the matrix
     return {
-        "standardised": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
+        "standardized": 5 * m * d,  # mean: 1, centre: 1, variance: 2, divide: 1
         "Newton–Schulz": around + 5 * 3 * 2 * d**3,  # 5 iterations of three products
         "ZCA": around + 9 * d**3 + 2 * d**3,  # eigenvectors, and putting Cov^(-1/2) together
     }
@@ -406,7 +406,7 @@ def forget_mean_and_count(x: Array) -> Array:
 
 
 MUTANTS = {
-    "standardises each image by itself": standardise_each_image,
+    "standardizes each image by itself": standardise_each_image,
     "divides by the eigenvalue, not its root": divide_by_eigenvalues,
     "takes eigenvectors for rows": axes_as_rows,
     "forgets the mean and 1/m": forget_mean_and_count,

@@ -169,13 +169,13 @@ def test_rank():
 def test_operations_grow_as_the_cube():
     wide, narrow = (studies.operations(d, m=1) for d in (20_000, 10_000))
     powers = {name: round(np.log2(wide[name] / narrow[name])) for name in wide}
-    assert powers == {"standardised": 1, "Newton–Schulz": 3, "ZCA": 3}
+    assert powers == {"standardized": 1, "Newton–Schulz": 3, "ZCA": 3}
 
 
 def test_operations_of_a_small_batch_by_hand():
     # covariance and product, 2 m d^2 each; 5 iterations of 3 products; eigenvectors, 9 d^3 + 2 d^3
     assert studies.operations(2, m=3) == {
-        "standardised": 30,
+        "standardized": 30,
         "Newton–Schulz": 48 + 240,
         "ZCA": 48 + 88,
     }
