@@ -48,7 +48,7 @@ def ways(parts: ByName) -> Drawing:
             where = {"ha": "center", "va": "bottom" if up else "top"}
             write(axes, words, (place, value), INK, (0, 3 if up else -3), **where)
         axes.set(title=name, xlabel="example", ylim=(-reach, reach), xticks=places, yticks=[])
-    panels[0].set_ylabel("gradient by the input")
+    panels[0].set_ylabel("input gradient")
     return drawing
 
 
