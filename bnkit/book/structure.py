@@ -13,7 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 from packaging.markers import InvalidMarker, Marker
 
-from bnkit.book import parts, teaching, typed_numbers
+from bnkit.book import parts, spelling, teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
 from bnkit.book.layout import GENERATED, Book
@@ -222,4 +222,4 @@ def headings(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
 
 
 PARTS = (teaching.kinds, teaching.teaching, parts.predictions, parts.curious, parts.tabs)
-RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings)
+RULES = (clean, kernel, ids, opening, code, *PARTS, figures, headings, spelling.spelling)
