@@ -113,7 +113,7 @@ def removed(panels: Mapping[str, tuple[Array, Array, Array]]) -> Drawing:
         axes.margins(0.08, 0.25)
         if np.ptp(g) < 1e-6:  # a constant needs a frame of its own
             axes.set_ylim(0, 2 * g.mean())
-    np.atleast_1d(rows)[-1].set_xlabel("normalised input x̂")
+    np.atleast_1d(rows)[-1].set_xlabel("normalized input x̂")
     return drawing
 
 
