@@ -8,6 +8,10 @@ import re
 import subprocess
 import sys
 
+# Before NumPy and torch are there: tests run on all cores already, and threads of one that wait
+# for those of another do so busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import settings
