@@ -108,10 +108,10 @@ def arithmetic(beginning: str) -> str:
     earlier = sum(not experiments.is_of_today(run) for run in runs)
     if not earlier:
         return f"Today's arithmetic made all {len(runs)} recorded runs of `{beginning}`."
-    of_all = f"{earlier} of the {len(runs)} recorded runs of `{beginning}`"
+    of_all = f"{earlier} of {len(runs)}" if earlier < len(runs) else f"All {earlier}"
     return (
-        f"An earlier arithmetic than today's code has made {of_all}: `verify` holds these to bounds, "
-        "and not to every bit."
+        f"{of_all} recorded runs of `{beginning}` were made by earlier code, which may round "
+        "differently: `verify` compares them within bounds, and not bit by bit."
     )
 
 
