@@ -38,6 +38,7 @@ def write(book: Book, say=print) -> Path:
         numbers = PdfReader(io.BytesIO(_numbers(program, len(whole.pages))))
     for sheet, number in zip(whole.pages, numbers.pages, strict=False):
         sheet.merge_page(number)
+        sheet.compress_content_streams()  # merging has unpacked them
     target = book.build / "book.pdf"
     content = io.BytesIO()
     whole.write(content)
