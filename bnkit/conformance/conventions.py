@@ -44,7 +44,7 @@ def axis(subject, answers):
         misses[place] = float(np.max(np.abs(np.moveaxis(y, place, 1) - right)))
     best = min(misses, key=misses.get)
     if not misses[best] < 0.3:  # the variance with m − 1 and a large ε move it less than this
-        return f"{NO_RULE}: neither axis 1 nor axis −1 is normalised"
+        return f"{NO_RULE}: neither axis 1 nor axis −1 is normalized"
     return best
 
 
