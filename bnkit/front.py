@@ -47,7 +47,7 @@ def rows() -> list[Row]:
 
 def _figure_1() -> list[Row]:
     """What Figure 1 shows, and what it leaves out: the learning rate, and the initial weights."""
-    paper, rates = recorded.digitised(), mnist.by_rate()
+    paper, rates = recorded.digitized(), mnist.by_rate()
     main, small = rates[mnist.RATES[0]], mnist.by_init(mnist.RATES[0])[mnist.SIGMAS[0]]
     curves = [paper[f"figure1a/{net}"] for net in ("with_bn", "without_bn")]
     early = [f"{100 * recorded.at(curve, EARLY):.1f} %" for curve in curves]
@@ -65,7 +65,7 @@ def _figure_1() -> list[Row]:
     equal = f"the same, each network at the best of {len(rates)} learning rates"
     unsaid = "none: the paper gives no learning rate"
     at_best = f"{_accuracies(tuned)} (rates {best[0]:g} and {best[1]:g})"
-    careless = "initialisation matters less (abstract): initial weights ten times smaller"
+    careless = "initialization matters less (abstract): initial weights ten times smaller"
     both, bad = mnist.nets(main), mnist.nets(small)
     return [
         Row(faster, _versus(*early), _accuracies(both, EARLY), main.seeds),
@@ -117,7 +117,7 @@ def pictures() -> dict[str, str]:
     """
     rates = mnist.by_rate()
     best, _ = mnist.best(rates, "without_bn")
-    drawing = figures.hero(rates[mnist.RATES[0]], rates[best], recorded.digitised())
+    drawing = figures.hero(rates[mnist.RATES[0]], rates[best], recorded.digitized())
     drawn = {"figure-1.svg": drawing, "figure-1-narrow.svg": drawing.narrow()}
     return {name: one.svg().replace("><", ">\n<") + "\n" for name, one in drawn.items()}
 

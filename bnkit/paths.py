@@ -32,7 +32,7 @@ def runs() -> Path:
 
 
 def paper() -> Path:
-    """The paper's own numbers and digitised curves."""
+    """The paper's own numbers and digitized curves."""
     return root() / "data" / "paper"
 
 

@@ -81,7 +81,7 @@ def checkout(tmp_path, monkeypatch):
 def test_the_table_by_hand(checkout):
     faster, better, tuned, stable, careless, alone, recipe, sigmoids = front.rows()
     assert faster.ours == "50.00 ± 0.00 % with BN, 50.00 ± 0.00 % without"
-    # what the digitised curves give at 5,000 steps
+    # what the digitized curves give at 5,000 steps
     assert faster.paper == "95.6 % with BN, 78.4 % without"
     # √((0.01² + 0.01²) / (2 − 1)) = 0.0141
     assert better.ours == "91.00 ± 1.41 % with BN, 80.00 ± 0.00 % without"

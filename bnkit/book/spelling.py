@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bnkit.page.notebook import cells_of, figure_of, source_of
 
 STEMS = (
-    "central|character|emphas|general|initial|maxim|minim|normal|optim|organ|penal|quant|real"
+    "central|character|digit|emphas|general|initial|maxim|minim|normal|optim|organ|penal|quant|real"
     "|recogn|regular|special|stabil|standard|summar|util|visual"
 )
 IN_S = re.compile(rf"\b[a-z]*(?:{STEMS})is(?:e[drs]?|ing|ations?|ers)\b", re.IGNORECASE)

@@ -37,7 +37,7 @@ SILENT = re.compile(
     r"\s[\d.]+(?:(?:\s(?:and|to)|,)\s[\d.]+)*"
 )
 SOURCE = re.compile(
-    r"\b(?:paper|paper's|note|Section|Figure|Table|Algorithm|digitised)\b|\{cite|\((?:19|20)\d\d\)"
+    r"\b(?:paper|paper's|note|Section|Figure|Table|Algorithm|digitized)\b|\{cite|\((?:19|20)\d\d\)"
 )
 REMEDY = (
     "report or glue it, assert it, or, if it is somebody else's, enter it in data/paper/facts.yml "

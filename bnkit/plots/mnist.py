@@ -1,7 +1,7 @@
 """The figures of chapter 08: Figure 1 of the paper beside runs of ours, and what it leaves out.
 
 A pair, as ``bnkit.studies.mnist`` makes it, holds lists of records ``with_bn`` and ``without_bn``
-and a ``title`` that says on which data and by how many seeds. The paper's digitised curves are a
+and a ``title`` that says on which data and by how many seeds. The paper's digitized curves are a
 dictionary of (steps, values) by name.
 """
 

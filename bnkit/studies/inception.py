@@ -378,14 +378,14 @@ def pace() -> dict[str, float]:
 
 
 def figure_2() -> dict[str, Curve]:
-    """The digitised curves of Figure 2 by variant: steps and validation accuracy, both (t,)."""
-    curves = recorded.digitised()
+    """The digitized curves of Figure 2 by variant: steps and validation accuracy, both (t,)."""
+    curves = recorded.digitized()
     drawn = {net: curves[f"figure2/{net.replace('-', '_')}"] for net in NETWORKS}
     return {net: (1e6 * millions, values) for net, (millions, values) in drawn.items()}
 
 
 def paper_speedup(curves: Mapping[str, Curve], net: str, shares: Array) -> Array:
-    """``speedup`` of the digitised curves; NaN below the lower edge of their panel. (k,)"""
+    """``speedup`` of the digitized curves; NaN below the lower edge of their panel. (k,)"""
     ours, theirs = curves[net], curves["inception"]
     levels = shares * theirs[1].max()
     levels = np.where(levels <= max(theirs[1][0], ours[1][0]), np.nan, levels)

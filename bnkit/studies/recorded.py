@@ -152,14 +152,14 @@ def minutes(*prefixes: str) -> float:
 # The paper
 
 
-def digitised() -> dict[str, Curve]:
-    """The paper's digitised curves by name, "figure1a/with_bn" and so on."""
+def digitized() -> dict[str, Curve]:
+    """The paper's digitized curves by name, "figure1a/with_bn" and so on."""
     content = json.loads((paths.paper() / "curves.json").read_text(encoding="utf-8"))
     return {name: tuple(np.asarray(content[name], float).T) for name in content["about"]["curves"]}
 
 
 def at(curve: Curve, step: int) -> float:
-    """A digitised curve at `step`, along its straight lines; NaN where the paper draws none."""
+    """A digitized curve at `step`, along its straight lines; NaN where the paper draws none."""
     steps, values = curve
     drawn = steps[0] - READING <= step <= steps[-1] + READING
     return float(np.interp(step, steps, values)) if drawn else np.nan

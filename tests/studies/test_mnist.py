@@ -14,7 +14,7 @@ from bnkit.claims import ledger
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record, RecordError, stack
 from bnkit.studies import mnist as study
-from bnkit.studies.recorded import digitised
+from bnkit.studies.recorded import digitized
 
 PAIR = pair(2)
 RECIPE = {**PAIR.with_bn[0].recipe, "dataset": "digits"}
@@ -247,7 +247,7 @@ def test_accuracies_are_said_in_percent():
 
 
 def test_figure_1_sets_paper_and_runs_side_by_side():
-    lines = study.figure_1(paired(PAIR.with_bn, PAIR.without_bn), digitised()).splitlines()
+    lines = study.figure_1(paired(PAIR.with_bn, PAIR.without_bn), digitized()).splitlines()
     ends = map(study.accuracy, study.nets(PAIR))
     gap = 100 * np.mean([a - b for a, b in zip(*ends, strict=True)])
     (end,) = [line for line in lines if line.startswith("| gap at the end")]
@@ -261,7 +261,7 @@ def test_figure_1_sets_paper_and_runs_side_by_side():
 def test_tables_end_where_a_run_diverged():
     both = paired([run("batch", 0), run("batch", 1, last=4500)], PAIR.without_bn)
     assert (both.end, both.early) == (4000, 1000)
-    rows = study.figure_1(both, digitised())
+    rows = study.figure_1(both, digitized())
     assert "after 10,000" not in rows
     assert "first 4,000 steps" in study.movement(both)
     assert paired([run("batch", 0, last=0)], [run(None, 0)]).early == 0
@@ -269,7 +269,7 @@ def test_tables_end_where_a_run_diverged():
 
 def test_the_paper_is_not_compared_with_another_data_set():
     digits = pair(2, last=300, dataset="digits")
-    lines = study.figure_1(paired(digits.with_bn, digits.without_bn), digitised()).splitlines()[2:]
+    lines = study.figure_1(paired(digits.with_bn, digits.without_bn), digitized()).splitlines()[2:]
     assert all("| – |" in line for line in lines)
     assert not any("after" in line for line in lines)
 

@@ -27,14 +27,14 @@ def test_a_run_diverged_if_its_manifest_says_when():
 
 
 def test_the_papers_curves_are_those_of_the_file():
-    curves = recorded.digitised()
+    curves = recorded.digitized()
     content = json.loads((paths.paper() / "curves.json").read_text())
     steps, values = curves["figure1a/with_bn"]
     assert [[x, y] for x, y in zip(steps, values, strict=True)] == content["figure1a/with_bn"]
     assert set(curves) == set(content) - {"about"}
 
 
-def test_a_digitised_curve_is_read_along_its_lines_and_not_beyond_them():
+def test_a_digitized_curve_is_read_along_its_lines_and_not_beyond_them():
     curve = (np.array([1000.0, 2000.0]), np.array([0.5, 0.7]))
     assert recorded.at(curve, 1500) == pytest.approx(0.6)
     assert recorded.at(curve, 980) == 0.5  # within the error of its end
