@@ -65,7 +65,7 @@ def _figure_1() -> list[Row]:
     equal = f"the same, each network at the best of {len(rates)} learning rates"
     unsaid = "none: the paper gives no learning rate"
     at_best = f"{_accuracies(tuned)} (rates {best[0]:g} and {best[1]:g})"
-    careless = "initialisation matters less (abstract): initial weights ten times smaller"
+    careless = "initialization matters less (abstract): initial weights ten times smaller"
     both, bad = mnist.nets(main), mnist.nets(small)
     return [
         Row(faster, _versus(*early), _accuracies(both, EARLY), main.seeds),
