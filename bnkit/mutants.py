@@ -96,7 +96,7 @@ def column(vector, x):
 # ---- Wrong statistics ----------------------------------------------------------------------------
 
 
-class UnbiasedVarianceToNormalise(Textbook):
+class UnbiasedVarianceToNormalize(Textbook):
     """Algorithm 1 divides by m; Bessel's correction belongs into the population only."""
 
     rejected_by, passes = "output_variance_is_exact", "output_mean_is_beta"

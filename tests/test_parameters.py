@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 DRAWS = int(os.environ.get("BNKIT_PARAMETER_DRAWS", "1"))
 # Up to where a parameter is drawn: it is the chapter's running time that grows from there
 SMALL = {
+    "00-in-two-minutes": {"examples": 3_000},
     "01-vanishing-gradients": {"depth": 20, "width": 60, "batch": 96, "seeds": 2, "steps": 60, "deepest": 8},
     "02-covariate-shift": {"depth": 20, "width": 60, "seeds": 1, "steps": 80},
     "03-whitening": {"features": 150, "steps": 1_000, "batches": 40},
@@ -29,6 +30,7 @@ SMALL = {
     "05-backpropagation": {"batches": 10},
     "06-inference": {"seeds": 2, "steps": 150, "draws": 8_000, "checks": 6},
     "07-convolution": {"seeds": 2, "steps": 80, "images": 16, "maps": 2_000},
+    "11-in-practice": {"seeds": 1, "steps": 60},
 }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def tabs(notebook: dict) -> Iterator[tuple[str, str]]:
     for is_tab, group in groupby(cells_of(notebook), lambda cell: tab_of(cell) is not None):
         cells = list(group) if is_tab else []
         labels = [tab_of(cell) for cell in cells]
-        if is_tab and len(set(labels)) < max(2, len(labels)):
+        if is_tab and ("" in labels or len(set(labels)) < max(2, len(labels))):
             told = ", ".join(map(repr, labels))
             yield (
                 cells[0]["id"],

@@ -12,7 +12,6 @@ whose function ``bnkit.studies.exercises`` checks. The runtime is a data set,
 ``bnkit.datasets.runtime``. Without it pages are what they were, and exercises plain code.
 """
 
-import ast
 import base64
 import hashlib
 import json
@@ -26,6 +25,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
+from bnkit.book import teaching
 from bnkit.book.stale import modules_used
 from bnkit.datasets import DataError, runtime
 from bnkit.page.notebook import TEACHING
@@ -129,36 +129,18 @@ def _write(app: Sphinx, exception: Exception | None) -> None:
 def runnable(codes: Iterable[str]) -> Iterator[bool]:
     """Of cells in order, which run with what is there: NumPy, matplotlib, three modules of bnkit.
 
-    A cell does not if it imports anything else, or uses what such a cell has made.
+    A cell does not if it imports anything else, or takes what such a cell has made.
     """
     lacking: set[str] = set()
     for code in codes:
         try:
-            tree = ast.parse(code)
+            needed, (_, made) = teaching.taken(code), teaching.names(code)
         except SyntaxError:  # a magic of IPython's
             yield False
             continue
-        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-        made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-        kinds = (ast.FunctionDef, ast.ClassDef)
-        made |= {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
-        imports = dict(_imports(tree))
-        runs = all(imports.values()) and not used & lacking
-        lacking = lacking - made - set(imports) if runs else lacking | made | set(imports)
+        runs = all(map(_is_present, teaching.imports(code))) and not needed & lacking
+        lacking = lacking - made if runs else lacking | made
         yield runs
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """Each name that is imported, and whether it is there."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield (alias.asname or alias.name).partition(".")[0], _is_present(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield alias.asname or alias.name, _is_present(name)
 
 
 def _is_present(name: str) -> bool:

@@ -59,6 +59,7 @@ def complaints(output: str, source: Path) -> str:
     """The lines of Sphinx's output that are about problems; if there are none, its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{source}{os.sep}", "")
     plain, crash, told = plain.partition("Sphinx error:\n")
+    told, *_ = told.partition("\nTraceback (most recent call last):\n")  # ours, or Jupyter Book's
     loud = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
     lines = [line for line in plain.splitlines() if loud.search(line)]
     lines += [crash.strip(), *told.splitlines()] if crash else []

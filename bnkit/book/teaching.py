@@ -23,6 +23,7 @@ from bnkit.page.notebook import (
 
 LINES, COLUMNS = 12, 79
 MODULES = ("numpy", "torch", "matplotlib", "bnkit.reference", "bnkit.layers", "bnkit.whitening")
+PERHAPS = (ast.If, ast.For, ast.While, ast.Try, ast.Match)  # statements that may bind nothing
 BUILTINS = frozenset(dir(__import__("builtins")))
 
 
@@ -100,6 +101,21 @@ def names(source: str) -> tuple[set[str], set[str]]:
     top = symtable.symtable(source, "cell", "exec")
     binds = {symbol.get_name() for symbol in top.get_symbols() if _is_bound(symbol)}
     return set(_read(top)) - binds, binds
+
+
+def taken(source: str) -> set[str]:
+    """The names that a source takes, or may take, from cells before it.
+
+    Statements are read in their order; what a loop or a branch binds may still be another cell's.
+    """
+    found: set[str] = set()
+    own: set[str] = set()
+    for statement in ast.parse(source).body:
+        part = ast.unparse(statement)
+        found |= set(_read(symtable.symtable(part, "cell", "exec"))) - own
+        if not isinstance(statement, PERHAPS):
+            own |= names(part)[1]
+    return found
 
 
 def _is_bound(symbol: symtable.Symbol) -> bool:

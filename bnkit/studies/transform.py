@@ -315,7 +315,7 @@ ONE_PASS = "E[x²] − E[x]²"
 MUTANTS = {
     "divides by the variance": mutants.DividedByTheVariance,
     "ε outside the root": mutants.EpsOutsideTheRoot,
-    "unbiased variance": mutants.UnbiasedVarianceToNormalise,
+    "unbiased variance": mutants.UnbiasedVarianceToNormalize,
     ONE_PASS: mutants.MeanOfSquaresLessSquareOfMean,
 }
 

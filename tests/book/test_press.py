@@ -314,6 +314,11 @@ def test_of_all_that_sphinx_says_the_problems_are_told(tmp_path):
         site.complaints(f"{noise}\nSphinx error:\nno such provider\n", tmp_path)
         == "  Sphinx error:\n  no such provider"
     )
+    traceback = 'Traceback (most recent call last):\n  File "a.py", line 3, in b'
+    assert (
+        site.complaints(f"{noise}\nSphinx error:\nno such page\n{traceback}\n", tmp_path)
+        == "  Sphinx error:\n  no such page"
+    )
     assert "it broke" in site.complaints(f"{noise}\nit broke", tmp_path)
 
 

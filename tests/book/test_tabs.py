@@ -50,6 +50,7 @@ def test_other_cells_stay_as_they_are():
         (("tab:NumPy", "tab:PyTorch"), None),
         (("tab:NumPy", "other"), "it takes two or more"),
         (("tab:NumPy", "tab:NumPy"), "under different labels"),
+        (("tab:", "tab:PyTorch"), "begins tabs '', 'PyTorch'"),
     ],
 )
 def test_a_tab_needs_another(tags, said):

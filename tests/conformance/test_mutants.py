@@ -154,7 +154,7 @@ def test_a_correction_of_the_old_value_is_found_by_what_is_kept_of_it():
 DX = {"dx": False}
 # What the examination makes of each. "dx" beside a convention: the gradient is that of another one.
 WRONG = {
-    "UnbiasedVarianceToNormalise": {"batch_variance": "unbiased"} | DX,
+    "UnbiasedVarianceToNormalize": {"batch_variance": "unbiased"} | DX,
     "MeanOfSquaresLessSquareOfMean": dict.fromkeys(
         ("large_mean", "huge_scale", "float16_range", "float16_sum"), False
     ),
