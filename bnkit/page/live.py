@@ -140,7 +140,9 @@ def _as_printed(problem: BaseException, file: str) -> str:
 
 
 def _advice(problem: BaseException) -> str:
-    """What is here instead, and where the rest is, when a cell imports what is not."""
+    """What to do where a cell uses what no cell has made, or imports what is not here."""
+    if isinstance(problem, NameError):
+        return "Has the cell that makes it run? Run all above runs the cells before this one."
     if not isinstance(problem, ModuleNotFoundError) or not problem.name:
         return ""
     version = sys.version.split()[0]

@@ -83,6 +83,7 @@ def test_what_is_not_there_is_said_with_what_is(run):
     assert [kind for kind, _ in sent] == ["error", "note"]
     for word in ("bnkit.no_such_module is not in this page", "NumPy", "reference", "make lab"):
         assert word in sent[1][1]
+    assert "Run all above" in dict(run("of_another_cell + 1")[1])["note"]
     assert [kind for kind, _ in run("int('x')")[1]] == ["error"]  # no advice on other errors
 
 
