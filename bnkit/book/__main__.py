@@ -181,7 +181,8 @@ def _measure(book: Book, _: argparse.Namespace) -> int:
 def _look(book: Book) -> int:
     """The table of the built site; 1 where a page is not as it should be."""
     from bnkit.book import browser
-    from bnkit.book.measure import Weight, in_sight, weigh
+    from bnkit.book.measure import Weight, bytes_under, in_sight, weigh
+    from bnkit.book.run_here import FOLDER
 
     documents = book.documents()
     pages = [book.html / f"{document}.html" for document in documents]
@@ -197,6 +198,13 @@ def _look(book: Book) -> int:
         name = document.removeprefix("chapters/")
         print(f"{name:28}" + "".join(f"{value:>12}" for value in line), flush=True)
         bad += bool(counted.other or counted.twice or (found and not found.good()))
+    folders = {
+        "whole site": "",
+        "Run here and its Python": FOLDER,
+        "explorables": "_static/explorables",
+    }
+    sizes = {name: bytes_under(book.html / folder) for name, folder in folders.items()}
+    print("   ".join(f"{name} {size / 1000:,.0f} kB" for name, size in sizes.items()))
     if not browser.executable():
         print("no browser on this machine: what only a browser sees was not measured")
     return min(bad, 1)

@@ -135,3 +135,8 @@ class _Cells(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._reading:
             self.sources[-1] += data
+
+
+def bytes_under(folder: Path) -> int:
+    """The size of all files under `folder`; 0 where it is missing."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

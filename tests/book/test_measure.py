@@ -2,7 +2,14 @@
 
 import json
 
-from bnkit.book.measure import Measure, Weight, measure, weigh, words_before_the_formula
+from bnkit.book.measure import (
+    Measure,
+    Weight,
+    bytes_under,
+    measure,
+    weigh,
+    words_before_the_formula,
+)
 
 
 def test_words_and_lines_are_counted_and_solutions_left_out(tmp_path):
@@ -69,3 +76,11 @@ def test_words_are_counted_until_a_page_shows_the_formula(tmp_path):
     assert words_before_the_formula([defines, before]) == 0
     assert words_before_the_formula([before, defines]) == 4
     assert words_before_the_formula([before, names, defines]) == 4 + 4
+
+
+def test_the_size_of_a_folder_is_that_of_all_its_files(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "inside" / "b").write_bytes(b"45")
+    assert bytes_under(tmp_path) == 5
+    assert bytes_under(tmp_path / "gone") == 0
