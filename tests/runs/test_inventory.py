@@ -140,5 +140,5 @@ def test_the_page_counts_those_of_an_earlier_arithmetic(folder):
 
     assert "made all 2 recorded runs of `digits/`" in arithmetic("digits/")
     aged(folder)
-    assert "1 of the 2 recorded runs of `digits/`" in arithmetic("digits/")
+    assert "1 of 2 recorded runs of `digits/`" in arithmetic("digits/")
     assert json.loads((folder / "digits/tiny/seed-0.json").read_bytes())["manifest"]["arithmetic"]
