@@ -8,11 +8,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from bnkit import engines
 from bnkit.book.layout import PressError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -107,7 +110,12 @@ def look(browser, page: Path) -> Seen:
 
 
 def look_at(pages: Sequence[Path]) -> Iterator[Seen]:
-    """Look at each of `pages`, in one browser."""
+    """Look at each of `pages`, in as many browsers as there are cores."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(engines.cores(), mp_context=spawn) as pool:
+        yield from pool.map(_look_alone, pages)
+
+
+def _look_alone(page: Path) -> Seen:
     with opened() as browser:
-        for page in pages:
-            yield look(browser, page)
+        return look(browser, page)
