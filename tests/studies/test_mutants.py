@@ -52,5 +52,5 @@ def test_every_mutant_changes_a_step_and_has_a_name_in_words():
     steps = [name for name in vars(mutants.Textbook) if not name.startswith("__")]
     assert court.changing(*steps) == mutants.MUTANTS
     assert court.in_words(mutants.EpsOutsideTheRoot) == "eps outside the root"
-    assert court.in_words(mutants.UnbiasedVarianceToNormalise) == "unbiased variance to normalize"
+    assert court.in_words(mutants.UnbiasedVarianceToNormalize) == "unbiased variance to normalize"
     assert len({court.in_words(mutant) for mutant in mutants.MUTANTS}) == len(mutants.MUTANTS)
