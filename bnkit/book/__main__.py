@@ -172,10 +172,11 @@ def _measure(book: Book, _: argparse.Namespace) -> int:
         unhidden += found.unhidden
     before = words_before_the_formula(map(book.file, book.written()))
     print(f"words before batch normalization is defined: {before:,}")
+    bad = int(bool(unhidden or before))
     if not (book.html / "index.html").is_file():
         print("there is no site to look at yet: make book")
-        return min(unhidden + before, 1)
-    return max(_look(book), min(unhidden + before, 1))
+        return bad
+    return max(_look(book), bad)
 
 
 def _look(book: Book) -> int:

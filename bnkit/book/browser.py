@@ -111,8 +111,8 @@ def look(browser, page: Path) -> Seen:
 
 def look_at(pages: Sequence[Path]) -> Iterator[Seen]:
     """Look at each of `pages`, in as many browsers as there are cores."""
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(engines.cores(), mp_context=spawn) as pool:
+    own = {"mp_context": get_context("spawn"), "initializer": engines.end_with_parent}
+    with ProcessPoolExecutor(engines.cores(), **own) as pool:
         yield from pool.map(_look_alone, pages)
 
 

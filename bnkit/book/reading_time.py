@@ -1,7 +1,7 @@
 """The role ``minutes``: how long a page takes to read, as ``{minutes}`08-mnist```.
 
 A page that says so itself, "Reading time: about 12 minutes", is taken at its word, so that no two
-pages differ; of any other the words are counted that a reader sees, folds left out.
+pages differ, and held to it: the words are counted that a reader sees, folds left out.
 """
 
 import re
@@ -16,7 +16,7 @@ from bnkit.book.folds import fold
 
 SAID = re.compile(r"Reading time: about (\d+)\s+minutes?")
 WORDS, FIGURE = 180, 0.5  # words a minute; minutes for a figure
-UNREAD = (nodes.literal_block, nodes.raw, nodes.comment, nodes.math_block, fold)
+UNREAD = (nodes.literal_block, nodes.raw, nodes.comment, nodes.math, nodes.math_block, fold)
 
 
 class minutes(nodes.Inline, nodes.Element):
@@ -33,7 +33,15 @@ class Minutes(SphinxRole):
 def connect(app: Sphinx) -> None:
     """Teach Sphinx the role."""
     app.add_role("minutes", Minutes())
+    app.connect("doctree-read", _hold, priority=900)  # when its folds are there
     app.connect("doctree-resolved", _fill)
+
+
+def _hold(app: Sphinx, document: nodes.document) -> None:
+    told, words = said(document), counted(document)
+    if told and not 2 / 3 <= told / words <= 3 / 2:
+        page = app.env.docname
+        raise SphinxError(f"{page} says that it takes {told} minutes; its words take {words}")
 
 
 def _fill(app: Sphinx, document: nodes.document, _: str) -> None:
@@ -45,8 +53,17 @@ def _fill(app: Sphinx, document: nodes.document, _: str) -> None:
 
 def count(document: nodes.document) -> int:
     """The minutes of a page: those that it says, else those that its words and figures take."""
-    if said := SAID.search(" ".join(document.astext().split())):
-        return int(said[1])
+    return said(document) or counted(document)
+
+
+def said(document: nodes.document) -> int | None:
+    """The minutes that a page says it takes; None where it says nothing."""
+    found = SAID.search(" ".join(document.astext().split()))
+    return int(found[1]) if found else None
+
+
+def counted(document: nodes.document) -> int:
+    """The minutes that the words and figures of a page take."""
     words = len(re.findall(r"\w+", " ".join(_seen(document))))
     figures = sum(1 for _ in document.findall(nodes.figure))
     return max(1, round(words / WORDS + FIGURE * figures))

@@ -141,7 +141,7 @@ def _as_printed(problem: BaseException, file: str) -> str:
 
 def _advice(problem: BaseException) -> str:
     """What to do where a cell uses what no cell has made, or imports what is not here."""
-    if isinstance(problem, NameError):
+    if type(problem) is NameError:  # one unbound in a function is the cell's own mistake
         return "Has the cell that makes it run? Run all above runs the cells before this one."
     if not isinstance(problem, ModuleNotFoundError) or not problem.name:
         return ""

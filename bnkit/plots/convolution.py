@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import to_rgba
 
 from bnkit.plots import PIXELS, Array, ByName, Drawing, figure, styled
-from bnkit.plots.colours import HIGHLIGHT, NEUTRAL, SERIES, THEORY, WITH_BN, WRONG, ramp
+from bnkit.plots.colours import SERIES, THEORY, WITH_BN, WRONG, ramp
 from bnkit.plots.labels import guessing, label_end
 from bnkit.plots.narrow import Layout
 from bnkit.plots.scales import powers, shares
+from bnkit.plots.tables import changes
 
 COLOURS = {"per map": WITH_BN, "per activation": WRONG}
 
@@ -22,26 +22,13 @@ def touched(panels: ByName, value: tuple[int, ...]) -> Drawing:
     """
     drawing, row = figure(1, len(panels), width=9.4, height=2.7, phone=Layout(2, 2, 4.8))
     drawing.get_layout_engine().set(wspace=0.12)
-    grey = np.array(to_rgba(NEUTRAL, 0.35))
-    changes, orange = (np.array(to_rgba(colour)) for colour in (SERIES[0], HIGHLIGHT))
     for axes, (name, changed) in zip(row, panels.items(), strict=True):
-        n, channels, height, width = changed.shape
-        # a gap below and beside each map, through which the page is seen
-        table = np.zeros((n, height + 1, channels, width + 1, 4))
-        inside = table[:, :height, :, :width]
-        inside[...] = np.where(changed.transpose(0, 2, 1, 3)[..., None], changes, grey)
-        image, channel, *place = value
-        inside[image, place[0], channel, place[1]] = orange
-        picture = table.reshape(n * (height + 1), channels * (width + 1), 4)[:-1, :-1]
-        axes.imshow(picture, **PIXELS)
+        changes(axes, changed, value, SERIES[0])
         axes.set_title(name)
-        across = np.arange(channels) * (width + 1) + (width - 1) / 2
-        down = np.arange(n) * (height + 1) + (height - 1) / 2
-        axes.set_xticks(across, [f"map {k + 1}" for k in range(channels)])
-        axes.set_yticks(down, [f"image {k + 1}" for k in range(n)])
-        axes.tick_params(length=0, labelleft=axes is row[0])
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
+        images, channels = changed.shape[:2]
+        axes.set_xticklabels([f"map {k + 1}" for k in range(channels)])
+        axes.set_yticklabels([f"image {k + 1}" for k in range(images)])
+        axes.tick_params(labelleft=axes is row[0])
     return drawing
 
 

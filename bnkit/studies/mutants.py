@@ -28,5 +28,4 @@ def rejected_by(mutant: Any, checks: Mapping[str, Check]) -> list[str]:
 
 def in_words(mutant: type[mutants.Textbook]) -> str:
     """Its name as the book writes it: EpsOutsideTheRoot is "eps outside the root"."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", mutant.__name__).lower()
-    return words.replace("normalise", "normalize")  # as everywhere in text
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", mutant.__name__).lower()

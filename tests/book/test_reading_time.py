@@ -39,6 +39,17 @@ def test_of_any_other_page_a_reader_s_words_are_counted(elements, expected):
     assert reading_time.count(page(*elements)) == expected
 
 
+@pytest.mark.parametrize(("told", "right"), [(8, True), (12, True), (5, False), (20, False)])
+def test_a_page_is_held_to_what_it_says(told, right):
+    app = SimpleNamespace(env=SimpleNamespace(docname="chapters/a"))
+    says = page(words(180 * 10 - 5), nodes.paragraph("", f"Reading time: about {told} minutes"))
+    if right:
+        reading_time._hold(app, says)
+    else:
+        with pytest.raises(SphinxError, match=f"chapters/a says that it takes {told} minutes"):
+            reading_time._hold(app, says)
+
+
 def test_the_role_becomes_the_number_and_a_page_that_is_not_there_is_named():
     env = SimpleNamespace(found_docs={"chapters/a"}, get_doctree=lambda _: page(words(180 * 7)))
     app = SimpleNamespace(env=env)

@@ -84,7 +84,8 @@ def test_what_is_not_there_is_said_with_what_is(run):
     for word in ("bnkit.no_such_module is not in this page", "NumPy", "reference", "make lab"):
         assert word in sent[1][1]
     assert "Run all above" in dict(run("of_another_cell + 1")[1])["note"]
-    assert [kind for kind, _ in run("int('x')")[1]] == ["error"]  # no advice on other errors
+    for other in ("int('x')", "def f():\n    x += 1\nf()"):
+        assert [kind for kind, _ in run(other)[1]] == ["error"]  # no advice on other errors
 
 
 def test_ten_megabytes_are_cut_and_counted(run):
