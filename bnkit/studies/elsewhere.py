@@ -1,7 +1,7 @@
 """Chapter 6: networks with BN in other company than they were trained in.
 
 A shift of the inputs and statistics taken anew (Nado et al. 2020, Schneider et al. 2020),
-fine-tuning with frozen or renewed statistics, and other resolutions (Touvron et al. 2019).
+fine-tuning with frozen, moving or renewed statistics, and other resolutions (Touvron et al. 2019).
 """
 
 from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ def at_sizes(digits: Digits, sizes: Sequence[int], *, seeds: int, steps: int) ->
     return rows
 
 
-WAYS = ("frozen", "renewed in training", "renewed first, then frozen")
+WAYS = ("frozen", "moving", "renewed, then frozen")
 
 
 def fine_tuned(
@@ -156,9 +156,9 @@ def fine_tuned(
         for k, size in enumerate(sizes):
             for way in WAYS:
                 net.load_state_dict(state)
-                if way == "renewed first, then frozen":
+                if way == "renewed, then frozen":
                     renew(net, few)
                 options = {"steps": 120, "batch_size": size, "seed": seed}
-                learn(net, few, few_labels, rate=0.03, frozen=way != WAYS[1], **options)
+                learn(net, few, few_labels, rate=0.03, frozen=way != "moving", **options)
                 found[way][k, seed] = right(net, test, digits.test_labels)
     return found, before

@@ -56,7 +56,7 @@ def test_every_way_starts_from_the_same_network(digits):
     assert list(found) == list(elsewhere.WAYS)
     assert all(of_way.shape == (1, 1) for of_way in found.values())
     assert before.shape == (1,)
-    assert found["renewed first, then frozen"][0, 0] > before[0]
+    assert found["renewed, then frozen"][0, 0] > before[0]
 
 
 def test_sizes(digits):
