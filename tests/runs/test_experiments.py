@@ -242,10 +242,7 @@ def test_runs_that_see_the_same_pictures_go_to_one_process():
     assert sorted(place for piece in two for place in piece) == list(range(10))
     assert [len(piece) for piece in two] == [5, 5]
     first, second = ({recipes[place].seed for place in piece} for piece in two)
-    assert (first, second) == (
-        {0, 1, 2},
-        {2, 3, 4},
-    )  # pictures of a seed are drawn once, but for one
+    assert (first, second) == ({0, 1, 2}, {2, 3, 4})  # pictures are drawn once, but for a seed
     norms = [recipes[place].norm for place in two[0]]
     assert norms.count("batch") == 3  # a step with BN takes longer: neither has all of them
 
