@@ -239,7 +239,7 @@ def _moments(x):
 
 def _finite(sums, x):
     """The sums over x, (d,), refused where they are NaN or infinite."""
-    if np.count_nonzero(np.isfinite(sums)) < len(sums):  # .all() takes three times as long
+    if np.count_nonzero(np.isfinite(sums)) < len(sums):  # .all() goes through Python
         raise ValueError(
             f"feature(s) {np.flatnonzero(~np.isfinite(sums)).tolist()} of the batch hold NaN, "
             f"infinity, or numbers too large to sum or to square in {x.dtype}. Find where they "
