@@ -4,8 +4,11 @@ A kernel of its own takes five seconds to start and to import, for every chapter
 and shows, and what the gate says of that, is the same here.
 """
 
+import builtins
 import sys
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 
@@ -39,24 +42,37 @@ def executed(committed: dict, given: dict) -> dict:
         patch.setattr(progress, "steps", range)  # bars would be stored as stderr
         patch.setattr(live, "tqdm", partial(tqdm, disable=True))
         patch.setattr(Drawing, "png", lambda _: b"")  # the SVG is what pages show
-        shell = _shell(patch)
-        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
-            with capture_output() as captured:
-                shell.display_trap.hook = sys.displayhook  # the value of a cell is shown, too
-                run = shell.run_cell(source_of(cell), store_history=True)
-            if error := run.error_before_exec or run.error_in_exec:
-                error.add_note(f"in the cell {cell['id']!r}")
-                raise error
-            cell |= {"execution_count": run.execution_count, "outputs": _outputs(captured)}
-        InteractiveShell.clear_instance()
+        for name in ("__IPYTHON__", "display"):  # a shell tells the whole process
+            patch.setattr(builtins, name, None, raising=False)
+        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # it puts its own there
+        with _shell() as shell:
+            for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+                cell |= _run(shell, cell)
     return notebook
 
 
-def _shell(patch: pytest.MonkeyPatch) -> InteractiveShell:
+@contextmanager
+def _shell() -> Iterator[InteractiveShell]:
     """The shell that ``display`` and ``get_ipython`` find; it keeps no history."""
     InteractiveShell.clear_instance()
-    patch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
-    return InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.showtraceback = lambda *_, **__: None  # pytest shows it
+    try:
+        yield shell
+    finally:
+        shell.restore_sys_module_state()
+        InteractiveShell.clear_instance()
+
+
+def _run(shell: InteractiveShell, cell: dict) -> dict:
+    """What a run adds to a cell."""
+    with capture_output() as captured:
+        shell.display_trap.hook = sys.displayhook  # the value of a cell is shown, too
+        run = shell.run_cell(source_of(cell), store_history=True)
+    if error := run.error_before_exec or run.error_in_exec:
+        error.add_note(f"in the cell {cell['id']!r}")
+        raise error
+    return {"execution_count": run.execution_count, "outputs": _outputs(captured)}
 
 
 def _outputs(captured: CapturedIO) -> list[dict]:
