@@ -82,6 +82,9 @@ def _mnist() -> Iterator[Experiment]:
 
 
 RATES, SIGMAS = (0.05, 0.08, 0.12, 0.15, 0.2, 0.3), (0.025, 0.05, 0.07, 0.1)
+# where initial biases are drawn, too: the rates and sizes about which all grids agree, and larger
+# weights, for biases of which a sigmoid is flatter make the plateau longer
+WITH_BIASES = tuple(product((0.08, 0.12, 0.15), (0.05, 0.07, 0.085, 0.1), (0.5, 1.0, 2.0)))
 
 
 def _search() -> Iterator[Experiment]:
@@ -101,6 +104,11 @@ def _search() -> Iterator[Experiment]:
         label = f"{pixels}{f'-momentum-{momentum:g}' if momentum else ''}"
         purpose = "Section 4.1, Figure 1: which settings? A grid of them, at first"
         yield Experiment(f"mnist/figure-1-{label}", recipe, 1, purpose)
+        if label == "drawn":
+            rates, sigmas, biases = zip(*WITH_BIASES, strict=True)
+            drawn = {"learning_rates": rates, "init_sigmas": sigmas, "bias_sigmas": biases}
+            purpose = "Section 4.1, Figure 1(b): does its start ask for biases that are not zero?"
+            yield Experiment("mnist/figure-1-drawn-biases", replace(recipe, **drawn), 1, purpose)
         if momentum or pixels != "drawn":  # else it is the main pair
             rate = round(FOUND["learning_rate"] * (1 - momentum), 4)
             found = {"learning_rates": (rate,), "init_sigmas": (FOUND["init_sigma"],)}
