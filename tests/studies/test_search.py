@@ -128,8 +128,31 @@ def test_a_pair_is_held_against_the_paper_where_it_has_points():
 
 def test_the_end_is_the_mean_of_its_late_points(monkeypatch):
     monkeypatch.setattr(study, "LATE", 8000)
-    made = study.at_the_end([study.grid(record())._replace(rates=np.array(RATES))], PAPER)
-    np.testing.assert_allclose(made, [[0, 0]], atol=1e-12)
+    made = study.at_the_end(study.grid(record(more_accurate=0.02)), PAPER)
+    np.testing.assert_allclose(made, [[0, 0, 0, 2]] * 2, atol=1e-12)
+
+
+def test_equal_settings_are_one_survivor_whose_runs_differ_in_the_seed(monkeypatch):
+    monkeypatch.setattr(study, "LATE", 8000)
+    made = record(more_accurate=0.02)
+    made.recipe["learning_rates"], made.recipe["init_sigmas"] = [0.2, 0.1, 0.1, 0.2], [0.05] * 4
+    ended = study.grid(made)
+    first, second = study.survivors({"drawn": ended}, PAPER, PAIR)
+    assert (first.way, first.setting) == ("drawn", (0.1, 0.05, 0))
+    np.testing.assert_allclose(first.sums, [0, 0], atol=1e-20)
+    assert second.setting == (0.2, 0.05, 0)
+    assert second.sums[0] == pytest.approx(0, abs=1e-20)
+    assert second.sums[1] == pytest.approx(study.total(ended, PAPER, PAIR)[3])
+    np.testing.assert_allclose(second.end, [[0, 0], [2, 2]], atol=1e-12)
+
+
+def test_biases_make_another_setting_and_another_name():
+    made = record()
+    made.recipe["bias_sigmas"] = [0.0, 1.0, 1.0, 0.0]
+    one = study.grid(made)
+    assert one.label == "drawn, biases"
+    assert one.settings[1] == (0.1, 0.1, 1.0)
+    assert study.grid(record()).settings[1] == (0.1, 0.1, 0)
 
 
 def test_the_experiments_of_the_search_vary_what_the_paper_leaves_open():
