@@ -30,6 +30,7 @@ from bnkit.book import (
     tabs,
     teaching,
 )
+from bnkit.page import typography
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -44,6 +45,11 @@ ARROW = (
 )
 LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
+AS_WRITTEN = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.math_block, nodes.raw)
+WITHOUT_SCRIPTS = (
+    '<p class="without-scripts">This browser runs no scripts, so formulas stand here as TeX, the '
+    "language in which they are written.</p>"
+)
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
 THE_CODE = {
     "type": "link",
@@ -64,10 +70,12 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
+    app.connect("doctree-resolved", set_numbers)
     app.connect("doctree-resolved", glossary.link)
     app.connect("doctree-resolved", search.collect)
     app.connect("build-finished", search.write)
     app.connect("html-page-context", add_script)
+    app.connect("html-page-context", warn_of_formulas)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
     explorable.connect(app)
@@ -170,6 +178,27 @@ def mark(app: Sphinx, document: nodes.document) -> None:
                 link.parent["classes"].append("claim-evidence")
     folds.fold_page(document)
     tabs.join(document)
+
+
+def set_numbers(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Set the numbers of a page's text as cells set theirs: those, too, that it quotes by glue."""
+    if page.startswith("chapters/api"):  # Python's own
+        return
+    for text in list(document.findall(nodes.Text)):
+        above = text.parent
+        while above is not None and not isinstance(above, AS_WRITTEN):
+            above = above.parent
+        if above is None and (new := typography.plain(text.astext())) != text.astext():
+            text.parent.replace(text, nodes.Text(new))
+
+
+def warn_of_formulas(
+    app: Sphinx, page: str, template: str, context: dict, document: object
+) -> None:
+    """Say, where no script runs and formulas stand as TeX, why they do."""
+    body = context.get("body", "")
+    if 'class="math ' in body:
+        context["body"] = f"<noscript>{WITHOUT_SCRIPTS}</noscript>\n{body}"
 
 
 def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:

@@ -287,7 +287,7 @@ def test_what_was_measured_is_stored_and_shown(project, shown):
     }
     assert shown[-1].data["text/markdown"] == (
         "[C27 · wrong](claims.ipynb#c27): `off` = 1e-12 (`< 1e-9`); `kept` = 2 (`= 2`); `moved` "
-        "= 12.5% (`> 10 * off`)."
+        "= 12.5\N{NO-BREAK SPACE}% (`> 10 * off`)."
     )
 
 
@@ -349,7 +349,7 @@ def test_the_closing_table_is_the_ledger_with_the_numbers(project, shown):
         "| --- | --- | --- |",
         "| [C09 · agrees](claims.ipynb#c09) | The note says so. | *analogy:* a picture. |",
         "| [C27 · wrong](claims.ipynb#c27) | The note says so. | It is learned. "
-        "One step is off by 1e-12 and moves it by 12.5%. |",
+        "One step is off by 1e-12 and moves it by 12.5\N{NO-BREAK SPACE}%. |",
         "| [C31 · agrees](claims.ipynb#c31) | The note says so. | *not testable here:* a matter "
         "of naming. |",
     ]
@@ -595,7 +595,7 @@ def test_a_verdict_beside_a_sentence_leads_to_its_row(site):
 
 def test_the_table_shows_what_chapters_measured(site):
     text = re.sub(r"<[^>]+>", "", (site / "claims.html").read_text())
-    assert "One step is off by 1e-12 and moves it by 12.5%." in text
+    assert "One step is off by 1e-12 and moves it by 12.5\N{NO-BREAK SPACE}%." in text
     assert "Held to off &lt; 1e-9, kept = 2, moved &gt; 10 * off by test_a.py::test_b." in text
     assert "pending: not written yet." in text
     assert "Of 75 statements: 74 agrees, 0 imprecise, 1 wrong, 0 not in the paper." in text
