@@ -284,6 +284,6 @@ def test_the_landing_page_corrects_all_that_the_note_has_wrong():
     wrong = [claim for claim in ledger.read().values() if claim.verdict == "wrong"]
     assert sorted(re.findall(r"\[(C\d\d)\]", text)) == [claim.id for claim in wrong]
     for claim in wrong:
-        assert f"[{claim.id}](claims.ipynb#{claim.id.lower()})" in text
+        assert f"[{claim.id}]({claim.address})" in text
         assert f"({claim.chapter}.ipynb#cell-id={claim.cell})" in text
     assert f"we found {len(wrong)} to be wrong" in text

@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         _measure,
         "what chapters weigh, and what of the built pages is in sight, cut, or hard to use",
     )
+    command(_claims, "write data/claims.yml into the cells of the page of all claims")
     command(_pdf, "the built site as one file, _build/book.pdf, printed by a browser")
     strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
     strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
@@ -215,6 +216,13 @@ def _pdf(book: Book, _: argparse.Namespace) -> None:
     from bnkit.book import pdf
 
     pdf.write(book, say=lambda text: print(text, flush=True))
+
+
+def _claims(book: Book, _: argparse.Namespace) -> None:
+    from bnkit.book import claim_cells, evidence
+
+    if written := claim_cells.write(book, evidence.ledger(book)):
+        print(f"written anew: {written}")
 
 
 def _strip(book: Book, options: argparse.Namespace) -> int:

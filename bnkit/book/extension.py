@@ -1,8 +1,9 @@
 """What Sphinx has to be taught for this book: local mathematics, figures, style, links to claims.
 
 JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
-are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
-the ledger bear the ids of their claims, and verdicts get classes, which the style sheet colours.
+are tagged with a claim bear just that as their id on the site, ``cell-id=NAME``: one link serves
+both. So do the rows of the ledger, ``cell-id=c27``, where JupyterLab has cells (``claim_cells``).
+Verdicts get classes, which the style sheet colours.
 """
 
 import json
@@ -30,6 +31,7 @@ from bnkit.book import (
     tabs,
     teaching,
 )
+from bnkit.book.layout import LEDGER
 from bnkit.page import typography
 from bnkit.page.figures import stylesheet
 
@@ -43,7 +45,6 @@ ARROW = (
     '<summary><span class="toctree-toggle"',
     '<summary aria-label="Pages of this part"><span class="toctree-toggle"',
 )
-LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
 AS_WRITTEN = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.math_block, nodes.raw)
 WITHOUT_SCRIPTS = (
@@ -233,11 +234,16 @@ def _cells(document: nodes.document) -> dict[str, nodes.Element]:
 
 
 def _rows(document: nodes.document) -> dict[str, nodes.Element]:
-    """The rows of the ledger by claim, "c27"; table and verdicts get their classes."""
+    """The rows of the ledger by the names of their places; table and verdicts get their classes.
+
+    The first cell of the row of C27 bears the id "c27": links from elsewhere may know the row by it.
+    """
     rows = {}
     for row in document.findall(nodes.row):
         if re.match(r"C\d\d\b", row.astext()):
-            rows[row[0].astext().lower()] = row
+            name = row[0].astext().lower()
+            row[0]["ids"].append(name)
+            rows[f"cell-id={name}"] = row
             row[1]["classes"].append(f"claim-{row[1].astext().replace(' ', '-')}")
             table = row.parent.parent.parent
             table["classes"] = [*{*table["classes"], "claims"}]
