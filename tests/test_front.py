@@ -223,6 +223,12 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
+def test_outside_of_a_checkout_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BNKIT_ROOT", str(tmp_path))
+    assert front.main(["--check"]) == 1
+    assert "is not a checkout of the book" in capsys.readouterr().err
+
+
 # Citation, workflows, the page on the code
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from bnkit import engines, paths
 from bnkit.book.layout import Book, PressError
-from bnkit.page.notebook import NotebookError
+from bnkit.page.notebook import NotebookError, cells_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,6 +229,9 @@ def _strip(book: Book, options: argparse.Namespace) -> int:
     from bnkit.book.structure import strip
 
     notebooks = options.notebooks or sorted((book.root / "chapters").glob("*.ipynb"))
+    for path in notebooks:
+        if path.is_file() and path.suffix == ".ipynb":
+            cells_of(path)  # one that is none is named here, and half stripped nowhere
     done = strip(notebooks, options.verify)
     print(done.stdout + done.stderr, end="", file=sys.stderr)
     return done.returncode
