@@ -48,7 +48,8 @@ def _begin(steps: object) -> None:
 def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
     """Pieces of work for so many processes, as places of `recipes`.
 
-    What can share a bank is one piece, or one for each process; any other recipe is its own.
+    What can share a bank is one piece, or one for each process; any other recipe is its own. Those
+    of a seed, which see the same pictures, are next to each other.
     """
     kinds: dict[object, list[int]] = {}
     for place, recipe in enumerate(recipes):
@@ -56,6 +57,7 @@ def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
         kinds.setdefault(str(bank.shared(recipe)) if in_bank else place, []).append(place)
     parted = []
     for places in kinds.values():
+        places.sort(key=lambda place: recipes[place].seed)
         count = min(len(places), max(jobs, -(-len(places) // MOST)))
         parted += [part.tolist() for part in np.array_split(places, count)]
     return parted

@@ -200,7 +200,7 @@ def test_a_bank_takes_its_turns_and_its_products_are_those_of_a_step(monkeypatch
     products.step(x)
     one.step([x], [labels])
     assert products.first.shape == one.first[0].value.shape
-    assert products.joint.shape == one.product[0].shape
+    assert products.joint.shape == one.joint.shape
     for weight, later in zip(products.later, one.later, strict=True):
         assert weight.shape == later.value.shape
 

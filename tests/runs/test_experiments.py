@@ -234,6 +234,19 @@ def test_runs_side_by_side_are_those_that_each_would_be_alone():
         assert run.curves == alone.curves
 
 
+def test_runs_that_see_the_same_pictures_go_to_one_process():
+    recipes = [
+        MLPRecipe(dataset="digits", norm=norm, seed=s) for norm in ("batch", None) for s in range(5)
+    ]
+    two = pool.pieces(recipes, 2)
+    assert sorted(place for piece in two for place in piece) == list(range(10))
+    assert [len(piece) for piece in two] == [5, 5]
+    first, second = ({recipes[place].seed for place in piece} for piece in two)
+    assert (first, second) == ({0, 1, 2}, {2, 3, 4})  # pictures are drawn once, but for a seed
+    norms = [recipes[place].norm for place in two[0]]
+    assert norms.count("batch") == 3  # a step with BN takes longer: neither has all of them
+
+
 def test_a_run_of_another_length_does_not_replace_the_record(workshop):
     experiments.run("digits/with-bn", 0)
     _, path = experiments.run("digits/with-bn", 0, steps=100)
