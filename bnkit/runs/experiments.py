@@ -87,11 +87,13 @@ RATES, SIGMAS = (0.05, 0.08, 0.12, 0.15, 0.2, 0.3), (0.025, 0.05, 0.07, 0.1)
 WITH_BIASES = tuple(product((0.08, 0.12, 0.15), (0.05, 0.07, 0.085, 0.1), (0.5, 1.0, 2.0)))
 
 # What is trained to the end, by way and momentum: rate over 1 - momentum, deviations of weights and
-# biases. Of the grids above all settings whose deviance (``studies.search``) is within ten of the
-# least of all, and the best for each way.
+# biases. Of each grid without momentum the setting of the least deviance (``studies.search``), of
+# that with biases one for each size of them, and of momentum one grid, as it makes no difference.
 SURVIVORS = {
+    "grey": ((0.08, 0.07, 0.0),),
     "ink": ((0.12, 0.05, 0.0),),
     "threshold": ((0.12, 0.05, 0.0),),
+    "once": ((0.2, 0.05, 0.0),),
     "drawn": ((0.15, 0.05, 0.0), (0.15, 0.05, 0.5), (0.12, 0.07, 1.0), (0.15, 0.07, 2.0)),
     "drawn-momentum-0.9": ((0.15, 0.05, 0.0),),
 }
