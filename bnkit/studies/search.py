@@ -17,7 +17,7 @@ from bnkit.page.prose import as_table
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies.mnist import Pair, nets
-from bnkit.studies.recorded import Curve, at
+from bnkit.studies.recorded import Curve, at, show
 
 Array = np.ndarray
 GRIDS = "mnist/figure-1-"  # how the experiments of the search begin
@@ -229,26 +229,56 @@ def survivors(ended: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair)
     return sorted(made, key=lambda survivor: survivor.sums.mean())
 
 
-def best(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> dict[str, tuple]:
-    """Of each grid the setting of the least deviance: rate, deviation, deviance, residuals."""
-    chosen = {}
+class Best(NamedTuple):
+    """The setting of a grid against which the least speaks."""
+
+    label: str  # of the grid
+    setting: Setting
+    panels: dict[str, float]  # its deviance, by the names of ``PANELS``
+
+    @property
+    def sum(self) -> float:
+        """Deviance from the whole figure."""
+        return sum(self.panels.values())
+
+
+def best(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> list[Best]:
+    """The best setting of every grid, the least deviance first."""
+    made = []
     for label, one in found.items():
-        values = total(one, paper, both)
-        place = int(values.argmin())
-        away = residuals(one, paper)[..., place]
-        chosen[label] = (one.rates[place], one.sigmas[place], float(values[place]), away)
-    return chosen
+        parts = deviance(one, paper, both)
+        place = int(sum(parts.values()).argmin())
+        panels = {panel: float(values[place]) for panel, values in parts.items()}
+        made.append(Best(label, one.settings[place], panels))
+    return sorted(made, key=lambda one: one.sum)
 
 
-def table(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> str:
-    """The best setting of every grid, as Markdown; the least deviance first."""
-    rows = []
-    chosen = best(found, paper, both)
-    for label in sorted(chosen, key=lambda label: chosen[label][2]):
-        rate, sigma, least, _ = chosen[label]
-        parts = deviance(found[label], paper, both)
-        place = int(total(found[label], paper, both).argmin())
-        of_panel = (f"{parts[panel][place]:.0f}" for panel in PANELS)
-        rows.append((label, f"{rate:g}", f"{sigma:g}", *of_panel, f"{least:.0f}"))
-    head = ("pixels", "rate", "σ", *PANELS, "sum")
+SETTING = ("rate", "σ", "biases")
+
+
+def table(chosen: Sequence[Best]) -> str:
+    """What ``best`` has chosen, as Markdown."""
+    head = ("pixels", *SETTING, *PANELS, "sum")
+    rows = [
+        (
+            one.label,
+            *_told(one.setting),
+            *(f"{value:.0f}" for value in (*one.panels.values(), one.sum)),
+        )
+        for one in chosen
+    ]
     return as_table(head, rows, "l" + "r" * (len(head) - 1))
+
+
+def table_of_survivors(lasting: Sequence[Survivor]) -> str:
+    """Deviances and ends, mean ± standard deviation over seeds, as Markdown."""
+    head = ("pixels", *SETTING, "deviance", "end, with BN", "end, without BN")
+    rows = [
+        (one.way, *_told(one.setting), show(one.sums, 0), *(show(end, 2) for end in one.end.T))
+        for one in lasting
+    ]
+    return as_table(head, rows, "l" + "r" * (len(head) - 1))
+
+
+def _told(setting: Setting) -> tuple[str, ...]:
+    return tuple(f"{value:g}" for value in setting)
