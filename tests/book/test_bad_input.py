@@ -9,7 +9,7 @@ from filelock import FileLock
 from tiny_books import good, make_book
 
 from bnkit.book import __main__ as press
-from bnkit.book import chapter, compose
+from bnkit.book import chapter, compose, typed_numbers
 from bnkit.book.layout import Book, PressError
 
 CHAPTER = "chapters/01-good.ipynb"
@@ -44,9 +44,6 @@ FILES = {  # file, what is in it, what is said
     "a page, no text": ("chapters/index.md", NO_TEXT, "index.md cannot be read"),
     "a page beside the book, no text": ("README.md", NO_TEXT, "README.md cannot be read"),
     "the lock, no text": ("requirements.lock", NO_TEXT, "requirements.lock cannot be read"),
-    "facts, no text": ("data/paper/facts.yml", NO_TEXT, "facts.yml cannot be read"),
-    "facts, half of them": ("data/paper/facts.yml", b"a: [", "facts.yml cannot be read"),
-    "facts, a number": ("data/paper/facts.yml", b"5", "facts.yml must be a list"),
 }  # fmt: skip
 
 
@@ -68,6 +65,23 @@ def test_a_file_that_cannot_be_read_is_named(book, case, capsys):
         return
     assert press.main(["check"]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (NO_TEXT, "facts.yml cannot be read"),
+        (b"a: [", "facts.yml cannot be read"),
+        (b"5", "facts.yml must be a list"),
+        (b"- 5", "facts.yml, entry 1: must have"),
+    ],
+)
+def test_facts_that_cannot_be_read_are_named(book, content, said):
+    file = book.root / "data" / "paper" / "facts.yml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(PressError, match=said):
+        list(typed_numbers.check(book))
 
 
 def test_what_is_no_notebook_is_not_stripped(book, capsys):
