@@ -29,7 +29,7 @@ def seen(seed: object, caller: FrameType) -> object:
     """The seed that the generator gets: another than `seed` where `caller` stands in a test."""
     if SEED == 0 or not caller.f_code.co_filename.startswith(TESTS):
         return seed
-    if isinstance(seed, list):
+    if isinstance(seed, list) and not any(isinstance(part, Fixed) for part in seed):
         return [*seed, SEED]
     return seed + APART * SEED if type(seed) is int else seed
 
