@@ -54,7 +54,7 @@ if DATA:
 LONG = {"08-mnist", "09-inception", "10-after-the-paper", "so-what-does-bn-do", "the-layer"}
 VALUE = "_value"  # the name under which a cell's value is kept
 LONGER = "takes more than four seconds: BNKIT_PARAMETER_DRAWS=2 runs it"
-NO_NUMBER = re.compile(r"(?<![\w`])(nan|inf|Infinity)(?!\w)", re.IGNORECASE)
+NO_NUMBER = re.compile(r"(?<![\w`])(nan|inf)(?![\w`])")  # as Python writes it; text says NaN
 
 
 def cells(chapter: str) -> list[tuple[str, bool, str]]:
