@@ -21,8 +21,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+FLOATS = (np.float16, np.float32, np.float64)
 # Values of a feature that are added one after the other; longer sums lose digits in float32.
 LONG = 4096
+# Values of a block, so that the few arrays one works on stay in the processor's cache.
+BLOCK = 2**17
+# For einsum, by the number of factors and of axes: sums over every axis but c.
+SUMS = {
+    (k, len(axes)): ",".join([axes] * k) + "->c"
+    for axes in ("nc", "ncl", "nchw", "ncdhw")
+    for k in (1, 2)
+}
 
 
 class Cache(NamedTuple):
@@ -186,9 +195,9 @@ def _blocks(*arrays):
     A sum over few examples loses few digits, also in float32; those of all blocks become float64.
     """
     examples, size = len(arrays[0]), arrays[0].size
-    block = max(1, min(LONG, 2**17 * examples // max(1, size)))
-    if examples <= block:
+    if examples <= LONG and size <= BLOCK:
         return [arrays]
+    block = max(1, min(LONG, BLOCK * examples // size))
     starts = range(0, examples, block)
     return ([array[start : start + block] for array in arrays] for start in starts)
 
@@ -200,12 +209,11 @@ def _sum(*factors):
     is taken in pieces, so that no sum gets long.
     """
     shape = factors[0].shape
-    if math.prod(shape[2:]) > LONG:
+    if len(shape) > 2 and math.prod(shape[2:]) > LONG:
         rows = [factor.reshape(*shape[:2], -1) for factor in factors]
         starts = range(0, rows[0].shape[2], LONG)
         return sum(_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts)
-    axes = "ncdhw"[: len(shape)]
-    return np.einsum(f"{','.join([axes] * len(factors))}->c", *factors).astype(np.float64)
+    return np.einsum(SUMS[len(factors), len(shape)], *factors).astype(np.float64)
 
 
 def _moments(x):
@@ -231,7 +239,7 @@ def _moments(x):
 
 def _finite(sums, x):
     """The sums over x, (d,), refused where they are NaN or infinite."""
-    if not np.isfinite(sums).all():
+    if np.count_nonzero(np.isfinite(sums)) < len(sums):  # .all() goes through Python
         raise ValueError(
             f"feature(s) {np.flatnonzero(~np.isfinite(sums)).tolist()} of the batch hold NaN, "
             f"infinity, or numbers too large to sum or to square in {x.dtype}. Find where they "
@@ -242,9 +250,8 @@ def _finite(sums, x):
 
 def _inverse_root(var, eps, dtype):
     """1 / √(Var + ε), (d,), refused where it is infinite in `dtype`."""
-    root = np.sqrt(var + eps)
-    constant = np.flatnonzero(root <= np.finfo(dtype).tiny).tolist()
-    if constant:
+    root, tiny = np.sqrt(var + eps), np.finfo(dtype).tiny
+    if eps <= tiny and (constant := np.flatnonzero(root <= tiny).tolist()):
         raise ValueError(
             f"feature(s) {constant} have no variance, and with eps = {eps} that is a division by "
             "zero. Use a larger eps, such as 1e-5, or a batch in which every feature varies."
@@ -282,11 +289,12 @@ def _batch(x, eps=0.0, least=2, **vectors):
 def _floats(name, array):
     """The array, with float16 widened to float32, and the dtype it came in."""
     array = np.asarray(array)
-    if array.dtype.type not in (np.float16, np.float32, np.float64):
+    kind = array.dtype.type
+    if kind not in FLOATS:
         allowed = "float16, float32 and float64 are allowed"
         repair = "Convert it, for example with .astype(np.float32)."
         raise TypeError(f"{name} is {array.dtype}; {allowed}. {repair}")
-    return array.astype(np.float32) if array.dtype == np.float16 else array, array.dtype
+    return array.astype(np.float32) if kind is np.float16 else array, array.dtype
 
 
 def _number(name, value):

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import in_process
 import nbformat
 import pytest
 from nbformat import NotebookNode
@@ -40,29 +41,52 @@ def test_stripping_would_change_nothing():
 # --- every chapter runs ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def shop():
-    with workshop(BOOK) as opened:
-        yield opened
+def problems(name: str, committed: dict, executed: dict, small: dict) -> list:
+    """What keeps an executed chapter out of the book, by what it shows and by what it measured."""
+    chapter = gate.Chapter(f"chapters/{name}", committed, executed)
+    # it runs with other parameters, on purpose
+    rules = [rule for rule in gate.RULES if rule is not gate.sources]
+    shown = [finding for rule in rules for finding in rule(chapter)]
+    return shown + list(evidence.measured(chapter, CLAIMS, at_defaults=not small))
+
+
+def read(name: str) -> tuple[dict, dict]:
+    """A committed chapter, and its small setting."""
+    committed = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_bytes())
+    return committed, committed["metadata"].get("bnkit", {}).get("small", {})
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_the_chapter_runs_in_its_small_setting(name, shop, tmp_path):
-    """From end to end by papermill, its assertions included; the gate lets pass what it shows and
-    what it measured."""
+def test_the_chapter_runs_in_its_small_setting(name):
+    """From end to end, its assertions included; the gate lets pass what it shows and what it
+    measured. `make book` runs every chapter in a kernel, in full."""
+    committed, small = read(name)
+    assert problems(name, committed, in_process.executed(committed, small), small) == []
+
+
+def test_a_kernel_of_its_own_shows_the_same(tmp_path):
+    """By papermill, as in the book: what other chapters show here is what they show there."""
+    name = "00-in-two-minutes"
     clean, executed = ROOT / "chapters" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
-    committed = json.loads(clean.read_bytes())
-    small = committed["metadata"].get("bnkit", {}).get("small", {})
-    parameters.dry_run(clean, small)
-    problem = shop.run(clean, executed, small, seconds=300, live=False)
+    committed, small = read(name)
+    with workshop(BOOK) as shop:
+        problem = shop.run(clean, executed, small, seconds=300, live=False)
     assert problem is None, problem
-    chapter = gate.Chapter(f"chapters/{name}", committed, json.loads(executed.read_bytes()))
-    # it runs with other parameters, on purpose
-    rules = [rule for rule in gate.RULES if rule is not gate.sources]
-    assert [finding for rule in rules for finding in rule(chapter)] == []
-    assert [
-        problem for _, problem in evidence.measured(chapter, CLAIMS, at_defaults=not small)
-    ] == []
+    in_kernel = json.loads(executed.read_bytes())
+    assert problems(name, committed, in_kernel, small) == []
+    assert shown(in_kernel) == shown(in_process.executed(committed, small))
+
+
+def shown(notebook: dict) -> list[list[dict]]:
+    """What each cell shows, however its lines are stored. PNG is left out: only viewers that trust
+    no SVG need it, and in this process it is not drawn."""
+    cells = [cell.get("outputs", []) for cell in notebook["cells"]]
+    return [[whole(output.get("data", output)) for output in outputs] for outputs in cells]
+
+
+def whole(data: dict) -> dict:
+    lines = {kind: part for kind, part in data.items() if kind != "image/png"}
+    return {k: "".join(part) if isinstance(part, list) else part for k, part in lines.items()}
 
 
 # each parameter of this name needs more; 0 steps and seeds may stand for those of the records

@@ -184,9 +184,6 @@ def test_a_chapter_runs_with_any_value_that_it_allows(chapter):
 
     @settings(
         max_examples=DRAWS,
-        derandomize=True,
-        deadline=None,
-        database=None,
         phases=[Phase.generate],  # a failing example is told as it is: to shrink it would take long
         suppress_health_check=list(HealthCheck),
     )

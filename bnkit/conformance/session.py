@@ -28,17 +28,21 @@ class Case(NamedTuple):
 
     def arguments(self):
         """x, gamma, beta, dy; channels of unlike means and spreads, every second γ below zero."""
-        rng = np.random.default_rng([self.seed, *self.shape])
-        column = (-1, *[1] * (len(self.shape) - 2))
-        d = self.shape[1]
-        spread = self.deviation * rng.uniform(0.5, 2, d).reshape(column)
-        x = self.mean + rng.normal(size=self.shape) * spread
-        gamma = rng.uniform(0.5, 2, d) * np.where(np.arange(d) % 2, -1, 1)
-        arrays = x, gamma, rng.normal(size=d), rng.normal(size=self.shape)
-        arrays = self.change(*arrays) if self.change else arrays
         if self.dtype == "bfloat16":
-            return tuple(judge.to_bfloat16(array) for array in arrays)
-        return tuple(array.astype(self.dtype) for array in arrays)
+            return tuple(judge.to_bfloat16(array) for array in _drawn(self))
+        return tuple(array.astype(self.dtype) for array in _drawn(self))
+
+
+@lru_cache(maxsize=32)  # every subject gets copies of its own
+def _drawn(case: Case) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng([case.seed, *case.shape])
+    column = (-1, *[1] * (len(case.shape) - 2))
+    d = case.shape[1]
+    spread = case.deviation * rng.uniform(0.5, 2, d).reshape(column)
+    x = case.mean + rng.normal(size=case.shape) * spread
+    gamma = rng.uniform(0.5, 2, d) * np.where(np.arange(d) % 2, -1, 1)
+    arrays = x, gamma, rng.normal(size=d), rng.normal(size=case.shape)
+    return case.change(*arrays) if case.change else arrays
 
 
 def batch(dtype, *shape, **settings):

@@ -9,6 +9,7 @@ Letters: R networks, k of them in a group, m examples, d units.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class Learned:
 
     def __init__(self, *shape: int, dtype: torch.dtype, momentum: float):
         self.value, self.momentum = torch.empty(shape, dtype=dtype), momentum
+        self.across = self.value.mT  # made once: a view costs as much as a small sum
         self.velocity = torch.zeros_like(self.value) if momentum else None
 
     def descend(self, a: Tensor, b: Tensor) -> None:
@@ -59,6 +61,15 @@ class Learned:
         if self.velocity is not None:
             step = self.velocity.mul_(self.momentum).add_(step)
         self.value.sub_(step)
+
+
+class Spread(NamedTuple):
+    """What a layer's values were multiplied with, (R, 1, d)."""
+
+    inverse: Tensor
+    """1 / sqrt(variance + eps), which makes x_hat of what is centred."""
+    scale: Tensor
+    """gamma times that, which makes y of it, but for beta."""
 
 
 class Bank:
@@ -107,14 +118,19 @@ class Bank:
             return [torch.empty(networks, m, width, dtype=dtype) for width in widths]
 
         self.h = rooms(*widths)
+        self.h_across = [h.mT for h in self.h]
         self.centred = rooms(*widths) if self.normalised else []
         # gradients by turns in two rooms, which so stay in the cache: what a layer wants, and gives
         self.spare = {width: rooms(width, width) for width in widths}
-        self.product = [torch.empty(m, first.value.shape[1], dtype=dtype) for first in self.first]
+        # of the first layer all networks lie side by side, those of a group in columns of their own
+        joint = torch.empty(m, networks * widths[0], dtype=dtype)
+        self.columns = joint.split([count * widths[0] for count in self.groups], 1)
+        self.joint, self.beside = joint, joint.view(m, networks, -1).transpose(0, 1)
         # sums over the examples are products with ones, fast on every processor tried
         self.sum = torch.ones(1, 1, m, dtype=dtype).expand(networks, 1, m)
         self.mean = (self.sum[:1] / m).expand(networks, 1, m)
         self.minus_mean = torch.tensor(-1 / m, dtype=dtype)
+        self.minus_one = torch.tensor(-1, dtype=dtype).expand(networks, 1, m)
 
     # ---- From a model and back ----
 
@@ -159,7 +175,7 @@ class Bank:
 
     def nbytes(self) -> int:
         """What the bank holds in memory: weights, the optimiser's memory, and room for a step."""
-        rooms = [*self.h, *self.centred, *chain(*self.spare.values()), *self.product]
+        rooms = [*self.h, *self.centred, *chain(*self.spare.values()), self.joint]
         return sum(tensor.nbytes for tensor in [*self.tensors().values(), *rooms])
 
     # ---- One step ----
@@ -169,26 +185,25 @@ class Bank:
 
         `xs` and `labels` are the mini-batch of each group, (m, inputs) and (m,).
         """
-        for x, first, product in zip(xs, self.first, self.product, strict=True):
-            torch.mm(x, first.value, out=product)
-        inverses = [self._forward(layer) for layer in range(len(self.h))]
+        for x, first, columns in zip(xs, self.first, self.columns, strict=True):
+            torch.mm(x, first.value, out=columns)
+        spreads = [self._forward(layer) for layer in range(len(self.h))]
         losses, dz = self._loss(labels)
         for layer in reversed(range(len(self.h))):
             h = self.h[layer]
             dh = self._room(h, but=dz)
-            torch.bmm(dz, self.later[layer].value.transpose(1, 2), out=dh)
-            self.later[layer].descend(h.transpose(1, 2), dz)
+            torch.bmm(dz, self.later[layer].across, out=dh)
+            self.later[layer].descend(self.h_across[layer], dz)
             if layer + 1 == len(self.h) or not self.normalised:
                 self.biases[layer + 1].descend(self.sum, dz)
             dz = self.backward_of(dh, h)
             if self.normalised:
-                dz = self._through_norm(layer, dz, inverses[layer])
+                dz = self._through_norm(layer, dz, spreads[layer])
         if not self.normalised:
             self.biases[0].descend(self.sum, dz)
-            for part, beside in self._beside():
-                beside.copy_(dz[part])
-        for x, first, product in zip(xs, self.first, self.product, strict=True):
-            first.descend(x.T, product)
+            self.beside.copy_(dz)
+        for x, first, columns in zip(xs, self.first, self.columns, strict=True):
+            first.descend(x.T, columns)
         return losses
 
     def _room(self, like: Tensor, but: Tensor) -> Tensor:
@@ -196,70 +211,59 @@ class Bank:
         first, second = self.spare[like.shape[2]]
         return second if but is first else first
 
-    def _beside(self) -> Iterator[tuple[slice, Tensor]]:
-        """The networks of each group, and their part of its joint product, (k, m, d)."""
-        place = 0
-        for product, count in zip(self.product, self.groups, strict=True):
-            yield slice(place, place + count), product.view(self.m, count, -1).transpose(0, 1)
-            place += count
-
-    def _forward(self, layer: int) -> Tensor | None:
-        """Fill ``h[layer]``; return 1 / sqrt(variance + eps), (R, 1, d), where there is BN."""
-        z, bias, inverse = self.h[layer], self.biases[layer].value, None
+    def _forward(self, layer: int) -> Spread | None:
+        """Fill ``h[layer]``; what BN has made of it, where there is BN."""
+        z, bias, spread = self.h[layer], self.biases[layer].value, None
         if layer:
             torch.bmm(self.h[layer - 1], self.later[layer - 1].value, out=z)
         if self.normalised:
             centred = self._centre(layer, z)
             square = torch.mul(centred, centred, out=z)  # of what is centred: nothing cancels
             inverse = torch.baddbmm(self.eps, self.mean, square).rsqrt_()
-            torch.addcmul(bias, centred, self.gains[layer].value * inverse, out=z)
+            spread = Spread(inverse, self.gains[layer].value * inverse)
+            torch.addcmul(bias, centred, spread.scale, out=z)
         elif layer:
             z += bias
         else:
-            for part, beside in self._beside():
-                torch.add(beside, bias[part], out=z[part])
+            torch.add(self.beside, bias, out=z)
         self.forward_of(z)
-        return inverse
+        return spread
 
     def _centre(self, layer: int, z: Tensor) -> Tensor:
         """What a layer normalises, less its mean over the mini-batch, (R, m, d)."""
         centred = self.centred[layer]
         if layer:
             return torch.sub(z, torch.bmm(self.mean, z), out=centred)
-        for (part, beside), product in zip(self._beside(), self.product, strict=True):
-            mean = torch.mm(self.mean[0], product).view(-1, 1, beside.shape[2])
-            torch.sub(beside, mean, out=centred[part])
-        return centred
+        mean = torch.mm(self.mean[0], self.joint).view(-1, 1, centred.shape[2])
+        return torch.sub(self.beside, mean, out=centred)
 
     def _loss(self, labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Mean cross-entropies (R,), and their gradients by the outputs, times the rates."""
         # classes before examples: a softmax over the last axis, ten long, takes ten times as long
-        weight, bias = (one.value.transpose(1, 2) for one in (self.later[-1], self.biases[-1]))
-        logs = torch.log_softmax(torch.baddbmm(bias, weight, self.h[-1].transpose(1, 2)), 1)
+        weight, bias = self.later[-1].across, self.biases[-1].across
+        logs = torch.log_softmax(torch.baddbmm(bias, weight, self.h_across[-1]), 1)
         of_each = zip(labels, self.groups, strict=True)
         right = torch.cat([label.expand(count, -1) for label, count in of_each]).unsqueeze(1)
         losses = logs.gather(1, right).mean((1, 2)).neg_()
-        minus = logs.new_full((), -1).expand(right.shape)
-        dz = logs.exp_().scatter_add_(1, right, minus).mul_(self.scale)
-        return losses, dz.transpose(1, 2)
+        dz = logs.exp_().scatter_add_(1, right, self.minus_one).mul_(self.scale)
+        return losses, dz.mT
 
-    def _through_norm(self, layer: int, dy: Tensor, inverse: Tensor) -> Tensor:
+    def _through_norm(self, layer: int, dy: Tensor, spread: Spread) -> Tensor:
         """The gradient before BN from `dy` behind it (Section 3); gamma and beta take their step.
 
-        That of the first layer is left in the joint products.
+        That of the first layer is left where all networks lie side by side.
         """
-        gain, centred = self.gains[layer], self.centred[layer]
+        centred, (inverse, scale) = self.centred[layer], spread
         room = self._room(dy, but=dy)
         dgamma = torch.bmm(self.sum, torch.mul(dy, centred, out=room)).mul_(inverse)
         dbeta = torch.bmm(self.sum, dy)
         # dz = scale (dy - dbeta / m - x_hat dgamma / m), where x_hat = centred inverse
-        scale = gain.value * inverse
         share = scale * self.minus_mean
         shift, slope = share * dbeta, share.mul_(inverse).mul_(dgamma)
-        for part, goal in [(slice(None), room)] if layer else self._beside():
-            torch.addcmul(shift[part], centred[part], slope[part], out=goal)
-            goal.addcmul_(dy[part], scale[part])
-        gain.move(dgamma)
+        goal = room if layer else self.beside
+        torch.addcmul(shift, centred, slope, out=goal)
+        goal.addcmul_(dy, scale)
+        self.gains[layer].move(dgamma)
         self.biases[layer].move(dbeta)
         return room
 

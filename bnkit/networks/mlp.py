@@ -34,14 +34,15 @@ class MLP(nn.Module):
 
     `norm` makes the normalisation of a hidden layer from its number of units
     (``bnkit.layers.BatchNorm``, say); None leaves it out. Weights are drawn from N(0, `init_sigma`
-    squared) with `generator`, biases start at zero, so two networks that differ in `norm` alone
-    start from the same weights. Raises ValueError for an unknown `activation`.
+    squared) with `generator`, so two networks that differ in `norm` alone start from the same
+    weights. Biases start at zero, or are drawn likewise with `bias_sigma`, after the weights and
+    the last ones first. Raises ValueError for an unknown `activation`.
     """
 
     def __init__(
         self, inputs: int, hidden: Sequence[int] = (100, 100, 100), classes: int = 10, *,
         norm: Norm | None = None, activation: str = "sigmoid", init_sigma: float = 0.1,
-        generator: torch.Generator | None = None,
+        bias_sigma: float = 0.0, generator: torch.Generator | None = None,
     ):  # fmt: skip
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -50,11 +51,14 @@ class MLP(nn.Module):
         sizes = zip(widths, hidden, strict=False)
         self.hidden = nn.Sequential(*(Layer(*size, norm, activation) for size in sizes))
         self.output = nn.Linear(widths[-1], classes)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=init_sigma, generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        for module in linear:
+            nn.init.normal_(module.weight, std=init_sigma, generator=generator)
+        for module in reversed(linear):
+            if module.bias is not None and bias_sigma:
+                nn.init.normal_(module.bias, std=bias_sigma, generator=generator)
+            elif module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward(self, u: Tensor) -> Tensor:
         return self.output(self.hidden(u))

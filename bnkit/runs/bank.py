@@ -21,7 +21,8 @@ from bnkit.runs.tasks import OnStep
 from bnkit.runs.tasks.mnist import MLPRecipe, Task
 from bnkit.runs.training import Progress, Watch
 
-OWN = ("norm", "seed", "learning_rate", "init_sigma")  # what may differ from network to network
+# what may differ from network to network
+OWN = ("norm", "seed", "learning_rate", "init_sigma", "bias_sigma")
 # networks whose step stays in a core's second cache; more are banks that take turns
 TOGETHER = 20
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -39,12 +41,15 @@ def _begin(steps: object) -> None:
     global _steps
     _steps = steps
     engines.end_with_parent()
+    # Ctrl-C comes to all of them, too: who asked says so, and they end without a traceback each
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
     """Pieces of work for so many processes, as places of `recipes`.
 
-    What can share a bank is one piece, or one for each process; any other recipe is its own.
+    What can share a bank is one piece, or one for each process; any other recipe is its own. Those
+    of a seed, which see the same pictures, are next to each other.
     """
     kinds: dict[object, list[int]] = {}
     for place, recipe in enumerate(recipes):
@@ -52,6 +57,7 @@ def pieces(recipes: Sequence[AnyRecipe], jobs: int) -> list[list[int]]:
         kinds.setdefault(str(bank.shared(recipe)) if in_bank else place, []).append(place)
     parted = []
     for places in kinds.values():
+        places.sort(key=lambda place: recipes[place].seed)
         count = min(len(places), max(jobs, -(-len(places) // MOST)))
         parted += [part.tolist() for part in np.array_split(places, count)]
     return parted

@@ -52,8 +52,9 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
         return (model(x).argmax(1) == labels).double().mean().item()
 
 
-def inputs_of(modules: Iterable[nn.Module], model: nn.Module, x: Tensor) -> list[Tensor]:
-    """What `modules`, parts of `model`, receive when it is given `x`, in the order of the calls."""
+@contextmanager
+def received(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Inside, what `modules` are given is kept, in the order of the calls."""
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -61,11 +62,16 @@ def inputs_of(modules: Iterable[nn.Module], model: nn.Module, x: Tensor) -> list
 
     hooks = [module.register_forward_pre_hook(keep) for module in modules]
     try:
-        with torch.no_grad():
-            model(x)
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def inputs_of(modules: Iterable[nn.Module], model: nn.Module, x: Tensor) -> list[Tensor]:
+    """What `modules`, parts of `model`, receive when it is given `x`, in the order of the calls."""
+    with received(modules) as seen, torch.no_grad():
+        model(x)
     return seen
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -89,6 +90,16 @@ def test_quartiles_are_those_of_the_rounds():
 
 
 @pytest.fixture
+def one_thread_for_each_process(monkeypatch):
+    """A thread of this process in the place of each that would import torch for five seconds;
+    processes have their own tests, in ``runs/test_experiments.py``."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(pool, "processes", ThreadPoolExecutor)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def nothing_measured(monkeypatch):
     """Every row as it would be, with a time of 1 and no memory for everything."""
     monkeypatch.setattr(networks, "memory", dict)
@@ -138,8 +149,9 @@ def test_a_step_is_a_forward_and_a_backward_pass():
     assert all(0 < seconds < 1 for each in row.times.values() for seconds in each)
 
 
-def test_a_step_of_the_small_network_is_a_step():
+def test_a_step_of_the_small_network_is_a_step(monkeypatch):
     """For real: every network, the loop by hand and the pictures alone, in seconds for one step."""
+    monkeypatch.setattr(networks, "STEPS", 1)
     with pool.one_thread():  # several would wait for each other, busily, while other tests run
         row = networks.small(rounds=1, device="cpu")
     parts = {"its convolutions", "its pictures"}
@@ -174,10 +186,11 @@ def test_the_plain_way_is_the_same_network():
     assert not kinds & {LocalResponseNorm, Block}
 
 
-def test_cores_take_their_turns(monkeypatch):
+def test_cores_take_their_turns(monkeypatch, one_thread_for_each_process):
     """For real, with one core and one turn: both ways make as many steps. (More threads would wait
     for other tests.)"""
     monkeypatch.setattr(networks, "TURNS", 1)
+    monkeypatch.setattr(networks, "STEPS", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     row = networks.small_on_several_cores(rounds=1)
     assert row.path == "1 core"
@@ -200,18 +213,26 @@ def test_a_bank_takes_its_turns_and_its_products_are_those_of_a_step(monkeypatch
     products.step(x)
     one.step([x], [labels])
     assert products.first.shape == one.first[0].value.shape
-    assert products.joint.shape == one.product[0].shape
+    assert products.joint.shape == one.joint.shape
     for weight, later in zip(products.later, one.later, strict=True):
         assert weight.shape == later.value.shape
 
 
-def test_figure_1_on_the_cores_there_are(monkeypatch):
-    """For real, on one core and few steps, in processes of their own."""
+def test_figure_1_on_the_cores_there_are(monkeypatch, one_thread_for_each_process):
+    """For real, on one core and few steps."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(bank, "WALL_STEPS", 2)
     row = bank.several_cores(rounds=1)
     assert row.path == "1 core"
     assert set(row.times) == {"ours", "a plain torch loop"}
+
+
+def test_a_place_for_the_result_that_is_none_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(layer, "rows", lambda *_: pytest.fail("it measures"))
+    assert main(["bench", "--json", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

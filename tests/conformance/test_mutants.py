@@ -4,6 +4,7 @@ question, of conventions and of running values, a variant that answers it alone 
 With that findings, questions, the session that they share, and variants are proved, too.
 """
 
+import os
 from functools import cache
 
 import pytest
@@ -122,6 +123,8 @@ STARTS = {
 @pytest.mark.parametrize("start", STARTS)
 def test_conventions_are_inferred_together(start, rule, dtypes):
     """Also from float32 alone; and by what was inferred no probe fails."""
+    if dtypes == ["float64"] and rule.place != OUTSIDE and "BNKIT_SLOW" not in os.environ:
+        pytest.skip("float32 is the harder one: BNKIT_SLOW=1 runs float64 with every rule")
     running, weight, said = STARTS[start]
     variant = Variant(rule, running._replace(unbiased=False), -1)
     found = examine(variant.step, variant.infer, load=variant.load, dtypes=dtypes)

@@ -6,6 +6,7 @@ torch's, or against torch's network itself; a ReLU inside is kept or refused.
 
 import copy
 import io
+import os
 import pickle
 import warnings
 from functools import partial
@@ -339,6 +340,8 @@ def test_onnx(variant, x, dynamo):
     pytest.importorskip("onnx")
     if dynamo:
         pytest.importorskip("onnxscript")
+        if (variant.kind is not nn.BatchNorm2d or variant.group) and "BNKIT_SLOW" not in os.environ:
+            pytest.skip("both exporters see the same operators: BNKIT_SLOW=1 asks this one, too")
     ours, theirs = variant.both(False)
     kinds = []
     for net in (ours, theirs):

@@ -23,7 +23,7 @@ from torch.testing._internal.common_modules import module_db  # noqa: E402
 
 from bnkit.layers import BatchNorm, aten  # noqa: E402
 
-SEED = int(sys.argv[1]) if sys.argv[1:] else 0
+SEED = int(sys.argv[1]) if sys.argv[1:] else int(os.environ.get("BNKIT_TEST_SEED", "0"))
 TABLE = [info for info in module_db if info.module_cls.__name__.startswith("BatchNorm")]
 
 

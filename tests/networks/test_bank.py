@@ -198,21 +198,16 @@ def test_a_bank_without_a_place_for_each_is_refused(groups, rates):
 
 def gradient_mutants() -> dict[str, object]:
     def through(dgamma_share: float, dbeta_share: float):
-        def wrong(self, layer, dy, inverse):
-            gain, centred = self.gains[layer], self.centred[layer]
+        def wrong(self, layer, dy, spread):
+            centred, (inverse, scale) = self.centred[layer], spread
             dgamma = torch.bmm(self.sum, dy * centred) * inverse
             dbeta = torch.bmm(self.sum, dy)
             xhat, m = centred * inverse, self.m
-            dz = (
-                gain.value
-                * inverse
-                * (dy - dbeta_share * dbeta / m - dgamma_share * xhat * dgamma / m)
-            )
-            gain.move(dgamma)
+            dz = scale * (dy - dbeta_share * dbeta / m - dgamma_share * xhat * dgamma / m)
+            self.gains[layer].move(dgamma)
             self.biases[layer].move(dbeta)
             room = self._room(dy, but=dy)
-            for part, goal in [(slice(None), room)] if layer else self._beside():
-                goal.copy_(dz[part])
+            (room if layer else self.beside).copy_(dz)
             return room
 
         return wrong

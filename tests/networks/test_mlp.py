@@ -35,6 +35,20 @@ def test_treatment_and_control_differ_in_the_norm_and_its_biases_alone():
         assert torch.equal(control[name], treatment[name])
 
 
+def test_drawn_biases_change_no_weight_and_the_last_ones_are_those_of_both_networks():
+    def made(norm, bias_sigma):
+        generator = torch.Generator().manual_seed(0)
+        return MLP(784, norm=norm, bias_sigma=bias_sigma, generator=generator)
+
+    plain, drawn, normalised = made(None, 0.0), made(None, 0.5), made(BatchNorm, 0.5)
+    for one, other in zip(plain.hidden, drawn.hidden, strict=True):
+        assert torch.equal(one.linear.weight, other.linear.weight)
+    assert torch.equal(drawn.output.bias, normalised.output.bias)
+    biases = torch.cat([layer.linear.bias for layer in drawn.hidden])
+    assert abs(biases.std() - 0.5) < 0.06  # 300 of them: 0.5 / sqrt(600) is a deviation
+    assert not normalised.hidden[0].norm.bias.any()
+
+
 def test_initial_weights_have_the_asked_spread_and_biases_are_zero():
     model = MLP(784, init_sigma=0.3, generator=torch.Generator().manual_seed(0))
     first = model.hidden[0].linear

@@ -103,15 +103,18 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, mo
     """A real kill -9 after the first checkpoint; the run that goes on equals one that was never
     stopped."""
     monkeypatch.setattr(Checkpoint, "EVERY", 0)
-    recipe = replace(LIVE, steps=4000)
+    monkeypatch.setattr(Task, "PAUSE_EVERY", 100)
+    recipe = replace(LIVE, steps=600)
     checkpoint = tmp_path / "run.npz"
     code = (
-        "import sys, torch; from pathlib import Path; from bnkit.runs import experiments\n"
-        "from bnkit.runs.tasks.mnist import MLPRecipe\n"
+        "import sys, time, torch; from pathlib import Path; from bnkit.runs import experiments\n"
+        "from bnkit.runs.tasks.mnist import MLPRecipe, Task\n"
         "from bnkit.runs.checkpoints import Checkpoint\n"
-        "torch.set_num_threads(1); Checkpoint.EVERY = 0\n"
-        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=4000, learning_rate=0.5)\n"
-        "experiments.train(recipe, device='cpu', checkpoint=Path(sys.argv[1]))"
+        "torch.set_num_threads(1); Checkpoint.EVERY = 0; Task.PAUSE_EVERY = 100\n"
+        "recipe = MLPRecipe(dataset='digits', norm='batch', steps=600, learning_rate=0.5)\n"
+        "slowly = lambda step: time.sleep(0.01)  # it is to be killed before it ends\n"
+        "place = Path(sys.argv[1])\n"
+        "experiments.train(recipe, device='cpu', checkpoint=place, on_step=slowly)"
     )
     killed_at(checkpoint, code)
     threads = torch.get_num_threads()
@@ -124,7 +127,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, mo
         whole = experiments.train(recipe, device="cpu")
     finally:
         torch.set_num_threads(threads)
-    assert told[0] > 1000, "it started from the beginning"
+    assert told[0] > 100, "it started from the beginning"
     assert resumed.manifest["checksums"] == whole.manifest["checksums"]
     assert resumed.curves == whole.curves
 
@@ -232,6 +235,19 @@ def test_runs_side_by_side_are_those_that_each_would_be_alone():
         with pool.one_thread():
             alone = experiments.train(recipe)
         assert run.curves == alone.curves
+
+
+def test_runs_that_see_the_same_pictures_go_to_one_process():
+    recipes = [
+        MLPRecipe(dataset="digits", norm=norm, seed=s) for norm in ("batch", None) for s in range(5)
+    ]
+    two = pool.pieces(recipes, 2)
+    assert sorted(place for piece in two for place in piece) == list(range(10))
+    assert [len(piece) for piece in two] == [5, 5]
+    first, second = ({recipes[place].seed for place in piece} for piece in two)
+    assert (first, second) == ({0, 1, 2}, {2, 3, 4})  # pictures are drawn once, but for a seed
+    norms = [recipes[place].norm for place in two[0]]
+    assert norms.count("batch") == 3  # a step with BN takes longer: neither has all of them
 
 
 def test_a_run_of_another_length_does_not_replace_the_record(workshop):

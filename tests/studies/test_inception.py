@@ -5,6 +5,7 @@ for the other.
 import json
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -389,6 +390,7 @@ def test_tables_hold_what_was_measured():
 PACE = {"inception": 0.1, "bn-baseline": 0.2, "bn-x5": 0.05}
 
 
+loaded = cache(records.load)  # wanted again and again
 BEFORE = ("parameters", "setup", "choose", "load", "stages")
 BEFORE += ("figure-worth", "figure-rates", "figure-sigmoid")
 
@@ -446,10 +448,8 @@ def test_the_recorded_runs_bear_out_every_claim():
     ],
 )
 def test_a_recorded_value_that_is_changed_breaks_a_claim(monkeypatch, net, change, claim):
-    load = records.load
-
     def forged(experiment: str, variant: str, seed: int, *rest) -> Record:
-        one = load(experiment, variant, seed, *rest)
+        one = loaded(experiment, variant, seed, *rest)
         if variant != net:
             return one
         steps, values = one.curve("test_accuracy")

@@ -3,6 +3,7 @@ the other.
 """
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -314,6 +315,7 @@ def test_the_pairs_are_the_experiments_of_the_book(book):
             assert (both.recipe["learning_rate"], both.recipe["init_sigma"]) == (rate, sigma)
 
 
+loaded = cache(records.load)  # a hundred files, wanted again and again
 BEFORE = ("parameters", "setup", "choose", "load", "gamma-numbers")
 
 
@@ -333,10 +335,8 @@ def test_the_recorded_runs_bear_out_every_claim():
     ],
 )
 def test_a_recorded_value_that_is_changed_breaks_a_claim(monkeypatch, net, curve, change, claim):
-    load = records.load
-
     def forged(experiment: str, variant: str, seed: int, *rest) -> Record:
-        one = load(experiment, variant, seed, *rest)
+        one = loaded(experiment, variant, seed, *rest)
         if variant != net:
             return one
         steps, values = one.curve(curve)

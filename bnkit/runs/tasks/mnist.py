@@ -38,6 +38,7 @@ class MLPRecipe(Recipe):
     hidden: tuple[int, ...] = (100, 100, 100)  # units of each hidden layer
     activation: str = "sigmoid"
     init_sigma: float = 0.1  # standard deviation of the initial weights
+    bias_sigma: float = field(default=0.0, metadata=ADDED)  # the same of the initial biases
     pixels: str = field(default="threshold", metadata=ADDED)  # a name of datasets.binary.WAYS
 
     def __post_init__(self):
@@ -55,6 +56,7 @@ def build(recipe: MLPRecipe, inputs: int, classes: int) -> nn.Module:
         norm=norm_of(recipe),
         activation=recipe.activation,
         init_sigma=recipe.init_sigma,
+        bias_sigma=recipe.bias_sigma,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
 
@@ -132,16 +134,16 @@ class Task(Descent):
 
         def measure(step: int, model: nn.Module, _) -> dict:
             last = model.hidden[-1]
+            watched = [last.activation] if step in sparse else []
             with probes.inference(model, self.population()):
-                right = probes.accuracy(model, self.test, self.test_labels)
+                with probes.received(watched) as inputs:
+                    right = probes.accuracy(model, self.test, self.test_labels)
                 seen = {"test_accuracy": round(right, 6)}
                 if self.thresholded is not None:
                     right = probes.accuracy(model, self.thresholded, self.test_labels)
                     seen["test_accuracy_threshold"] = round(right, 6)
-                if step in sparse:
-                    (inputs,) = probes.inputs_of([last.activation], model, self.test)
-                    seen["quantiles"] = records.round_to(probes.percentiles(inputs).cpu(), 3)
             if step in sparse:
+                seen["quantiles"] = records.round_to(probes.percentiles(*inputs).cpu(), 3)
                 checksums[str(step)] = probes.checksum(model)
                 if self.recipe.norm:
                     seen["gamma"] = records.round_to(last.norm.weight.detach().cpu(), 3)
