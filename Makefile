@@ -41,10 +41,11 @@ check: $(STAMP) ## lint, format, committed notebooks, reading order, lock, claim
 	$(BIN)/python -m bnkit check
 	$(BIN)/python -m bnkit.front --check
 
-fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks
+fix: $(STAMP) ## repair what can be repaired: lint, format, outputs in notebooks, cells of claims
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(PRESS) strip
+	$(PRESS) claims
 
 rerun: $(STAMP) ## one chapter with other parameters: CHAPTER=08-mnist PARAMS="steps=5000 seeds=3"
 	@$(PRESS) rerun "$$CHAPTER" "$$PARAMS"

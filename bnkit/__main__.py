@@ -260,6 +260,8 @@ def _bench(options: argparse.Namespace) -> int | None:
     from bnkit.bench import bank, kernels, layer, networks
     from bnkit.runs import pool
 
+    if options.json and options.json.is_dir():  # else it would be said when all is measured
+        raise IsADirectoryError(f"--json takes a file, and {options.json} is a folder")
     if options.kernels:
         account = kernels.account()
         print(kernels.summary(account))

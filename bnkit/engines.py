@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
+PARENT = "BNKIT_PARENT"  # where a process finds the number of the one that it ends with
 SECONDS = 20  # for a scheduler to answer
 RETRIES = 3  # of work whose worker was lost
 
@@ -25,11 +27,17 @@ def cores() -> int:
 
 
 def end_with_parent() -> None:
-    """End this process once the one that started it is gone: a killed one stops nobody itself."""
-    parent = os.getppid()
+    """End this process once the one that started it is gone: a killed one stops nobody itself.
+
+    That one may be gone before this is called, while this process was still importing: a process
+    of ``multiprocessing`` knows it, and any other is told its number in ``$BNKIT_PARENT``.
+    """
+    known, parent = parent_process(), int(os.environ.pop(PARENT, 0)) or os.getppid()
 
     def end_with_it() -> None:
-        while os.getppid() == parent:
+        if known:
+            known.join()
+        while not known and os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
@@ -45,10 +53,13 @@ def cluster(address: str) -> Iterator[Executor]:
     """
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         wanted = "pip install distributed, or '.[cluster]' in the checkout"
         raise EngineError(f"--scheduler needs Dask, which is not installed: {wanted}") from None
     try:
+        # before, for half a client says at its end, with a traceback, that it is none
+        get_address_host_port(address)
         client = Client(address, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # a TimeoutError is an OSError
         start = "start one with `dask scheduler`, and workers with `dask worker ADDRESS`"

@@ -152,17 +152,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "write nothing; status 1 where something is stale"
     parser.add_argument("--check", action="store_true", help=text)
     options = parser.parse_args(arguments)
-    readme = paths.root() / "README.md"
-    images = paths.root() / "chapters" / "images"
     try:
+        readme, images = paths.root() / "README.md", paths.root() / "chapters" / "images"
         problems = stale(readme, images)
         if problems and not options.check:
             paths.write_atomically(readme, fill(readme.read_text(encoding="utf-8"), table()))
             for name, drawn in pictures().items():
                 paths.write_atomically(images / name, drawn)
             problems = []
+    except UnicodeDecodeError as error:
+        problems = [f"{readme} is no text in UTF-8: {error}"]
     except (RecordError, ValueError, OSError) as error:
         problems = [str(error)]
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0

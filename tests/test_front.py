@@ -223,6 +223,12 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
+def test_outside_of_a_checkout_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BNKIT_ROOT", str(tmp_path))
+    assert front.main(["--check"]) == 1
+    assert "is not a checkout of the book" in capsys.readouterr().err
+
+
 # Citation, workflows, the page on the code
 
 
@@ -284,6 +290,6 @@ def test_the_landing_page_corrects_all_that_the_note_has_wrong():
     wrong = [claim for claim in ledger.read().values() if claim.verdict == "wrong"]
     assert sorted(re.findall(r"\[(C\d\d)\]", text)) == [claim.id for claim in wrong]
     for claim in wrong:
-        assert f"[{claim.id}](claims.ipynb#{claim.id.lower()})" in text
+        assert f"[{claim.id}]({claim.address})" in text
         assert f"({claim.chapter}.ipynb#cell-id={claim.cell})" in text
     assert f"we found {len(wrong)} to be wrong" in text

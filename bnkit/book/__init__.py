@@ -8,6 +8,7 @@
     stale          which chapters are out of date
     execute        runs those, by papermill (chapter, worker)
     evidence       whether the ledger of claims and the chapters bear each other out
+    claim_cells    the claims as cells, to which links lead in JupyterLab
     gate           which executed chapters may be published
     compose        the source folder of the site, without what differs from run to run
     this_build     the page on how it was made

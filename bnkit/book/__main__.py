@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from bnkit import engines, paths
 from bnkit.book.layout import Book, PressError
-from bnkit.page.notebook import NotebookError
+from bnkit.page.notebook import NotebookError, cells_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         _measure,
         "what chapters weigh, and what of the built pages is in sight, cut, or hard to use",
     )
+    command(_claims, "write data/claims.yml into the cells of the page of all claims")
     command(_pdf, "the built site as one file, _build/book.pdf, printed by a browser")
     strip = command(_strip, "remove outputs and traces of runs from notebooks, in place")
     strip.add_argument("notebooks", nargs="*", type=Path, help="all chapters by default")
@@ -217,10 +218,20 @@ def _pdf(book: Book, _: argparse.Namespace) -> None:
     pdf.write(book, say=lambda text: print(text, flush=True))
 
 
+def _claims(book: Book, _: argparse.Namespace) -> None:
+    from bnkit.book import claim_cells, evidence
+
+    if written := claim_cells.write(book, evidence.ledger(book)):
+        print(f"written anew: {written}")
+
+
 def _strip(book: Book, options: argparse.Namespace) -> int:
     from bnkit.book.structure import strip
 
     notebooks = options.notebooks or sorted((book.root / "chapters").glob("*.ipynb"))
+    for path in notebooks:
+        if path.is_file() and path.suffix == ".ipynb":
+            cells_of(path)  # one that is none is named here, and half stripped nowhere
     done = strip(notebooks, options.verify)
     print(done.stdout + done.stderr, end="", file=sys.stderr)
     return done.returncode

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bnkit import paths
 from bnkit.book import execute, site, stale
-from bnkit.book.layout import Book, PressError
+from bnkit.book.layout import Book, PressError, text_in
 from bnkit.page import committed
 
 
@@ -66,9 +66,7 @@ def _gate(book: Book, documents: list[str], edited: Container[str]) -> list[str]
     if len(documents) == len(book.notebooks()):  # else numbers that pages quote may be missing
         files = {document: book.file(document) for document in book.written()}
         pages = {
-            document: path.read_text(encoding="utf-8")
-            for document, path in files.items()
-            if path.suffix == ".md"
+            document: text_in(path) for document, path in files.items() if path.suffix == ".md"
         }
     findings = gate.check(chapters, pages) + evidence.committed(book, claims)
     for chapter in chapters:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from filelock import FileLock, Timeout
 
+from bnkit import engines
 from bnkit.book.layout import Book
 from bnkit.page.notebook import cells_of, claims_of, source_of
 
@@ -34,7 +35,7 @@ class Workshop:
     """Runs notebooks until it is closed; closing it stops those that still run."""
 
     def __init__(self, book: Book, scratch: Path):
-        self._scratch = scratch
+        self.folder = scratch  # goes when it is closed, or, of one that was killed, by the next
         self._running: set[subprocess.Popen] = set()
         self._environment = {
             **os.environ,
@@ -43,6 +44,7 @@ class Workshop:
             "BNKIT_ROOT": str(book.root),
             "BNKIT_LIVE": "",  # no runs that somebody keeps, unless a re-run names its own
             "PYTHONHASHSEED": "0",
+            engines.PARENT: str(os.getpid()),
             # No settings of the user's, which could change a page.
             "MPLCONFIGDIR": str(book.build / "cache" / "matplotlib"),
             "IPYTHONDIR": str(scratch / "ipython"),
@@ -83,7 +85,7 @@ class Workshop:
         pipe = None if live else subprocess.PIPE
         process = subprocess.Popen(
             program(statement, *arguments),
-            cwd=self._scratch,  # a chapter must not depend on where it is run
+            cwd=self.folder,  # a chapter must not depend on where it is run
             env={**self._environment, **quiet, **environment},
             stdout=pipe,
             stderr=pipe,

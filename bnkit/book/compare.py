@@ -14,6 +14,7 @@ from bnkit.page import reruns
 from bnkit.page.reruns import Rerun, RerunError
 
 BOOK = "book"  # what stands for the chapter as the book shows it
+LONGEST = 40  # letters of a label
 MOST = 5  # runs on a page: as many as the colours tell apart
 
 CELLS = """\
@@ -65,7 +66,10 @@ def of_the_book(book: Book, chapter: str) -> Rerun:
 
 
 def labels(runs: dict[str, Rerun]) -> list[str]:
-    """A name for each run: the book, or the parameters by which it differs from the others."""
+    """A name for each run: the book, or the parameters by which it differs from the others.
+
+    Where these are too many for the head of a column, the page's table of parameters has them.
+    """
     values = [run for place, run in runs.items() if place != BOOK]
     if len(values) == 1:
         values = list(runs.values())
@@ -74,7 +78,9 @@ def labels(runs: dict[str, Rerun]) -> list[str]:
     made = []
     for number, (place, run) in enumerate(runs.items()):
         told = ", ".join(f"{n}={run.parameters.get(n)}" for n in telling)
-        label = "the book" if place == BOOK else told[:60] or Path(place).resolve().name
+        plain = "the re-run" if BOOK in runs and len(runs) == 2 else f"run {number + 1}"
+        short = told if len(told) <= LONGEST else plain
+        label = "the book" if place == BOOK else short or Path(place).resolve().name
         made.append(f"{label} ({number + 1})" if label in made else label)
     return made
 

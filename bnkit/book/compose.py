@@ -94,15 +94,20 @@ def _check_settings(config: object) -> None:
     """Raise PressError where the settings do not have the shape that is filled in."""
     top = config if isinstance(config, dict) else {}
     sphinx = top.get("sphinx") if isinstance(top.get("sphinx"), dict) else {}
+    inside = sphinx.get("config") if isinstance(sphinx.get("config"), dict) else {}
     wanted = {
         "_config.yml": config,
         "its `html`": top.get("html", {}),
         "its `sphinx`": top.get("sphinx"),
         "its `sphinx.config`": sphinx.get("config"),
+        "its `sphinx.config.html_theme_options`": inside.get("html_theme_options", {}),
+        "its `repository`": top.get("repository", {}),
     }
     for what, value in wanted.items():
         if not isinstance(value, dict):
             raise PressError(f"_config.yml cannot be used: {what} must be a mapping of settings")
+    if not isinstance(sphinx.setdefault("extra_extensions", []), list):
+        raise PressError("_config.yml cannot be used: its `sphinx.extra_extensions` must be a list")
 
 
 def _address(name: str) -> str:

@@ -5,17 +5,22 @@ executed chapter stored. Every finding names the claim.
 """
 
 import ast
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bnkit.book import claim_cells
 from bnkit.book.gate import Chapter, Finding, glued_name
-from bnkit.book.layout import Book, PressError
+from bnkit.book.layout import LEDGER as PAGE
+from bnkit.book.layout import Book, PressError, text_in
 from bnkit.claims.ledger import Claim, LedgerError, read
-from bnkit.page.notebook import CLAIM, cells_of, claims_of, text_of
+from bnkit.page.notebook import CLAIM, cells_of, claims_of, source_of, text_of
 
 LEDGER = "data/claims.yml"
 BADGE = re.compile(r"\[(C\d+) · ([^\]]*)\]\(([^)]*)\)")
+LINK = re.compile(r"\]\(([\w./-]+)\.ipynb#([^)\s]*)\)")
+PLACE = "cell-id="  # what the place of a cell begins with, on the site as in JupyterLab
 
 Ledger = Mapping[str, Claim]
 
@@ -33,7 +38,7 @@ def committed(book: Book, claims: Ledger) -> list[Finding]:
     """What does not fit between the ledger, the committed chapters and pages, and the tests."""
     cells = {document: cells_of(book.file(document)) for document in book.notebooks()}
     pages = [document for document in book.written() if document not in cells]
-    texts = {document: book.file(document).read_text(encoding="utf-8") for document in pages}
+    texts = {document: text_in(book.file(document)) for document in pages}
     texts |= {document: text_of(here) for document, here in cells.items()}
     findings = [
         Finding(LEDGER, "", f"{claim.id} {problem}")
@@ -44,7 +49,12 @@ def committed(book: Book, claims: Ledger) -> list[Finding]:
         findings += [Finding(document, *problem) for problem in _tags(here, claims)]
     for document, text in texts.items():
         findings += [Finding(document, "", problem) for problem in _badges(text, claims)]
-    return findings
+    texts |= {document: "\n".join(map(source_of, here)) for document, here in cells.items()}
+    for document, text in texts.items():
+        folder = posixpath.dirname(document)
+        problems = _links(text, folder, cells, claims)
+        findings += [Finding(document, "", problem) for problem in problems]
+    return [*findings, *claim_cells.check(book, claims)]
 
 
 def measured(chapter: Chapter, claims: Ledger, at_defaults=True) -> Iterator[tuple[str, str]]:
@@ -106,8 +116,27 @@ def _badges(text: str, claims: Ledger) -> Iterator[str]:
             yield f"calls {name} {verdict!r} and links to {target}; the ledger says {claims[name].badge}"
 
 
+def _links(text: str, folder: str, cells: Mapping[str, list], claims: Ledger) -> Iterator[str]:
+    """Links from a page in `folder` to a cell: it must be one that site and JupyterLab both find."""
+    for name, place in LINK.findall(text):
+        document = posixpath.normpath(posixpath.join(folder, name))
+        link, cell = f"links to {name}.ipynb#{place}", place.removeprefix(PLACE)
+        there = [claims_of(one) for one in cells.get(document, []) if one["id"] == cell]
+        if cell == place:
+            yield f"{link}, which JupyterLab does not follow; write {name}.ipynb#{PLACE}{place}"
+        elif document == PAGE and cell.upper() not in claims:
+            yield f"{link}, which is no claim of the ledger"
+        elif document != PAGE and not there:
+            yield f"{link}; {name} has no such cell"
+        elif document != PAGE and not there[0]:
+            yield f"{link}, a cell that measures no claim: it has no place on the site"
+
+
 def _functions(file: Path) -> set[str]:
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    try:
+        body = ast.parse(text_in(file)).body
+    except SyntaxError as error:
+        raise PressError(f"{file} is not Python: {error}") from None
     return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 

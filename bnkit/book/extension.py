@@ -1,8 +1,9 @@
 """What Sphinx has to be taught for this book: local mathematics, figures, style, links to claims.
 
 JupyterLab follows ``06-inference.ipynb#cell-id=NAME`` to the cell with the id NAME, so cells that
-are tagged with a claim bear just that as their id on the site: one link serves both. The rows of
-the ledger bear the ids of their claims, and verdicts get classes, which the style sheet colours.
+are tagged with a claim bear just that as their id on the site, ``cell-id=NAME``: one link serves
+both. So do the rows of the ledger, ``cell-id=c27``, where JupyterLab has cells (``claim_cells``).
+Verdicts get classes, which the style sheet colours.
 """
 
 import json
@@ -30,6 +31,8 @@ from bnkit.book import (
     tabs,
     teaching,
 )
+from bnkit.book.layout import LEDGER
+from bnkit.page import typography
 from bnkit.page.figures import stylesheet
 
 # with every extension inside: other variants fetch \boldsymbol or \cancel from elsewhere
@@ -42,8 +45,12 @@ ARROW = (
     '<summary><span class="toctree-toggle"',
     '<summary aria-label="Pages of this part"><span class="toctree-toggle"',
 )
-LEDGER = "chapters/claims"  # the page with the table of all claims
 BADGE = re.compile(r"(C\d\d) · ([a-z ]+)")
+AS_WRITTEN = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.math_block, nodes.raw)
+WITHOUT_SCRIPTS = (
+    '<p class="without-scripts">This browser runs no scripts, so formulas stand here as TeX, the '
+    "language in which they are written.</p>"
+)
 NOTEBOOK_LINK = re.compile(r'(<a href="[^"]*_(?:sources|code)/[^"]+")')
 THE_CODE = {
     "type": "link",
@@ -64,10 +71,12 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", mend_pages)
     app.connect("doctree-read", mark)
     app.connect("doctree-read", inline_pictures)
+    app.connect("doctree-resolved", set_numbers)
     app.connect("doctree-resolved", glossary.link)
     app.connect("doctree-resolved", search.collect)
     app.connect("build-finished", search.write)
     app.connect("html-page-context", add_script)
+    app.connect("html-page-context", warn_of_formulas)
     app.connect("html-page-context", offer_the_code, priority=900)  # the theme's buttons are there
     app.add_directive("room", rooms.Room)
     explorable.connect(app)
@@ -172,6 +181,27 @@ def mark(app: Sphinx, document: nodes.document) -> None:
     tabs.join(document)
 
 
+def set_numbers(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Set the numbers of a page's text as cells set theirs: those, too, that it quotes by glue."""
+    if page.startswith("chapters/api"):  # Python's own
+        return
+    for text in list(document.findall(nodes.Text)):
+        above = text.parent
+        while above is not None and not isinstance(above, AS_WRITTEN):
+            above = above.parent
+        if above is None and (new := typography.plain(text.astext())) != text.astext():
+            text.parent.replace(text, nodes.Text(new))
+
+
+def warn_of_formulas(
+    app: Sphinx, page: str, template: str, context: dict, document: object
+) -> None:
+    """Say, where no script runs and formulas stand as TeX, why they do."""
+    body = context.get("body", "")
+    if 'class="math ' in body:
+        context["body"] = f"<noscript>{WITHOUT_SCRIPTS}</noscript>\n{body}"
+
+
 def add_script(app: Sphinx, page: str, template: str, context: dict, document: object) -> None:
     """Let readers sort and filter the ledger; without the script, the table is a table."""
     if page == LEDGER:
@@ -204,11 +234,16 @@ def _cells(document: nodes.document) -> dict[str, nodes.Element]:
 
 
 def _rows(document: nodes.document) -> dict[str, nodes.Element]:
-    """The rows of the ledger by claim, "c27"; table and verdicts get their classes."""
+    """The rows of the ledger by the names of their places; table and verdicts get their classes.
+
+    The first cell of the row of C27 bears the id "c27": links from elsewhere may know the row by it.
+    """
     rows = {}
     for row in document.findall(nodes.row):
         if re.match(r"C\d\d\b", row.astext()):
-            rows[row[0].astext().lower()] = row
+            name = row[0].astext().lower()
+            row[0]["ids"].append(name)
+            rows[f"cell-id={name}"] = row
             row[1]["classes"].append(f"claim-{row[1].astext().replace(' ', '-')}")
             table = row.parent.parent.parent
             table["classes"] = [*{*table["classes"], "claims"}]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bnkit.book import spelling
 from bnkit.book.figures import SVG, fixed_colours, smallest_label
 from bnkit.page.figures import NARROW
 from bnkit.page.notebook import (
@@ -173,6 +174,13 @@ def widgets(chapter: Chapter) -> Iterator[tuple[str, str]]:
             yield cell["id"], "shows HTML with a script"
 
 
+def spelt(chapter: Chapter) -> Iterator[tuple[str, str]]:
+    """What cells show is spelt as the text around it."""
+    for cell, output in _outputs(chapter):
+        data = {kind: _text(value) for kind, value in output.get("data", {}).items()}
+        yield from ((cell["id"], problem) for problem in spelling.in_output(data))
+
+
 def glued_once(chapter: Chapter) -> Iterator[tuple[str, str]]:
     """A name stands for one number."""
     for name, count in Counter(_glued(chapter)).items():
@@ -200,6 +208,7 @@ RULES = (
     private,
     size,
     widgets,
+    spelt,
     glued_once,
     results,
 )

@@ -7,12 +7,21 @@ from pathlib import Path
 import yaml
 
 GENERATED = "chapters/this-build"  # written by the press itself, see this_build.py
+LEDGER = "chapters/claims"  # the page with the table of all claims
 # pages that search and glossary leave aside
-NO_TEACHING = ("chapters/api", "chapters/claims", "chapters/bibliography", GENERATED)
+NO_TEACHING = ("chapters/api", LEDGER, "chapters/bibliography", GENERATED)
 
 
 class PressError(Exception):
     """The book cannot be built; the message is for the terminal."""
+
+
+def text_in(path: Path) -> str:
+    """The text of a file that somebody wrote. Raises PressError, which names it, where it has none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise PressError(f"{path} cannot be read: {error}; it must be text in UTF-8") from None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from statistics import median
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from bnkit.book.layout import text_in
 from bnkit.page.notebook import TEACHING, cells_of, code_of, kind_of, source_of, tags_of, text_of
 
 # what a text asks without a box that hides the answer
@@ -62,7 +63,7 @@ def words_before_the_formula(pages: Iterable[Path]) -> int:
     before = 0
     for page in pages:
         markdown = page.suffix == ".md"
-        text = page.read_text(encoding="utf-8") if markdown else text_of(cells_of(page))
+        text = text_in(page) if markdown else text_of(cells_of(page))
         if FORMULA.search(text):
             break
         before += len(re.findall(r"\w+", text))

@@ -4,7 +4,6 @@ What a worker gets and gives back is text, so that it needs no folder in common 
 needs a checkout of the same state, which it finds as every process does (``$BNKIT_ROOT``).
 """
 
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -41,9 +40,9 @@ def run(task: Task) -> Outcome:
         return Outcome("the worker's checkout is of another state than the one that asks")
     name, began = Path(task.document).name, time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="bnkit-") as scratch, workshop(book) as shop:
-            executed, shared = Path(scratch) / f"{name}.ipynb", Path(task.live)
-            live = shared if shared.is_dir() else Path(scratch) / "runs"
+        with workshop(book) as shop:
+            executed, shared = shop.folder / f"{name}.ipynb", Path(task.live)
+            live = shared if shared.is_dir() else shop.folder / "runs"
             clean, places = book.file(task.document), {LIVE: str(live)}
             problem = shop.run(clean, executed, task.values, SECONDS, False, places)
             text = executed.read_text(encoding="utf-8") if executed.is_file() else ""

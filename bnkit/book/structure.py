@@ -16,7 +16,7 @@ from packaging.markers import InvalidMarker, Marker
 from bnkit.book import parts, spelling, teaching, typed_numbers
 from bnkit.book.chapter import program
 from bnkit.book.gate import Finding, figure_names
-from bnkit.book.layout import GENERATED, Book
+from bnkit.book.layout import GENERATED, Book, text_in
 from bnkit.page.notebook import figure_of, headings_of, tags_of
 from bnkit.page.parameters import ParameterError, read_cell
 
@@ -52,7 +52,18 @@ def check(book: Book) -> list[Finding]:
         sound[document] = notebook.cells
         findings += [Finding(document, *what) for rule in RULES for what in rule(notebook)]
     findings += figure_names(sound.items())
+    findings += _spelling_of_pages(book)
     return findings or list(typed_numbers.check(book))  # which reads what is sound
+
+
+def _spelling_of_pages(book: Book) -> Iterator[Finding]:
+    """The pages in Markdown, of the book and beside it, are spelt as its chapters are."""
+    beside = [*book.root.glob("*.md"), *(book.root / "data").glob("*.md")]
+    for path in sorted([*beside, *(book.root / "chapters").rglob("*.md")]):
+        name = path.relative_to(book.root).as_posix()
+        if not any(part.startswith(".") for part in path.relative_to(book.root).parts):
+            for problem in spelling.in_text(text_in(path)):
+                yield Finding(name, "", problem)
 
 
 def strip(notebooks: list[Path], verify: bool = False) -> subprocess.CompletedProcess:
@@ -69,7 +80,7 @@ def strip(notebooks: list[Path], verify: bool = False) -> subprocess.CompletedPr
 def check_lock(lock: Path) -> Iterator[str]:
     """What is wrong with the lock, and what is installed in another version than it says."""
     pins = {}
-    for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_in(lock).splitlines(), start=1):
         if not line or line.startswith("#"):
             continue
         try:

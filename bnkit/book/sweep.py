@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +72,8 @@ def sweep(book: Book, name: str, given: str, executor: Executor | None = None) -
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         failed = _run(book, document, folder, todo, executor)
+        with suppress(OSError):  # a point that failed lies there, and is taken up by the next call
+            (folder / "unfinished").rmdir()
         done = {p.name: None if p.name in failed else _done(folder, p) for p in todo}
         if not any(done.values()):
             return Swept(folder, None, failed)
@@ -187,8 +190,11 @@ def _train_together(book: Book, document: str, folder: Path, missing: list[Point
         return
     asked = [(str(_fresh(folder, p) / "runs"), dict(p.checked)) for p in missing]
     command = chapter.program("from bnkit.studies import ahead; ahead.main()", function)
-    environment = {**os.environ, "BNKIT_ROOT": str(book.root)}
-    done = subprocess.run(command, input=json.dumps(asked), text=True, env=environment, check=False)
+    parent = {engines.PARENT: str(os.getpid())}
+    environment = {**os.environ, "BNKIT_ROOT": str(book.root), **parent}
+    # not in this group: Ctrl-C is for the press, which ends the other, and says so in a word
+    own = {"env": environment, "start_new_session": True}
+    done = subprocess.run(command, input=json.dumps(asked), text=True, check=False, **own)
     if done.returncode:
         print("the networks could not be trained together; each point trains its own", flush=True)
 
@@ -286,5 +292,5 @@ def _page(
         caption = "The results along the swept parameter. Bars are standard deviations over seeds."
         alt = f"Results of {content['chapter']} at the points of the grid: {', '.join(axes)}."
         drawn = sheet.code("along", "figures.along(*sweep.along)", caption, alt)
-        cells += [sheet.text("figure-title", "## Along the way"), drawn]
+        cells += [sheet.text("figure-title", "## Along the swept parameter"), drawn]
     return sheet.make(book, folder, "sweep", cells)

@@ -5,7 +5,7 @@ import platform
 import re
 from pathlib import Path
 
-from bnkit.book.layout import Book
+from bnkit.book.layout import Book, text_in
 from bnkit.page import committed
 from bnkit.page.notebook import cells_of, parameters_in, source_of
 from bnkit.page.parameters import read_cell
@@ -72,7 +72,7 @@ def _row(document: str, notebook: Path) -> str:
 
 
 def _locked(lock: Path) -> list[tuple[str, str]]:
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", text_in(lock), re.MULTILINE))
     return [(name, pins[name]) for name in SHOWN if name in pins]
 
 

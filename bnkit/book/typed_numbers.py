@@ -15,8 +15,8 @@ from typing import NamedTuple
 import yaml
 
 from bnkit.book.gate import Finding
-from bnkit.book.layout import Book, PressError
-from bnkit.page.notebook import Figure, cells_of, figure_of, source_of
+from bnkit.book.layout import Book, PressError, text_in
+from bnkit.page.notebook import WRITTEN, Figure, cells_of, figure_of, source_of, tags_of
 
 ALLOWED = Path(__file__).with_suffix(".yml")
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e[-−]?\d+)?"
@@ -112,7 +112,7 @@ def _value(number: str) -> float:
 def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
     """The texts of a page, each with the id of its cell and the numbers in the page's code."""
     if path.suffix == ".md":
-        yield "", path.read_text(encoding="utf-8"), Code()
+        yield "", text_in(path), Code()
         return
     cells = cells_of(path)
     trees = {cell["id"]: _tree(cell) for cell in cells if cell["cell_type"] == "code"}
@@ -122,6 +122,8 @@ def _texts(path: Path) -> Iterator[tuple[str, str, Code]]:
     asserted = [part for node in asserts for part in ast.walk(node)]
     code = Code(_numbers(asserted), _numbers(everything))
     for cell in cells:
+        if WRITTEN in tags_of(cell):
+            continue  # from a file, by the press
         if cell["cell_type"] == "markdown":
             yield cell["id"], source_of(cell), code
             continue
@@ -154,7 +156,12 @@ def _entries(path: Path, fields: tuple[str, ...]) -> list[tuple[dict, list]]:
     """The entries of a file, each without its values, and these."""
     if not path.is_file():
         return []
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    try:
+        entries = yaml.safe_load(text_in(path)) or []
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PressError(f"{path} cannot be read: {error}") from None
+    if not isinstance(entries, list):
+        raise PressError(f"{path} must be a list, not {type(entries).__name__}")
     for position, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or set(entry) != set(fields) or not all(entry.values()):
             wanted = f"must have {', '.join(fields)} and nothing else"

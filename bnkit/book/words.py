@@ -24,6 +24,10 @@ def split(text: str, is_between: Callable[[str], bool]) -> list[str]:
 
     What stands in quotes or brackets is one part. Raises PressError where one is not closed.
     """
+    return list(filter(None, _parts(text, is_between)))
+
+
+def _parts(text: str, is_between: Callable[[str], bool]) -> list[str]:
     parts, open_ones, start = [""], [], 0
     for place, letter in enumerate(text):
         if open_ones and open_ones[-1] in "'\"":
@@ -40,7 +44,7 @@ def split(text: str, is_between: Callable[[str], bool]) -> list[str]:
         parts[-1] += letter
     if open_ones:
         raise PressError(f"PARAMS {text!r} cannot be read: {text[start:]!r} is not closed")
-    return [part for part in parts if part]
+    return parts
 
 
 def read_value(text: str, kind: str) -> object:
@@ -59,7 +63,10 @@ def read_value(text: str, kind: str) -> object:
 
 def read_values(text: str, kind: str) -> list[object]:
     """The values of a grid, "0.1,0.5,2"; in a list, commas are its own: "[1,2],[3]" are two."""
-    return [read_value(part.strip(), kind) for part in split(text, lambda letter: letter == ",")]
+    parts = [part.strip() for part in _parts(text, lambda letter: letter == ",")]
+    if len(parts) > 1 and not all(parts):
+        raise PressError(f"{text!r} has a comma too many: nothing stands on one side of it")
+    return [read_value(part, kind) for part in parts if part]
 
 
 def _unquoted(text: str) -> str:

@@ -30,6 +30,9 @@ class ThisPython(AsyncKernelManager):
     def _ip_default(self) -> str:  # what the names of its sockets begin with
         return os.path.join(jupyter_runtime_dir(), str(os.getpid()))
 
+    def _connection_file_default(self) -> str:  # else it would outlive a kill among the machine's
+        return os.path.join(jupyter_runtime_dir(), f"kernel-{os.getpid()}.json")
+
     @property
     def kernel_spec(self) -> KernelSpec:
         return KernelSpec(argv=KERNEL, display_name="Python 3", language="python")

@@ -108,8 +108,13 @@ class Claim:
 
     @property
     def badge(self) -> str:
-        """The verdict as a link to the claim's row of the ledger, in Markdown."""
-        return f"[{self.id} · {self.verdict}](claims.ipynb#{self.id.lower()})"
+        """The verdict as a link to the claim in the ledger, in Markdown."""
+        return f"[{self.id} · {self.verdict}]({self.address})"
+
+    @property
+    def address(self) -> str:
+        """Where a link leads to: the claim's row on the site, its cell in JupyterLab."""
+        return f"claims.ipynb#cell-id={self.id.lower()}"
 
     def name(self, key: str) -> str:
         """The name under which a measured value is stored in the executed notebook."""

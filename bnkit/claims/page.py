@@ -48,33 +48,59 @@ def show(claims: Iterable[Claim]) -> None:
     """The ledger: on the site with what chapters measured, in JupyterLab with what it must be."""
     claims = list(claims)
 
-    def demanded(claim: Claim, key: str, spec: str) -> str:
-        return f"`{claim.measured[key].text}`"
-
     def measured(claim: Claim, key: str, spec: str) -> str:
         return prose.quote(claim.chapter, claim.name(key), spec)
 
     def face(numbers: Callable[[Claim, str, str], str]) -> str:
         return prose.as_table(HEAD, [_row(claim, partial(numbers, claim)) for claim in claims])
 
-    prose.report(face(demanded), face(measured))
+    prose.report(face(_demanded), face(measured))
+
+
+def entry(claim: Claim) -> str:
+    """A claim by itself, in Markdown: what JupyterLab shows where a link leads to it."""
+    numbers = partial(_demanded, claim)
+    parts = [
+        f"### {claim.id} · {claim.verdict}",
+        f"**The note said:** {claim.statement}",
+        f"**In fact:** {sentences(claim.correction)}" if claim.correction else "",
+        f"**We measured:** {sentences(claim.says(numbers))}",
+        f"Where: {_link(claim.chapter, [claim], claim.chapter)}",
+        f"<small>{' '.join(filter(None, (_sourced(claim), _held(claim))))}</small>",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _demanded(claim: Claim, key: str, spec: str) -> str:
+    return f"`{claim.measured[key].text}`"
 
 
 def _row(claim: Claim, numbers: Callable[[str, str], str]) -> tuple[str, ...]:
     fact = f"*In fact:* {sentences(claim.correction)}" if claim.correction else ""
-    kind = claim.kind.capitalize()
-    paper = f"<small>{kind}. Paper: {sentences(claim.paper)}</small>"
+    paper = f"<small>{_sourced(claim)}</small>"
     said = "<br>".join(filter(None, (claim.statement, fact, paper)))
     measured = sentences(claim.says(numbers))
     if claim.measured:
-        held = ", ".join(f"`{key} {demanded.text}`" for key, demanded in claim.measured.items())
-        measured += f"<br><small>Held to {held} by `{claim.test.removeprefix('tests/')}`.</small>"
+        measured += f"<br><small>{_held(claim)}</small>"
     link = _link(claim.chapter, [claim], claim.chapter[:2].lstrip("0"))
     return claim.id, claim.verdict, said, measured, link
+
+
+def _sourced(claim: Claim) -> str:
+    return f"{claim.kind.capitalize()}. Paper: {sentences(claim.paper)}"
+
+
+def _held(claim: Claim) -> str:
+    """Which relations the measured values satisfy, and the test that enforces them; or ""."""
+    if not claim.measured:
+        return ""
+    held = ", ".join(f"`{key} {demanded.text}`" for key, demanded in claim.measured.items())
+    return f"Held to {held} by `{claim.test.removeprefix('tests/')}`."
 
 
 def _link(chapter: str, claims: list[Claim], text: str) -> str:
     """A link to the chapter of `claims`, or to the cell of one; none while all are pending."""
     if all(claim.evidence == "pending" for claim in claims):
         return text
-    return f"[{text}]({chapter}.ipynb{f'#cell-id={claims[0].cell}' if len(claims) == 1 else ''})"
+    cell = claims[0].cell
+    return f"[{text}]({chapter}.ipynb{f'#cell-id={cell}' if len(claims) == 1 else ''})"

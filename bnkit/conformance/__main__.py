@@ -73,4 +73,7 @@ def _cards(options):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bnkit.conformance", description=__doc__)
     arguments(parser.add_argument)
-    sys.exit(run(parser.parse_args()))
+    try:
+        sys.exit(run(parser.parse_args()))
+    except KeyboardInterrupt:
+        sys.exit("stopped")

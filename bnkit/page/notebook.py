@@ -12,6 +12,7 @@ INJECTED = "injected-parameters"  # papermill's tag of the cell that it writes
 TEACHING, EVIDENCE = "teaching", "evidence"
 SOLUTION = "hide-cell"  # the tag of evidence that answers an exercise: what it prints folds, too
 FOLDED_OUTPUT = "hide-output"  # the tag of evidence whose output is of no use to a reader
+WRITTEN = "written"  # the tag of text that the press writes, and nobody else
 TAB = "tab:"  # what the tag of a teaching cell begins with that is a tab beside its neighbours
 
 

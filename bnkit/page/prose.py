@@ -1,9 +1,10 @@
 """Measured numbers on their way into prose: nothing measured is typed by hand.
 
 ``report`` shows a sentence, ``table`` a table, whose numbers come from the cell it stands in; both
-read the same in JupyterLab and in the book. What ``keep`` shows is for the records, and folded.
-``glue`` stores a number under a name that other pages quote through the builder's ``glue:text``
-role, with the key written from the root: ``/chapters/08-mnist.ipynb::name:.3f``.
+read the same in JupyterLab and in the book, with numbers set as ``typography`` says. What ``keep``
+shows is for the records, and folded. ``glue`` stores a number under a name that other pages quote
+through the builder's ``glue:text`` role, with the key written from the root:
+``/chapters/08-mnist.ipynb::name:.3f``.
 """
 
 import inspect
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from IPython.display import Markdown, display
+
+from bnkit.page import typography
 
 SITE = "text/x-myst"  # the second face of a report: the press puts it in the place of the first
 KEPT = "kept"  # what the press finds in the metadata of an output that belongs into the fold
@@ -23,10 +26,11 @@ def report(markdown: str, site: str | None = None) -> None:
     A report that quotes other chapters' numbers has two faces: `site`, in which they are roles of
     the book's builder, and `markdown`, the same for JupyterLab, where they are not at hand.
     """
+    markdown = typography.markdown(markdown)
     if site is None:
         display(Markdown(markdown))
     else:
-        display({"text/markdown": markdown, SITE: site}, raw=True)
+        display({"text/markdown": markdown, SITE: typography.markdown(site)}, raw=True)
 
 
 def keep(title: str, markdown: str) -> None:
@@ -34,6 +38,7 @@ def keep(title: str, markdown: str) -> None:
 
     In the book it stands in the fold of its cell.
     """
+    markdown = typography.markdown(markdown)
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)|[*`]", r"\1", markdown)
     folded = f"<details><summary>{escape(title)}</summary>{escape(plain)}</details>"
     data = {"text/html": folded, "text/markdown": markdown}
@@ -74,8 +79,8 @@ _NUMBER = re.compile(r"[(×+\-−*$]*\d")  # signs, a bracket or bold type, and 
 
 
 def _cell(content: object) -> str:
-    # one line; a bar of mathematics is no end of a cell
-    return " ".join(str(content).split()).replace("|", r"\|")
+    # one line, in which spaces that do not break stay; a bar of mathematics is no end of a cell
+    return re.sub(r"[ \t\r\n]+", " ", str(content)).strip(" ").replace("|", r"\|")
 
 
 def glue(name: str, value: object) -> None:

@@ -64,6 +64,11 @@ class Result:
         return words(self.mean, self.spread if self.seeded else None) + self.lacking
 
     @property
+    def unbroken(self) -> str:
+        """The same for a narrow column: mean and spread stay on one line."""
+        return str(self).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+
+    @property
     def lacking(self) -> str:
         """How many values are missing, in words; "" for none."""
         lost = len(self.values) - len(self.there)

@@ -26,7 +26,7 @@ from bnkit.plots.scales import logarithmic, percent, powers, shares, ticks
 WITH_BN, WITHOUT_BN = BOTH.values()
 NORMS = {"batch": WITH_BN, "group": FASTER, "layer": HIGHLIGHT}
 CROSSES = {"marker": "x", "linestyle": "dashed"}  # tested by batch statistics
-RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+RATIOS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 AS_LINES = {"labelcolor": "linecolor"}  # a legend whose words have the colours of their lines
 
 
@@ -75,27 +75,27 @@ def linear(runs: Mapping[str, tuple[Array, Array, Array, Array]]) -> Drawing:
 
 @styled
 def paths(rates: Sequence[float], followed: Mapping) -> Drawing:
-    """The landscape along the gradient with BN over that without: a panel for each measure.
+    """The landscape along the gradient without BN over that with: a panel for each measure.
 
     `followed` holds a ``smoothness.Path`` for networks "with BN" and "without BN"; a line for each
     learning rate, geometric means over pairs of one seed.
     """
     titles = ("loss range", "gradient change", "effective smoothness")
     drawing, panels = figure(1, 3, width=9.6, height=3.7, sharey=True)
-    ours, theirs = followed["with BN"], followed["without BN"]
+    normed, plain = followed["with BN"], followed["without BN"]
     for axes, title, measure in zip(panels, titles, ("range", "change", "smoothness"), strict=True):
-        ratio = getattr(ours, measure) / getattr(theirs, measure)  # (steps, rates, seeds)
+        ratio = getattr(plain, measure) / getattr(normed, measure)  # (steps, rates, seeds)
         for row, (rate, colour) in enumerate(zip(rates, ramp(len(rates)), strict=True)):
             low, high = ratio[:, row].min(1), ratio[:, row].max(1)
-            axes.fill_between(ours.steps + 1, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(normed.steps + 1, low, high, color=colour, alpha=0.2, linewidth=0)
             middle = np.exp(np.log(ratio[:, row]).mean(1))
-            axes.plot(ours.steps + 1, middle, color=colour, label=f"learning rate {rate:g}")
+            axes.plot(normed.steps + 1, middle, color=colour, label=f"learning rate {rate:g}")
         axes.axhline(1, color=NEUTRAL, linewidth=1)
         logarithmic(axes)
         axes.set(title=title, xlabel="step (from 1)")
     low, high = panels[0].get_ylim()
     ticks(panels[0].yaxis, [tick for tick in RATIOS if low <= tick <= high])
-    panels[0].set_ylabel("with BN / without BN")
+    panels[0].set_ylabel("without BN / with BN")
     legend_below(drawing, panels[0], 2, **AS_LINES)
     return drawing
 

@@ -97,7 +97,8 @@ def _errors(axes: Axes, pair: Pair, paper: Curves | None) -> None:
         steps, values = stack(runs, "test_accuracy")
         if len(steps) == 1:
             continue  # diverged at once
-        steps, errors = steps[1:], 100 * (1 - values[:, 1:])  # a logarithm has no place for step 0
+        # a logarithm has no place for step 0, nor for an error of nothing
+        steps, errors = steps[1:], np.maximum(100 * (1 - values[:, 1:]), 0.01)
         band(axes, steps, errors, colour)
         place = (steps[0], errors[:, 0].mean())
         _write(axes, label, place, colour, (0, -40) if net == "with_bn" else (0, 7))
@@ -157,7 +158,8 @@ def gamma(pair: Pair) -> Drawing:
     above.set_title(f"γ of each unit: {pair.title}")
     _, percentiles = stack(pair.with_bn, "quantiles")
     spreads = percentiles[..., 2] - percentiles[..., 0]  # (seeds, steps, units)
-    for place, colour in zip((0, len(steps) // 2, -1), ramp(3), strict=True):
+    places = sorted({0, len(steps) // 2, len(steps) - 1})
+    for place, colour in zip(places, ramp(len(places)), strict=True):
         look = {"color": colour, "alpha": 0.6, "linewidth": 0, "label": f"step {steps[place]:,}"}
         below.scatter(values[:, place], spreads[:, place], s=5, **look)
     line = np.array([0, 1.05 * values.max()])

@@ -60,7 +60,7 @@ def left_over(
     colours = {"with BN": WITH_BN, "without BN": WITHOUT_BN}
     for axes, (net, values) in zip(panels, main.items(), strict=True):
         drawn = ~np.isnan(values[0])
-        band(axes, steps[drawn], values[:, drawn], colours[net], label="the setting found")
+        band(axes, steps[drawn], values[:, drawn], colours[net], label="the main pair")
         styles = zip(others.items(), ("--", ":"), strict=False)
         for (what, by_net), line in styles:
             axes.plot(steps[drawn], by_net[net][drawn], color=NEUTRAL, linestyle=line, label=what)

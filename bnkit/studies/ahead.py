@@ -63,6 +63,8 @@ def main() -> None:
         count = train(sys.argv[1], json.load(sys.stdin))
     except DataError as error:
         sys.exit(str(error))
+    except (ImportError, AttributeError) as error:
+        sys.exit(f"{sys.argv[1]} is no function that lists recipes: {error}")
     print(f"{count} networks trained together" if count else "every network is there")
 
 

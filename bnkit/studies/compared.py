@@ -74,9 +74,9 @@ def results_table(runs: Runs) -> str:
 def _row(name: str, runs: Runs) -> list[str]:
     first, *others = (run.results.get(name) for run in runs.values())
     known = next(result for result in (first, *others) if result)
-    cells = [f"{known.what} `{name}`".strip(), known.unit, str(first) if first else "–"]
+    cells = [f"`{name}` {known.what}".strip(), known.unit, first.unbroken if first else "–"]
     for other in others:
-        cells.append(f"{other} {_mark(first, other)}".strip() if other else "–")
+        cells.append(f"{other.unbroken} {_mark(first, other)}".strip() if other else "–")
     if len(others) == 1:
         (other,) = others
         both = first and other and None not in (first.mean, other.mean)

@@ -67,6 +67,13 @@ class Pair(Shown):
         return self.recorded and self.first.variant == "with-bn"
 
     @property
+    def whole(self) -> str:
+        """How far the runs can be compared, as the beginning of a sentence."""
+        if self.end == self.steps:
+            return f"After all {self.steps:,} steps"
+        return f"After {self.end:,} steps, the last that all runs reached before one diverged,"
+
+    @property
     def says(self) -> str:
         """What the page shows, in Markdown: on which data, made how and when, and why these."""
         names = (f"`{run.experiment}/{run.variant}`" for run, *_ in self.runs.values())
@@ -262,7 +269,7 @@ def percent(runs: list[Record], step: int | None = None, digits: int = 1) -> str
 
 
 def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
-    """Paper and `both` side by side; the paper's column is empty for another data set.
+    """Paper and `both` side by side, after as many steps; its column is empty for other data.
 
     Accuracies in percent. Spreads are of one unit (paper) and the median unit (here); ± over seeds.
     """
@@ -274,7 +281,7 @@ def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
     rows = []
     curves = [paper[f"figure1a/{net}"] for net in ("with_bn", "without_bn")]
     for step in [*(step for step in (4000, 10_000, 20_000) if step < both.end), None]:
-        theirs = [100 * (curve[1][-1] if step is None else at(curve, step)) for curve in curves]
+        theirs = [100 * _beside(curve, step or both.end) for curve in curves]
         when = f"after {step:,} steps" if step else "at the end"
         for (net, runs), value in zip(both.runs.items(), theirs, strict=True):
             what = f"test accuracy {when}, {net}, %"
@@ -282,22 +289,28 @@ def figure_1(both: Pair, paper: Mapping[str, Curve]) -> str:
         theirs = of_paper(theirs[0] - theirs[1], 1)
         rows.append((f"gap {when}, points", theirs, show(gap(both, step), 2)))
     for panel, (net, runs) in zip(PANELS, both.runs.items(), strict=True):
-        low, high = (paper[f"figure{panel}/p{percent}"][1] for percent in (15, 85))
-        for when, place, step in (("start", 0, 0), ("end", -1, None)):
-            theirs = of_paper(high[place] - low[place], 2)
+        low, high = (paper[f"figure{panel}/p{percent}"] for percent in (15, 85))
+        for when, place, step in (("start", low[0][0], 0), ("end", both.end, None)):
+            theirs = of_paper(_beside(high, place) - _beside(low, place), 2)
             ours = show(np.median(spread(runs, step), axis=1), 2)
             rows.append((f"85th minus 15th percentile at the {when}, {net}", theirs, ours))
     return as_table(("quantity", "paper, Figure 1", "this page"), rows, "lrr")
 
 
+def _beside(curve: Curve, step: int) -> float:
+    """What the paper drew at `step`; its last value from there on, NaN before its first."""
+    return at(curve, min(step, curve[0][-1]))
+
+
 def movement(both: Pair) -> str:
     """How the typical unit's input widens and moves in either network, early and late."""
-    half = min(10_000, both.end)
+    seen = records.stack(both.with_bn + both.without_bn, "quantiles")[0]
+    half = seen[seen <= 10_000][-1]
     rows = []
     for net, runs in both.runs.items():
-        widths = spread(runs, 0), spread(runs)
-        ways = wandering(runs, 0, half), wandering(runs, half, both.end)
-        rows.append((net, *(f"{typical(values):.2f}" for values in (*widths, *ways))))
+        values = spread(runs, 0), spread(runs), wandering(runs, 0, half)
+        later = f"{typical(wandering(runs, half, seen[-1])):.2f}" if seen[-1] > half else "–"
+        rows.append((net, *(f"{typical(each):.2f}" for each in values), later))
     when = f"its median wanders by, first {half:,} steps"
     head = ("typical unit", "spread at the start", "at the end", when, "afterwards")
     return as_table(head, rows, "lrrrr")

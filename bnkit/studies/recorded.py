@@ -44,6 +44,22 @@ class Shown:
         origin = "recorded" if self.recorded else "trained now"
         return f"{DATA_SETS.get(dataset, dataset)}, {origin}, {count(self.seeds, 'seed')}"
 
+    @property
+    def lost(self) -> str:
+        """Which of the runs diverged, as a sentence for the page; "" if none did."""
+        names = ", ".join(run.name for runs in self.runs.values() for run in runs if diverged(run))
+        return f"Diverged, and ended there: {names}. " if names else ""
+
+    def aside(self, whose: str) -> str:
+        """What a page says first of runs that are not those which its text is about, in Markdown.
+
+        `whose` are these, in words.
+        """
+        return (
+            f"**These are not the runs that the text speaks of.** {self.lost}Where it says what can "
+            f"be seen in a figure, it means that of {whose}, and its claims hold for these."
+        )
+
     def describe(self, data: str, which: str, how: str) -> str:
         """What the page shows, in Markdown, and why these runs.
 
@@ -58,11 +74,9 @@ class Shown:
                 f"({made['platform'].get('cpu', 'processor unknown')}); `python -m bnkit verify` "
                 f"trains them again and compares. {arithmetic(f'{self.first.experiment}/')}"
             )
-        lost = ", ".join(run.name for runs in self.runs.values() for run in runs if diverged(run))
-        ended = f"Diverged, and ended there: {lost}. " if lost else ""
         return (
             "**This page shows runs trained just now, on the data set "
-            f"`{self.first.recipe['dataset']}`**: {how}. {self.why} {ended}"
+            f"`{self.first.recipe['dataset']}`**: {how}. {self.why} {self.lost}"
             f"Where the text speaks of *the recorded runs*, it means those on {data} that the book "
             "carries; its claims are asserted for them only."
         )

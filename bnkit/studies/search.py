@@ -17,7 +17,7 @@ from bnkit.page.prose import as_table
 from bnkit.runs import experiments, records
 from bnkit.runs.records import Record
 from bnkit.studies.mnist import Pair, nets
-from bnkit.studies.recorded import Curve, at
+from bnkit.studies.recorded import Curve, at, show
 
 Array = np.ndarray
 GRIDS = "mnist/figure-1-"  # how the experiments of the search begin
@@ -33,6 +33,14 @@ MEDIAN, WIDTH = 1, 3  # of the four numbers that are kept of a unit: what is com
 PLAUSIBLE = 4  # more deviance than the best: two standard deviations, were all of it normal
 
 
+class Setting(NamedTuple):
+    """What differs within a grid, but for the seed."""
+
+    rate: float  # learning rate over 1 - momentum
+    sigma: float  # standard deviation of the initial weights
+    bias: float  # the same of the initial biases
+
+
 class Grid(NamedTuple):
     """Settings that were trained at one way to make pixels and one momentum."""
 
@@ -41,12 +49,24 @@ class Grid(NamedTuple):
     """Learning rates, over 1 - momentum: what a step comes to in the long run. Shape: (S,)."""
     sigmas: Array
     """Standard deviations of the initial weights. Shape: (S,)."""
+    biases: Array
+    """The same of the initial biases. Shape: (S,)."""
+
+    @property
+    def settings(self) -> list[Setting]:
+        """What each place of ``rates`` stands for; equal ones differ in the seed."""
+        values = (self.rates.round(6), self.sigmas, self.biases)
+        return [Setting(*map(float, one)) for one in zip(*values, strict=True)]
 
     @property
     def label(self) -> str:
+        """How it differs from other grids: pixels, momentum, and whether biases were drawn."""
+        return self.way + (", biases" if self.biases.any() else "")
+
+    @property
+    def way(self) -> str:
         """How the pixels were made, and the momentum where there was some."""
-        momentum = self.record.recipe["momentum"]
-        return self.pixels + (f", momentum {momentum:g}" if momentum else "")
+        return self.pixels + (f", momentum {self.momentum:g}" if self.momentum else "")
 
     @property
     def pixels(self) -> str:
@@ -61,7 +81,9 @@ def grid(record: Record) -> Grid:
     """A recorded search of many settings."""
     recipe = record.recipe
     rates = np.asarray(recipe["learning_rates"]) / (1 - recipe["momentum"])
-    return Grid(record, rates, np.asarray(recipe["init_sigmas"]))
+    sigmas = np.asarray(recipe["init_sigmas"])
+    biases = np.asarray(recipe.get("bias_sigmas") or np.zeros(len(sigmas)))
+    return Grid(record, rates, sigmas, biases)
 
 
 def grids() -> dict[str, Grid]:
@@ -71,13 +93,10 @@ def grids() -> dict[str, Grid]:
     return {one.label: one for one in made}
 
 
-def ends() -> dict[str, list[Grid]]:
-    """The recorded runs of the one setting to the end, by ``Grid.label``: a list over seeds."""
-    made: dict[str, list[Grid]] = {}
-    for name, seed in experiments.recorded(ENDS):
-        one = grid(experiments.load(name, seed))
-        made.setdefault(one.label, []).append(one)
-    return made
+def ends() -> dict[str, Grid]:
+    """The settings that were trained to the end, several seeds of each, by ``Grid.way``."""
+    made = [grid(experiments.load(name, 0)) for name, _ in experiments.recorded(ENDS)]
+    return {one.way: one for one in made}
 
 
 # How far from the paper
@@ -179,35 +198,87 @@ def away(
     return steps, found
 
 
-def at_the_end(runs: Sequence[Grid], paper: Mapping[str, Curve]) -> Array:
-    """Mean distance from the paper's accuracy from ``LATE`` on, in points. Shape: (seeds, 2)."""
-    of_seed = []
-    for one in runs:
-        late = points(one) >= LATE
-        of_seed.append(np.nanmean(residuals(one, paper)[late, :, 0], axis=0))
-    return np.array(of_seed)
+def at_the_end(one: Grid, paper: Mapping[str, Curve]) -> Array:
+    """Mean distance from the paper's accuracy from ``LATE`` on, in points. Shape: (2, S)."""
+    return np.nanmean(residuals(one, paper)[points(one) >= LATE], axis=0)
 
 
-def best(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> dict[str, tuple]:
-    """Of each grid the setting of the least deviance: rate, deviation, deviance, residuals."""
-    chosen = {}
+class Survivor(NamedTuple):
+    """A setting that was trained to the end, held against all of the figure. Shape: (seeds, ...)"""
+
+    way: str  # as of its grid
+    setting: Setting
+    panels: Array  # deviance of each of ``PANELS``, (seeds, 4)
+    end: Array  # ``at_the_end``, (seeds, 2)
+
+    @property
+    def sums(self) -> Array:
+        """Deviance from the whole figure. Shape: (seeds,)."""
+        return self.panels.sum(axis=1)
+
+
+def survivors(ended: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> list[Survivor]:
+    """The settings of ``ends``, the least deviance first."""
+    made = []
+    for way, one in ended.items():
+        panels = np.stack(list(deviance(one, paper, both).values()), axis=1)
+        end, settings = at_the_end(one, paper).T, one.settings
+        for setting in dict.fromkeys(settings):
+            its = [other == setting for other in settings]
+            made.append(Survivor(way, setting, panels[its], end[its]))
+    return sorted(made, key=lambda survivor: survivor.sums.mean())
+
+
+class Best(NamedTuple):
+    """The setting of a grid against which the least speaks."""
+
+    label: str  # of the grid
+    setting: Setting
+    panels: dict[str, float]  # its deviance, by the names of ``PANELS``
+
+    @property
+    def sum(self) -> float:
+        """Deviance from the whole figure."""
+        return sum(self.panels.values())
+
+
+def best(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> list[Best]:
+    """The best setting of every grid, the least deviance first."""
+    made = []
     for label, one in found.items():
-        values = total(one, paper, both)
-        place = int(values.argmin())
-        away = residuals(one, paper)[..., place]
-        chosen[label] = (one.rates[place], one.sigmas[place], float(values[place]), away)
-    return chosen
+        parts = deviance(one, paper, both)
+        place = int(sum(parts.values()).argmin())
+        panels = {panel: float(values[place]) for panel, values in parts.items()}
+        made.append(Best(label, one.settings[place], panels))
+    return sorted(made, key=lambda one: one.sum)
 
 
-def table(found: Mapping[str, Grid], paper: Mapping[str, Curve], both: Pair) -> str:
-    """The best setting of every grid, as Markdown; the least deviance first."""
-    rows = []
-    chosen = best(found, paper, both)
-    for label in sorted(chosen, key=lambda label: chosen[label][2]):
-        rate, sigma, least, _ = chosen[label]
-        parts = deviance(found[label], paper, both)
-        place = int(total(found[label], paper, both).argmin())
-        of_panel = (f"{parts[panel][place]:.0f}" for panel in PANELS)
-        rows.append((label, f"{rate:g}", f"{sigma:g}", *of_panel, f"{least:.0f}"))
-    head = ("pixels", "rate", "σ", *PANELS, "sum")
+SETTING = ("rate", "σ", "biases")
+
+
+def table(chosen: Sequence[Best]) -> str:
+    """What ``best`` has chosen, as Markdown."""
+    head = ("pixels", *SETTING, *PANELS, "sum")
+    rows = [
+        (
+            one.label,
+            *_told(one.setting),
+            *(f"{value:.0f}" for value in (*one.panels.values(), one.sum)),
+        )
+        for one in chosen
+    ]
     return as_table(head, rows, "l" + "r" * (len(head) - 1))
+
+
+def table_of_survivors(lasting: Sequence[Survivor]) -> str:
+    """Deviances and ends, mean ± standard deviation over seeds, as Markdown."""
+    head = ("pixels", *SETTING, "deviance", "end, with BN", "end, without BN")
+    rows = [
+        (one.way, *_told(one.setting), show(one.sums, 0), *(show(end, 2) for end in one.end.T))
+        for one in lasting
+    ]
+    return as_table(head, rows, "l" + "r" * (len(head) - 1))
+
+
+def _told(setting: Setting) -> tuple[str, ...]:
+    return tuple(f"{value:g}" for value in setting)

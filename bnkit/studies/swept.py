@@ -59,7 +59,7 @@ class Sweep:
         axes = self.swept or list(self.axes)
         runs = [run for _, run, _ in self.points]
         found = {
-            n: [str(r.results[n]) if r and n in r.results else "–" for r in runs]
+            n: [r.results[n].unbroken if r and n in r.results else "–" for r in runs]
             for n in self.names
         }
         known = {name: self._known(name) for name in self.names}
@@ -72,7 +72,7 @@ class Sweep:
             legend = [f"- `{name}`: {r.what}" for name, r in known.items() if r.what]
             header = (*(f"`{axis}`" for axis in axes), *titles)
             return "\n".join([as_table(header, rows, "r" * len(header)), "", *legend])
-        rows = [(f"{r.what} `{name}`".strip(), r.unit, *found[name]) for name, r in known.items()]
+        rows = [(f"`{name}` {r.what}".strip(), r.unit, *found[name]) for name, r in known.items()]
         titles = [_words({axis: values[axis] for axis in axes}) for values, _, _ in self.points]
         head = "result"
         if len(axes) == 1:  # said once, so that more columns fit
@@ -97,10 +97,14 @@ class Sweep:
         return _are_numbers(self.axes[self.axis])
 
     def _varies(self, name: str) -> bool:
-        """Whether a result is there, and not the same at every point: else it needs no panel."""
+        """Whether a result is there, and not the same at every point: else it needs no panel.
+
+        Where it is missing at some points, as a number of steps to what was never reached, it is
+        not the same.
+        """
         found = [run.results[name] for _, run, _ in self.points if run and name in run.results]
-        means = {result.mean for result in found} - {None}
-        return len(means) > 1 or (len(found) == 1 and bool(means))
+        means = {result.mean for result in found}
+        return means != {None} and (len(means) > 1 or len(found) == 1)
 
     def _known(self, name: str) -> Result:
         runs = (run for _, run, _ in self.points if run and name in run.results)

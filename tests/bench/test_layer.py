@@ -227,6 +227,14 @@ def test_figure_1_on_the_cores_there_are(monkeypatch, one_thread_for_each_proces
     assert set(row.times) == {"ours", "a plain torch loop"}
 
 
+def test_a_place_for_the_result_that_is_none_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(layer, "rows", lambda *_: pytest.fail("it measures"))
+    assert main(["bench", "--json", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said(capsys):
     assert main(["bench", "--device", "cuda"]) == 1

@@ -9,7 +9,7 @@ from filelock import FileLock
 from tiny_books import good, make_book
 
 from bnkit.book import __main__ as press
-from bnkit.book import chapter, compose
+from bnkit.book import chapter, compose, typed_numbers
 from bnkit.book.layout import Book, PressError
 
 CHAPTER = "chapters/01-good.ipynb"
@@ -31,7 +31,19 @@ FILES = {  # file, what is in it, what is said
     "settings, a list": ("_config.yml", b"- 1\n", "must be a mapping of settings"),
     "settings, no text": ("_config.yml", NO_TEXT, "_config.yml cannot be read"),
     "settings, a word": ("_config.yml", b"sphinx: 1\n", "its `sphinx` must be a mapping"),
+    "settings, a theme that is none": (
+        "_config.yml", b"sphinx: {config: {html_theme_options: [1]}}\n", "html_theme_options"
+    ),
+    "settings, a repository that is none": (
+        "_config.yml", b"repository: x\nsphinx: {config: {}}\n", "its `repository` must be"
+    ),
+    "settings, extensions that are none": (
+        "_config.yml", b"sphinx: {config: {}, extra_extensions: x}\n", "must be a list"
+    ),
     "claims, no text": ("data/claims.yml", NO_TEXT, "claims.yml"),
+    "a page, no text": ("chapters/index.md", NO_TEXT, "index.md cannot be read"),
+    "a page beside the book, no text": ("README.md", NO_TEXT, "README.md cannot be read"),
+    "the lock, no text": ("requirements.lock", NO_TEXT, "requirements.lock cannot be read"),
 }  # fmt: skip
 
 
@@ -45,7 +57,7 @@ def book(tmp_path, monkeypatch) -> Book:
 @pytest.mark.parametrize("case", FILES)
 def test_a_file_that_cannot_be_read_is_named(book, case, capsys):
     file, content, said = FILES[case]
-    (book.root / file).parent.mkdir(exist_ok=True)
+    (book.root / file).parent.mkdir(parents=True, exist_ok=True)
     (book.root / file).write_bytes(content)
     if file == "_config.yml":  # read when the site is composed
         with pytest.raises(PressError, match=said):
@@ -53,6 +65,31 @@ def test_a_file_that_cannot_be_read_is_named(book, case, capsys):
         return
     assert press.main(["check"]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (NO_TEXT, "facts.yml cannot be read"),
+        (b"a: [", "facts.yml cannot be read"),
+        (b"5", "facts.yml must be a list"),
+        (b"- 5", "facts.yml, entry 1: must have"),
+    ],
+)
+def test_facts_that_cannot_be_read_are_named(book, content, said):
+    file = book.root / "data" / "paper" / "facts.yml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(PressError, match=said):
+        list(typed_numbers.check(book))
+
+
+def test_what_is_no_notebook_is_not_stripped(book, capsys):
+    odd = b'{"cells": [{"cell_type": "code", "source": 1, "metadata": {}}]}'
+    (book.root / CHAPTER).write_bytes(odd)
+    assert press.main(["strip"]) == 1
+    assert "01-good.ipynb is not a notebook: cell 1 lacks its type" in capsys.readouterr().err
+    assert (book.root / CHAPTER).read_bytes() == odd
 
 
 @pytest.mark.parametrize("seconds", ["abc", "-1", "0", "1.5", "٣", "9" * 5000])

@@ -111,6 +111,16 @@ def test_a_page_draws_formulas_without_a_network_and_downloads_its_notebook(publ
     assert re.search(r'href="../_sources/chapters/01-good.ipynb" download', page)
 
 
+def test_without_scripts_a_page_says_why_its_formulas_are_tex(published):
+    pages = {path.stem: path.read_text() for path in (published.html / "chapters").glob("*.html")}
+    told = {
+        name: re.findall(r"(?s)<noscript>(.*?)</noscript>", page) for name, page in pages.items()
+    }
+    (said,) = (one for one in told.pop("01-good") if "TeX" in one)
+    assert "runs no scripts" in said
+    assert not any("TeX" in one for ones in told.values() for one in ones), "no formulas there"
+
+
 def test_evidence_folds_and_what_it_shows_stays(published):
     page = (published.html / "chapters" / "01-good.html").read_text()
     folds = re.findall(r'(?s)<details class="fold.*?</details>', page)

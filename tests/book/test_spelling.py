@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnkit.book.spelling import spelling
+from bnkit.book.spelling import in_output, in_text, spelling
 
 
 def found(source="", kind="markdown", **about):
@@ -43,3 +43,13 @@ def test_a_caption_is_text_and_code_is_not():
     caption = {"figure": {"name": "fig-a", "caption": "A normalised feature."}}
     assert len(found("x = normalised", "code", mystnb=caption)) == 1
     assert not found("x = normalised", "code")
+
+
+def test_pages_and_what_cells_show_are_text_too():
+    assert list(in_text("We `normalise` and normalise.")) == [
+        "writes 'normalise'; the book writes 'normalize'"
+    ]
+    assert len(list(in_output({"text/markdown": "normalised", "text/html": "normalised"}))) == 1
+    html = "<p class='normalised'>A normalised <code>normalised</code> <b>one</b></p>"
+    assert len(list(in_output({"text/html": html}))) == 1
+    assert not list(in_output({"text/plain": "normalised(1)", "image/svg+xml": "normalised"}))

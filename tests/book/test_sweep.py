@@ -3,6 +3,7 @@ done again, and no process outlives the one that asked for it.
 """
 
 import csv
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from clusters import need_dask, wait_for, workers
-from tiny_books import code, good, make_book, markdown, notebook, outside, press
+from tiny_books import ROOT, code, good, make_book, markdown, notebook, outside, press
 
 from bnkit import engines
 from bnkit.book import compare, points, sheet, sweep, words
@@ -104,6 +105,8 @@ def test_a_grid_is_read_by_the_types_that_the_chapter_declares(book, given, axes
         ("=1", "'=1' is no parameter"),
         ("rate=", "rate has no value"),
         ("rate=1,1", "rate has the value 1.0 twice"),
+        ("rate=1,,2", "'1,,2' has a comma too many"),
+        ("sizes=[1,2],", "'[1,2],' has a comma too many"),
         ("rate=1 rate=2", "rate is given twice"),
         ("sizes=[1,2", "'[1,2' is not closed"),
         ("rate='1", "is not closed"),
@@ -195,8 +198,14 @@ def test_points_that_are_done_are_not_done_again_and_failed_ones_are(book, engin
     assert str(done.folder / "failed" / "rate-9.0.ipynb") in done.failed["rate-9.0"]
     kept = done.folder / "points" / "rate-1.0"
     assert (kept / "runs" / "live" / "run-a" / "seed-0.json").read_text() == "a record"
+    assert [path.name for path in (done.folder / "unfinished").iterdir()] == ["rate-9.0"]
     sweep.sweep(book, "01-swept", "rate=1,9,3", engine)
     assert rates(engine) == [1, 9, 3, 9]
+
+
+def test_nothing_unfinished_lies_beside_a_sweep_that_is_through(book, engine):
+    done = sweep.sweep(book, "01-swept", "rate=1,3", engine)
+    assert not (done.folder / "unfinished").exists()
 
 
 def test_points_of_another_state_of_the_chapter_are_run_again(book, engine):
@@ -248,6 +257,21 @@ def test_a_worker_of_another_state_says_so(book, monkeypatch):
     assert "of another state than the one that asks" in outcome.problem
 
 
+def test_runs_are_called_by_what_tells_them_apart_where_that_is_short():
+    def run(**values) -> Rerun:
+        return Rerun("a", {"rate": 1, "source": "recorded", "steps": 0} | values, (), {}, ())
+
+    long = {"rate": 0.123456789, "source": "live", "steps": 50_000}
+    named = compare.labels({compare.BOOK: run(), "x": run(rate=2)})
+    assert named == ["the book", "rate=2"]
+    assert compare.labels({compare.BOOK: run(), "x": run(**long)}) == ["the book", "the re-run"]
+    assert compare.labels({"x": run(**long), "y": run()}) == [
+        "run 1",
+        "rate=1, source=recorded, steps=0",
+    ]
+    assert compare.labels({"p/x": run(), "p/y": run()}) == ["x", "y"]
+
+
 # --- in earnest -----------------------------------------------------------------------------------
 
 
@@ -277,7 +301,9 @@ def start(book: Book, *arguments: str, **environment: str) -> subprocess.Popen:
 
 def test_a_sweep_that_was_killed_leaves_no_process_and_goes_on(book, trace):
     given = ("sweep", "01-swept", "rate=1,2,9 seeds=2")
-    process = start(book, "-m", "bnkit.book", *given, TRACE=str(trace))
+    litter = trace.with_name("temporary")
+    litter.mkdir()
+    process = start(book, "-m", "bnkit.book", *given, TRACE=str(trace), TMPDIR=str(litter))
     folder = book.build / "sweeps" / "01-swept--rate-1.0_2.0_9.0-seeds-2"
     first = folder / "points" / "rate-1.0-seeds-2" / "results.json"
     wait_for(lambda: first.exists() and lines(trace / "2"))
@@ -285,6 +311,7 @@ def test_a_sweep_that_was_killed_leaves_no_process_and_goes_on(book, trace):
     process.wait()
     pids = [int(pid) for pid in lines(trace / "2")[0].split()]
     wait_for(lambda: not any(map(is_running, pids)))
+    assert not list(litter.iterdir()), "but its workshop, which the next one sweeps up"
 
     (trace / "go").touch()
     done = press(book, *given, TRACE=str(trace))
@@ -297,7 +324,7 @@ def test_a_sweep_that_was_killed_leaves_no_process_and_goes_on(book, trace):
         table = [(row["rate"], row["twice"], row["failed"]) for row in csv.DictReader(file)]
     assert table == [("1.0", "2.5", "0"), ("2.0", "4.5", "0"), ("9.0", "", "1")]
     page = (folder / "html" / "chapters" / "sweep.html").read_text()
-    assert "4.50 ± 0.71" in page
+    assert "4.50±0.71" in page.replace("\N{NO-BREAK SPACE}", "")
     assert "1 of them failed" in page
     assert "fig-along" in page
 
@@ -306,7 +333,7 @@ def test_a_sweep_that_was_killed_leaves_no_process_and_goes_on(book, trace):
     done = press(book, "compare", *places)
     assert done.returncode == 0, done.stderr
     page = Path(re.search(r"page: +(.+)", done.stdout)[1]).read_text(encoding="utf-8")
-    assert "2.50 ± 0.71" in page
+    assert "2.50±0.71" in page.replace("\N{NO-BREAK SPACE}", "")
     assert "rate=2.0" in page
     assert "fig-curves" in page
 
@@ -339,12 +366,14 @@ def test_a_scheduler_gives_the_points_of_a_lost_worker_to_another(book, trace, c
     assert len(lines(trace / "2")) == 4, "the lost one was run again"
 
 
-def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "1", "nonsense", "http://a:1", "a:b"])
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch, address):
     need_dask()
     monkeypatch.setattr(engines, "SECONDS", 0.2)
     with (
         pytest.raises(engines.EngineError, match="no scheduler answers at"),
-        engines.cluster("tcp://127.0.0.1:9"),
+        engines.cluster(address),
     ):
         pass
 
@@ -353,6 +382,54 @@ def test_without_dask_a_scheduler_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(engines.EngineError, match="pip install"), engines.cluster("tcp://a:1"):
         pass
+
+
+LATE = """\
+import sys, time
+from pathlib import Path
+from bnkit import engines
+
+def late(folder):
+    Path(folder, "here").touch()
+    while not Path(folder, "go").exists():
+        time.sleep(0.05)
+    engines.end_with_parent()
+    time.sleep(600)
+"""
+STARTERS = {
+    "multiprocessing": """\
+from multiprocessing import get_context
+from late import late
+if __name__ == "__main__":
+    child = get_context("spawn").Process(target=late, args=(sys.argv[1],))
+    child.start()
+    print(child.pid, flush=True)
+    child.join()""",
+    "subprocess": """\
+import os, subprocess
+from bnkit import engines
+command = [sys.executable, "-c", "import sys; from late import late; late(sys.argv[1])", sys.argv[1]]
+child = subprocess.Popen(command, env={**os.environ, engines.PARENT: str(os.getpid())})
+print(child.pid, flush=True)
+child.wait()""",
+}
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_a_process_whose_starter_is_gone_before_it_looks_ends_too(tmp_path, name):
+    """As a worker that was still importing torch when the press was killed."""
+    (tmp_path / "late.py").write_text(LATE)
+    (tmp_path / "start.py").write_text(f"import sys\n{STARTERS[name]}")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, str(tmp_path / "start.py"), str(tmp_path)]
+    about = {"env": os.environ | {"PYTHONPATH": path}, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **about) as starter:
+        child = int(starter.stdout.readline())
+        wait_for((tmp_path / "here").exists)
+        starter.kill()
+        starter.wait()
+        (tmp_path / "go").touch()
+        wait_for(lambda: not is_running(child))
 
 
 # --- comparisons ----------------------------------------------------------------------------------

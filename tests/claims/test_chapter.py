@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from tiny_books import code, make_book, markdown, notebook, press
 
 from bnkit import claims
-from bnkit.book import evidence, pages, stale
+from bnkit.book import claim_cells, evidence, pages, stale
 from bnkit.book.compose import normalise
 from bnkit.book.gate import Chapter
-from bnkit.book.layout import Book, PressError
+from bnkit.book.layout import LEDGER, Book, PressError
 from bnkit.claims import ledger, page
 from bnkit.claims.ledger import LedgerError
 from bnkit.page import parameters, prose
+from bnkit.page.notebook import cells_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +86,7 @@ def test_what_is_read_is_what_is_written(tmp_path):
     claim = ledger.read(written(tmp_path, entries()))["C27"]
     assert (claim.verdict, claim.note, claim.cell) == ("wrong", "1", "c27-learned")
     assert claim.measured["off"].text == "< 1e-9"
-    assert claim.badge == "[C27 · wrong](claims.ipynb#c27)"
+    assert claim.badge == "[C27 · wrong](claims.ipynb#cell-id=c27)"
     assert claim.name("off") == "c27_off"
 
 
@@ -286,8 +287,8 @@ def test_what_was_measured_is_stored_and_shown(project, shown):
         f"c27_{key}": value for key, value in VALUES.items()
     }
     assert shown[-1].data["text/markdown"] == (
-        "[C27 · wrong](claims.ipynb#c27): `off` = 1e-12 (`< 1e-9`); `kept` = 2 (`= 2`); `moved` "
-        "= 12.5% (`> 10 * off`)."
+        "[C27 · wrong](claims.ipynb#cell-id=c27): `off` = 1e-12 (`< 1e-9`); `kept` = 2 (`= 2`); `moved` "
+        "= 12.5\N{NO-BREAK SPACE}% (`> 10 * off`)."
     )
 
 
@@ -308,7 +309,7 @@ def test_with_other_parameters_it_is_told(project, shown):
     note = claims.of("01-good", changed(seed=1))
     note.measured("C27", **VALUES | {"kept": 3})
     assert (
-        "[C27 · wrong](claims.ipynb#c27) **does not hold** with seed changed: "
+        "[C27 · wrong](claims.ipynb#cell-id=c27) **does not hold** with seed changed: "
         in shown[-1].data["text/markdown"]
     )
 
@@ -341,16 +342,17 @@ def test_the_closing_table_is_the_ledger_with_the_numbers(project, shown):
     note.measured("C09")
     note.measured("C31")
     assert (
-        shown[-1].data["text/markdown"] == "[C31 · agrees](claims.ipynb#c31): a matter of naming."
+        shown[-1].data["text/markdown"]
+        == "[C31 · agrees](claims.ipynb#cell-id=c31): a matter of naming."
     )
     note.verdicts()
     assert shown[-1].data["text/markdown"].splitlines() == [
         "| claim | the note said | we measured |",
         "| --- | --- | --- |",
-        "| [C09 · agrees](claims.ipynb#c09) | The note says so. | *analogy:* a picture. |",
-        "| [C27 · wrong](claims.ipynb#c27) | The note says so. | It is learned. "
-        "One step is off by 1e-12 and moves it by 12.5%. |",
-        "| [C31 · agrees](claims.ipynb#c31) | The note says so. | *not testable here:* a matter "
+        "| [C09 · agrees](claims.ipynb#cell-id=c09) | The note says so. | *analogy:* a picture. |",
+        "| [C27 · wrong](claims.ipynb#cell-id=c27) | The note says so. | It is learned. "
+        "One step is off by 1e-12 and moves it by 12.5\N{NO-BREAK SPACE}%. |",
+        "| [C31 · agrees](claims.ipynb#cell-id=c31) | The note says so. | *not testable here:* a matter "
         "of naming. |",
     ]
 
@@ -373,9 +375,9 @@ p"""
 
 def chapter() -> dict:
     badges = (
-        "[C27 · wrong](claims.ipynb#c27)",
-        "[C31 · agrees](claims.ipynb#c31)",
-        "[C09 · agrees](claims.ipynb#c09)",
+        "[C27 · wrong](claims.ipynb#cell-id=c27)",
+        "[C31 · agrees](claims.ipynb#cell-id=c31)",
+        "[C09 · agrees](claims.ipynb#cell-id=c09)",
     )
     return notebook(
         markdown("title", f"# A chapter\n\n{', '.join(badges)}"),
@@ -389,7 +391,7 @@ def chapter() -> dict:
 
 
 INDEX = (
-    "# A book\n\nSee [C27 · wrong](claims.ipynb#c27): {glue:text}`/chapters/claims.ipynb::wrong:d` "
+    "# A book\n\nSee [C27 · wrong](claims.ipynb#cell-id=c27): {glue:text}`/chapters/claims.ipynb::wrong:d` "
     "is.\n"
 )
 
@@ -399,6 +401,7 @@ def small_book(root: Path) -> Book:
     table = json.loads((ROOT / "chapters" / "claims.ipynb").read_text())
     book = make_book(root / "book", {"01-good": chapter(), "claims": table}, index=INDEX)
     written(book.root / "data", entries())
+    claim_cells.write(book, evidence.ledger(book))
     (book.root / "tests").mkdir()
     (book.root / "tests" / "test_a.py").write_text("def test_b():\n    assert True\n")
     return book
@@ -442,7 +445,7 @@ APART = {
         ["C27 is 'wrong', but 01-good does not say so", "chapters/01-good: calls C27 'agrees'"],
     ),
     "a badge that leads elsewhere": (
-        in_chapter("claims.ipynb#c31", "claims.ipynb#c32"),
+        in_chapter("claims.ipynb#cell-id=c31", "claims.ipynb#cell-id=c32"),
         ["calls C31 'agrees' and"],
     ),
     "an unknown claim": (
@@ -464,6 +467,30 @@ APART = {
     "a chapter that came": (
         in_ledger(lambda all_: entry(all_, "C01").update(chapter="01-good")),
         ["C01 is pending, but 01-good is in the book by now"],
+    ),
+    "a link that JupyterLab does not follow": (
+        in_chapter("A chapter", "A [C27](claims.ipynb#c27) chapter"),
+        [
+            "links to claims.ipynb#c27, which JupyterLab does not follow; write claims.ipynb#cell-id=c27"
+        ],
+    ),
+    "a link to no claim": (
+        in_chapter("A chapter", "A [C99](claims.ipynb#cell-id=c99) chapter"),
+        ["links to claims.ipynb#cell-id=c99, which is no claim of the ledger"],
+    ),
+    "a link to no cell": (
+        in_chapter("A chapter", "A [chapter](01-good.ipynb#cell-id=c27-taught)"),
+        ["links to 01-good.ipynb#cell-id=c27-taught; 01-good has no such cell"],
+    ),
+    "a link to a cell without a place on the site": (
+        in_chapter("A chapter", "A [chapter](01-good.ipynb#cell-id=check)"),
+        ["links to 01-good.ipynb#cell-id=check, a cell that measures no claim"],
+    ),
+    "claims that changed in the ledger alone": (
+        in_ledger(lambda all_: entry(all_, "C02").update(statement="Another.")),
+        [
+            "chapters/claims: has other claims in its cells than data/claims.yml; write them: make fix"
+        ],
     ),
     "a test that is not there": (
         in_ledger(lambda all_: entry(all_, "C27").update(test="tests/test_a.py::test_c")),
@@ -491,8 +518,8 @@ def test_what_does_not_fit_is_named(name, small):
 def test_a_page_that_calls_a_claim_otherwise_is_named(small):
     (small.root / "chapters" / "index.md").write_text(INDEX.replace("wrong]", "imprecise]"))
     assert told(small) == [
-        "chapters/index: calls C27 'imprecise' and links to claims.ipynb#c27; "
-        "the ledger says [C27 · wrong](claims.ipynb#c27)"
+        "chapters/index: calls C27 'imprecise' and links to claims.ipynb#cell-id=c27; "
+        "the ledger says [C27 · wrong](claims.ipynb#cell-id=c27)"
     ]
 
 
@@ -575,7 +602,9 @@ def tags(path: Path) -> list[pages.Tag]:
 def test_each_claim_has_a_row_and_each_row_leads_to_its_cell(site):
     table, other = tags(site / "claims.html"), tags(site / "01-good.html")
     rows = [tag.attributes["id"] for tag in table if tag.name == "tr" and "id" in tag.attributes]
-    assert rows == [name.lower() for name in ledger.IDS]
+    assert rows == [f"cell-id={name.lower()}" for name in ledger.IDS]
+    known = [tag.attributes["id"] for tag in table if tag.name == "td" and "id" in tag.attributes]
+    assert known == [name.lower() for name in ledger.IDS], "links from elsewhere still arrive"
     links = {tag.attributes["href"] for tag in table if "cell-id" in tag.attributes.get("href", "")}
     assert links == {
         f"01-good.html#cell-id={name}" for name in ("c27-learned", "c31-name", "c09-column")
@@ -588,14 +617,14 @@ def test_a_verdict_beside_a_sentence_leads_to_its_row(site):
     for name in ("01-good", "index"):
         text = (site / f"{name}.html").read_text()
         assert re.search(
-            r'<a [^>]*href="claims.html#c27"[^>]*>.*?<span class="claim claim-wrong">C27 · wrong</span>',
+            r'<a [^>]*href="claims.html#cell-id=c27"[^>]*>.*?<span class="claim claim-wrong">C27 · wrong</span>',
             text,
         )
 
 
 def test_the_table_shows_what_chapters_measured(site):
     text = re.sub(r"<[^>]+>", "", (site / "claims.html").read_text())
-    assert "One step is off by 1e-12 and moves it by 12.5%." in text
+    assert "One step is off by 1e-12 and moves it by 12.5\N{NO-BREAK SPACE}%." in text
     assert "Held to off &lt; 1e-9, kept = 2, moved &gt; 10 * off by test_a.py::test_b." in text
     assert "pending: not written yet." in text
     assert "Of 75 statements: 74 agrees, 0 imprecise, 1 wrong, 0 not in the paper." in text
@@ -608,6 +637,34 @@ def test_the_script_is_on_the_page_of_the_table_alone(site):
     }
     assert {name: len(found) for name, found in scripts.items() if found} == {"claims": 1}
     assert (site.parent / "_static" / "claims.js").is_file()
+
+
+def test_what_jupyterlab_alone_shows_is_not_on_the_site(site):
+    text = (site / "claims.html").read_text()
+    assert "One by one" not in text
+    assert text.count("The note says so.") == len(ledger.IDS)
+
+
+def test_the_cell_of_a_claim_holds_all_that_the_row_does(small):
+    (cell,) = (c for c in cells_of(small.file(LEDGER)) if c["id"] == "c27")
+    assert "".join(cell["source"]) == (
+        "### C27 · wrong\n\n**The note said:** The note says so.\n\n**In fact:** It is learned.\n\n"
+        "**We measured:** One step is off by `< 1e-9` and moves it by `> 10 * off`.\n\n"
+        "Where: [01-good](01-good.ipynb#cell-id=c27-learned)\n\n<small>Report. Paper: Sec. 3. "
+        "Held to `off < 1e-9`, `kept = 2`, `moved > 10 * off` by `test_a.py::test_b`.</small>"
+    )
+
+
+def test_cells_of_claims_are_written_where_they_differ_and_only_there(small):
+    book = evidence.ledger(small)
+    assert claim_cells.write(small, book) is None
+    in_ledger(lambda all_: entry(all_, "C02").update(statement="Another."))(small)
+    before = cells_of(small.file(LEDGER))
+    done = press(small, "claims")
+    assert done.stdout == f"written anew: {small.file(LEDGER)}\n"
+    after = cells_of(small.file(LEDGER))
+    assert [a["id"] for a, b in zip(after, before, strict=True) if a != b] == ["c02"]
+    assert told(small) == []
 
 
 def test_in_jupyterlab_the_table_says_what_values_must_be(shown, tmp_path):

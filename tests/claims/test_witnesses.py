@@ -225,7 +225,7 @@ def test_c12_c22_standardising_is_not_whitening():
     white = scores.fit_transform(x) @ scores.components_  # turned back: ZCA
     off = np.abs(np.cov(white.T) - np.eye(4)).max()  # scikit-learn divides by m - 1
     pair = np.corrcoef(x.T)[0, 1], np.corrcoef(standard.T)[0, 1]
-    holds("C12", raw=abs(pair[0]), standardised=abs(pair[1]), white=off)
+    holds("C12", raw=abs(pair[0]), standardized=abs(pair[1]), white=off)
     stretched = [(z, z * (0.5, 3, 2, 1) + (1, 2, 3, 4)) for z in (standard, white)]
     bn, zca = ([largest(z) for z in pair] for pair in stretched)
     holds("C22", bn=min(bn), zca=max(zca))

@@ -237,6 +237,20 @@ def test_a_search_keeps_of_each_network_what_the_figure_shows():
         )
 
 
+def test_a_setting_of_a_search_may_have_biases_and_a_seed_of_its_own():
+    own = replace(SEARCH, bias_sigmas=(0.0, 0.5), seeds=(3, 4))
+    made = [(one.norm, one.bias_sigma, one.seed) for one in own.recipes()]
+    assert made == [("batch", 0, 3), ("batch", 0.5, 4), (None, 0, 3), (None, 0.5, 4)]
+    assert {one.seed for one in SEARCH.recipes()} == {0}
+    assert not {"bias_sigmas", "seeds"} & set(SEARCH.as_dict())  # as in older records
+    _, accuracy = experiments.train(own, device="cpu").curve("test_accuracy")
+    alone = replace(own, learning_rates=(1.0,), init_sigmas=(0.05,), bias_sigmas=(0.5,), seeds=(4,))
+    _, expected = experiments.train(alone, device="cpu").curve("test_accuracy")
+    np.testing.assert_allclose(accuracy[:, :, 1:], expected, atol=3e-3)  # one digit of 360, rounded
+    with pytest.raises(ValueError, match="zip"):
+        replace(SEARCH, seeds=(1,)).recipes()
+
+
 def test_a_network_of_a_search_that_diverges_is_marked(monkeypatch):
     monkeypatch.setattr(search, "EARLY", (100, 200))
     recipes = SEARCH.recipes()

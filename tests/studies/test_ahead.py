@@ -49,3 +49,7 @@ def test_parameters_come_as_text(folders, monkeypatch, capsys):
     monkeypatch.setattr(json, "load", lambda _: [[folders[0], POINT | {"seeds": 1}]])
     ahead.main()
     assert "2 networks trained together" in capsys.readouterr().out
+    for wrong in ("bnkit.studies.nosuch:ahead", "bnkit.studies.mnist:nosuch"):
+        monkeypatch.setattr("sys.argv", ["ahead", wrong])
+        with pytest.raises(SystemExit, match="is no function that lists recipes"):
+            ahead.main()

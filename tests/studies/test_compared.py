@@ -66,7 +66,9 @@ def test_how_often_chance_alone_breaks_the_rule_is_as_the_page_says():
 def test_the_table_marks_what_differs_and_says_by_how_much():
     table = study.results_table(BOTH).splitlines()
     assert table[0] == "| result | unit | the book | rate=0.5 | difference |"
-    assert table[2] == "| at the end `accuracy` | % | 92.0 ± 2.0 | 97.0 ± 1.0 ▲ | +5 |"
+    assert "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}" in table[2], "no line breaks there"
+    told = "| `accuracy` at the end | % | 92.0 ± 2.0 | 97.0 ± 1.0 ▲ | +5 |"
+    assert table[2].replace("\N{NO-BREAK SPACE}", " ") == told
     assert table[3] == "| `rank` |  | 59 | 59 | 0 |"
     assert "1 of 2 results differ by more than their spreads: `accuracy`." in study.summary(BOTH)
 
@@ -125,6 +127,24 @@ def grid(rates=(0.1, 0.5, 2.0), sizes=(10, 20)) -> swept.Sweep:
     ]
     points[1] = (points[1][0], None, "ZeroDivisionError")
     return swept.Sweep("08-mnist", {"rate": list(rates), "size": list(sizes)}, points)
+
+
+def test_what_is_there_at_one_point_alone_has_a_panel():
+    """As a number of steps to an accuracy that other rates never reach."""
+    reached = {0.1: [None, None], 0.5: [None, None], 2.0: [1000, 2000]}
+    runs = {
+        r: {"steps": as_result("steps", v), "same": as_result("same", 1)}
+        for r, v in reached.items()
+    }
+    points = [({"rate": r}, replace(run(r, [1.0]), results=found), "") for r, found in runs.items()]
+    axis, values, found = swept.Sweep("08-mnist", {"rate": list(reached)}, points).along
+    assert (axis, values, list(found)) == ("rate", [0.1, 0.5, 2.0], ["steps"])
+    assert [one.mean for one in found["steps"][""]] == [None, None, 1500]
+    never = [
+        (values, replace(made, results={"steps": as_result("steps", [None])}), "")
+        for values, made, _ in points
+    ]
+    assert swept.Sweep("08-mnist", {"rate": list(reached)}, never).along[2] == {}
 
 
 def test_results_stand_along_the_longer_axis_by_setting_of_the_other():

@@ -265,7 +265,23 @@ def test_tables_end_where_a_run_diverged():
     rows = study.figure_1(both, digitized())
     assert "after 10,000" not in rows
     assert "first 4,000 steps" in study.movement(both)
+    assert study.movement(both).splitlines()[-1].endswith("| – |")  # nothing was seen after that
+    assert both.whole.startswith("After 4,000 steps, the last that all runs reached")
+    assert paired(PAIR.with_bn, PAIR.without_bn).whole == "After all 50,000 steps"
     assert paired([run("batch", 0, last=0)], [run(None, 0)]).early == 0
+
+
+def test_a_short_run_stands_beside_the_paper_at_its_own_last_step():
+    drawn = digitized()
+    for last in (300, 6000):
+        short = pair(1, last=last)
+        (row,) = [
+            line
+            for line in study.figure_1(paired(short.with_bn, short.without_bn), drawn).splitlines()
+            if "at the end, with BN, %" in line
+        ]
+        theirs = {300: "–", 6000: f"{100 * np.interp(6000, *drawn['figure1a/with_bn']):.1f}"}[last]
+        assert row.split("|")[2].strip() == theirs
 
 
 def test_the_paper_is_not_compared_with_another_data_set():

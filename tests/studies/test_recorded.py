@@ -26,6 +26,14 @@ def test_a_run_diverged_if_its_manifest_says_when():
     assert recorded.diverged(replace(one, manifest={"diverged_at": 0}))
 
 
+def test_a_page_of_other_runs_says_so_first_and_which_diverged():
+    well, lost = run("batch", 0), replace(run("batch", 1), manifest={"diverged_at": 0})
+    assert recorded.Shown({"a": [well]}).lost == ""
+    said = recorded.Shown({"a": [well, lost]}, recorded=False).aside("the runs of the book")
+    assert "Diverged, and ended there: mnist/made-up/seed-1." in said
+    assert "it means that of the runs of the book" in said
+
+
 def test_the_papers_curves_are_those_of_the_file():
     curves = recorded.digitized()
     content = json.loads((paths.paper() / "curves.json").read_text())

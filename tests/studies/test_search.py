@@ -1,16 +1,22 @@
 """The search reads its own records: distances by hand, profiles, and figures that hold them."""
 
+from collections import Counter
+from itertools import product
+
 import numpy as np
 import pytest
 from drawn import fits_a_phone, follows_the_page
 from matplotlib.colors import to_hex
 
+from bnkit.datasets.binary import WAYS
 from bnkit.plots import colours
 from bnkit.plots import search as figures
 from bnkit.runs import experiments
 from bnkit.runs.records import Record
 from bnkit.studies import search as study
-from bnkit.studies.mnist import Pair
+from bnkit.studies.mnist import RATES as RATES_OF_THE_BOOK
+from bnkit.studies.mnist import Pair, by_rate
+from bnkit.studies.recorded import digitized
 
 STEPS = [250, 4000, 8000, 12_000]
 RATES, SIGMAS = [0.1, 0.1, 0.2, 0.2], [0.05, 0.1, 0.05, 0.1]
@@ -112,10 +118,11 @@ def test_the_best_of_every_grid_stands_in_the_table_the_best_first():
     values = np.asarray(spoilt.record.curves["test_accuracy"]["values"]) + 0.01
     spoilt.record.curves["test_accuracy"]["values"] = values.tolist()
     found["worse"] = spoilt
-    rate, sigma, least, _ = study.best(found, PAPER, PAIR)["exact"]
-    assert (rate, sigma) == (0.1, 0.05)
-    assert least == pytest.approx(0, abs=1e-20)
-    lines = study.table(found, PAPER, PAIR).splitlines()
+    first, second = study.best(found, PAPER, PAIR)
+    assert (first.label, first.setting) == ("exact", (0.1, 0.05, 0))
+    assert first.sum == pytest.approx(0, abs=1e-20)
+    assert second.sum == pytest.approx(sum(second.panels.values()))
+    lines = study.table([first, second]).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["exact", "worse"]
 
 
@@ -128,24 +135,67 @@ def test_a_pair_is_held_against_the_paper_where_it_has_points():
 
 def test_the_end_is_the_mean_of_its_late_points(monkeypatch):
     monkeypatch.setattr(study, "LATE", 8000)
-    made = study.at_the_end([study.grid(record())._replace(rates=np.array(RATES))], PAPER)
-    np.testing.assert_allclose(made, [[0, 0]], atol=1e-12)
+    made = study.at_the_end(study.grid(record(more_accurate=0.02)), PAPER)
+    np.testing.assert_allclose(made, [[0, 0, 0, 2]] * 2, atol=1e-12)
+
+
+def test_equal_settings_are_one_survivor_whose_runs_differ_in_the_seed(monkeypatch):
+    monkeypatch.setattr(study, "LATE", 8000)
+    made = record(more_accurate=0.02)
+    made.recipe["learning_rates"], made.recipe["init_sigmas"] = [0.2, 0.1, 0.1, 0.2], [0.05] * 4
+    ended = study.grid(made)
+    first, second = study.survivors({"drawn": ended}, PAPER, PAIR)
+    assert (first.way, first.setting) == ("drawn", (0.1, 0.05, 0))
+    np.testing.assert_allclose(first.sums, [0, 0], atol=1e-20)
+    assert second.setting == (0.2, 0.05, 0)
+    assert second.sums[0] == pytest.approx(0, abs=1e-20)
+    assert second.sums[1] == pytest.approx(study.total(ended, PAPER, PAIR)[3])
+    np.testing.assert_allclose(second.end, [[0, 0], [2, 2]], atol=1e-12)
+
+
+def test_biases_make_another_setting_and_another_name():
+    made = record()
+    made.recipe["bias_sigmas"] = [0.0, 1.0, 1.0, 0.0]
+    one = study.grid(made)
+    assert one.label == "drawn, biases"
+    assert one.settings[1] == (0.1, 0.1, 1.0)
+    assert study.grid(record()).settings[1] == (0.1, 0.1, 0)
 
 
 def test_the_experiments_of_the_search_vary_what_the_paper_leaves_open():
     names = [name for name in experiments.EXPERIMENTS if name.startswith(study.GRIDS)]
     ends = [name for name in names if name.startswith(study.ENDS)]
-    recipes = [experiments.EXPERIMENTS[name].recipe for name in names if name not in ends]
-    ways = {(recipe.pixels, recipe.momentum) for recipe in recipes}
-    assert len(ways) == len(recipes) == 6
-    found = experiments.FOUND
+    recipes = {n: experiments.EXPERIMENTS[n].recipe for n in names}
+    grids = [recipe for name, recipe in recipes.items() if name not in ends]
+    biased = [recipe for recipe in grids if recipe.bias_sigmas]
+    every_way = set(product(WAYS, (0.0, 0.9)))
+    assert {(one.pixels, one.momentum) for one in grids if one not in biased} == every_way
+    assert len(grids) == len(every_way) + len(biased) == 11
+    for one in grids:
+        if one not in biased:
+            rates = np.asarray(one.learning_rates) / (1 - one.momentum)
+            settings = zip(rates.round(6), one.init_sigmas, strict=True)
+            assert set(settings) == set(product(experiments.RATES, experiments.SIGMAS))
     for name in ends:
-        recipe = experiments.EXPERIMENTS[name].recipe
-        rate = recipe.learning_rates[0] / (1 - recipe.momentum)
-        assert rate == pytest.approx(found["learning_rate"])
-        assert recipe.init_sigmas == (found["init_sigma"],)
-        for one in recipe.recipes():
-            assert (one.pixels, one.momentum) == (recipe.pixels, recipe.momentum)
+        recipe = recipes[name]
+        assert recipe.steps == 50_000
+        repeated = Counter(setting[:3] for setting in recipe.settings())
+        assert set(repeated.values()) == {5}
+        assert set(recipe.seeds) == set(range(5))
+
+
+def test_what_is_trained_to_the_end_is_what_its_grid_found():
+    main = by_rate()[RATES_OF_THE_BOOK[0]]
+    paper = digitized()
+    grids, lasting = study.grids(), study.ends()
+    for one in study.best(grids, paper, main):
+        if one.label in lasting:
+            assert one.setting in lasting[one.label].settings
+    biased = grids["drawn, biases"]
+    for size in np.unique(biased.biases):
+        its = np.flatnonzero(biased.biases == size)
+        least = its[study.total(biased, paper, main)[its].argmin()]
+        assert biased.settings[least] in lasting["drawn"].settings
 
 
 # The figures

@@ -282,7 +282,7 @@ def test_whitened_inputs_move_less():
         return np.mean([wasserstein_distance(*pair) / pair[0].std() for pair in units])
 
     raw, white, standard = moved(np.asarray), moved(zca), moved(StandardScaler().fit_transform)
-    values = {"raw": raw, "white": white, "standardised": standard}
+    values = {"raw": raw, "white": white, "standardized": standard}
     assert ledger.read()["C11"].broken(values) == []
     maps = {"raw": studies.unchanged, "ZCA": lambda u: whitening.zca(u, eps=1e-6)}
     ours = studies.moved_inputs(maps, seeds=1, steps=60)

@@ -59,7 +59,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // A link to a claim shows it, whatever is filtered.
   const arrive = () => {
-    const row = rows.find((each) => `#${each.id}` === location.hash);
+    const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const row = place && rows.find((each) => each.contains(place));
     if (!row) return;
     if (row.hidden) {
       words.value = "";

@@ -1,12 +1,13 @@
 """Which settings did the paper use? Figure 1 asked of many of them: a bank of pairs, small records.
 
-The paper prints neither the learning rate nor the size of the initial weights, nor how the pixels
-became binary, nor whether there was momentum. A run here trains both networks of Section 4.1 at
-many rates and sizes, at one way to make pixels and one momentum, and keeps what the paper draws.
+The paper prints neither the learning rate nor the size of the initial weights and biases, nor how
+the pixels became binary, nor whether there was momentum. A run here trains both networks of Section
+4.1 at many rates and sizes, at one way to make pixels and one momentum, and keeps what the paper
+draws.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from bnkit.runs.distributed import ALONE, Processes
 from bnkit.runs.tasks import LOSS, until
 from bnkit.runs.tasks.mnist import MLPRecipe
 from bnkit.runs.tasks.mnist import Task as OneTask
-from bnkit.runs.training import AnyRecipe, Progress, Watch
+from bnkit.runs.training import ADDED, AnyRecipe, Progress, Watch
 
 NORMS = ("batch", None)  # the two networks, in the order of every curve
 APART = 4000  # steps between two points that the paper's curves of Figure 1(a) are drawn through
@@ -39,24 +40,34 @@ MEANING = {
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRecipe(AnyRecipe):
-    """Pairs of networks of Section 4.1 that differ in learning rate and initial weights alone."""
+    """Pairs of networks of Section 4.1 that differ in learning rate and start alone: settings.
+
+    Each setting has its own rate, its own standard deviation of the initial weights, and where they
+    are given its own of the initial biases, else 0, and its own seed, else that of all.
+    """
 
     dataset: str = "mnist"
     pixels: str = "threshold"  # a name of datasets.binary.WAYS
     momentum: float = 0.0  # of the optimiser
-    learning_rates: tuple[float, ...] = (0.1,)  # of the settings
-    init_sigmas: tuple[float, ...] = (0.1,)  # of the same settings
+    learning_rates: tuple[float, ...] = (0.1,)
+    init_sigmas: tuple[float, ...] = (0.1,)
+    bias_sigmas: tuple[float, ...] = field(default=(), metadata=ADDED)
+    seeds: tuple[int, ...] = field(default=(), metadata=ADDED)
     steps: int = 16_000  # optimisation steps
-    seed: int = 0  # of the initial weights and of the order of the examples, of all of them
+    seed: int = 0  # of the initial weights and of the order of the examples, where there is one
 
     def recipes(self) -> list[MLPRecipe]:
         """The recipe of each network: those with BN in the order of the settings, then the rest."""
         about = {name: getattr(self, name) for name in ("dataset", "pixels", "momentum", "steps")}
-        return [
-            MLPRecipe(norm=norm, learning_rate=rate, init_sigma=sigma, seed=self.seed, **about)
-            for norm in NORMS
-            for rate, sigma in zip(self.learning_rates, self.init_sigmas, strict=True)
-        ]
+        names = ("learning_rate", "init_sigma", "bias_sigma", "seed")
+        settings = [dict(zip(names, one, strict=True)) for one in self.settings()]
+        return [MLPRecipe(norm=norm, **one, **about) for norm in NORMS for one in settings]
+
+    def settings(self) -> list[tuple[float, float, float, int]]:
+        """Learning rate, deviations of the initial weights and biases, and seed of each setting."""
+        count = len(self.learning_rates)
+        biases, seeds = self.bias_sigmas or (0.0,) * count, self.seeds or (self.seed,) * count
+        return list(zip(self.learning_rates, self.init_sigmas, biases, seeds, strict=True))
 
 
 class Task:
