@@ -35,23 +35,25 @@ def batches(steps):
 
 @pytest.mark.parametrize("name", NORMS)
 def test_three_networks_are_three_times_one(name):
+    """Groups have four features or more: two can lie so close together that what divides by their
+    deviation, four times, shows the rounding of sums in another order. Else it stays below 2e-6."""
     together, alone = NORMS[name]
-    crowded = many_torch.mlp(5, (4, 6), 3, [0, 1, 2], together)
+    crowded = many_torch.mlp(5, (8, 12), 3, [0, 1, 2], together)
     x, labels = data()
     rates = [0.1, 0.5, 0.02]
     for _ in many_torch.train(crowded, batches(4), rates):
         pass
     outputs = crowded(x.expand(3, *x.shape))
     for which, rate in enumerate(rates):
-        single = many_torch.mlp(5, (4, 6), 3, [which], alone)
+        single = many_torch.mlp(5, (8, 12), 3, [which], alone)
         optimiser = torch.optim.SGD(single.parameters(), lr=rate)
         for a, b in batches(4):
             optimiser.zero_grad()
             nn.functional.cross_entropy(single(a[None])[0], b).backward()
             optimiser.step()
-        assert_close(outputs[which], single(x[None])[0], 1e-4)  # sums in another order, four steps
+        assert_close(outputs[which], single(x[None])[0], 1e-5)
         expected = nn.functional.cross_entropy(single(x[None])[0], labels)
-        assert_close(many_torch.losses(crowded, x, labels, 3)[which], expected, 1e-4)
+        assert_close(many_torch.losses(crowded, x, labels, 3)[which], expected, 1e-5)
 
 
 def test_a_diverged_network_leaves_the_others_alone():
