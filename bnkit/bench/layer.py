@@ -87,15 +87,21 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Seconds for each call, (rounds,): all in turns, each turn about `seconds` long.
 
-    `device` says what counts: "cpu" this thread's time, "cuda" a GPU's, "cores" that on the wall.
+    A turn begins with a call that is not counted, as the one before has left other numbers in the
+    cache, and the order is another in each round. `device` says what counts: "cpu" this thread's
+    time, "cuda" a GPU's, "cores" that on the wall.
     """
-    counts = {}
+    counts, times = {}, {name: [] for name in calls}
     for name, call in calls.items():
         call()  # what is built on the first call is not counted
         counts[name] = max(1, round(seconds / max(_time(call, 1, device), 1e-6)))
-    turns = list(calls.items())
-    times = [[_time(call, counts[name], device) for name, call in turns] for _ in range(rounds)]
-    return dict(zip(calls, np.transpose(times), strict=True))
+    generator = np.random.default_rng(0)
+    for _ in range(rounds):
+        for name in generator.permutation(list(calls)):
+            if device != "cores":  # whole trainings, which leave nothing in a cache
+                calls[name]()
+            times[name].append(_time(calls[name], counts[name], device))
+    return {name: np.array(times[name]) for name in calls}
 
 
 def _time(call: Callable, count: int, device: str) -> float:
