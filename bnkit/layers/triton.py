@@ -670,7 +670,6 @@ def cannot_take(x: Tensor) -> str | None:
     return None
 
 
-@functools.cache  # it is settled when the kernels are made
 def interpreted() -> bool:
     """Whether the kernels run in Triton's interpreter: slow, on any machine, and good for tests."""
     return triton is not None and not isinstance(_normalise, triton.runtime.JITFunction)

@@ -23,6 +23,7 @@ from bnkit.page.notebook import source_of
 RESULT = "application/vnd.bnkit.result+json"
 CURVE = "application/vnd.bnkit.curve+json"
 DIGITS = 6  # significant ones that curves are stored with
+LARGEST = 1e300  # of a value: its mean and spread over seeds are numbers as well
 _handed: dict[str, tuple["Result", int | None]] = {}  # results of this kernel, and their cells
 
 
@@ -274,6 +275,8 @@ def _finite(name: str, value: object) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise ResultError(f"{name}: {number} is not finite; None says that a value is missing")
+    if abs(number) > LARGEST:
+        raise ResultError(f"{name}: {number} is too large; from -{LARGEST} to {LARGEST} is allowed")
     return value if type(value) is int and abs(value) < 2**53 else number
 
 

@@ -32,10 +32,12 @@ def gaussian(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def layers(activation, depth: int, gain: float, bn: bool = False, width: int = 100, bias=0.0):
+def layers(
+    activation, depth: int, gain: float, bn: bool = False, width: int = 100, bias=0.0, draw=0
+):
     """Hidden layers in float64, their weights gain / sqrt(width); biases of random sign."""
     made = []
-    for index in range(depth):
+    for index in range(100 * draw, 100 * draw + depth):
         linear = nn.Linear(width, width).double()
         linear.weight.data = gaussian(width, width, seed=index, scale=gain / width**0.5)
         linear.bias.data = bias * gaussian(width, seed=1000 + index).sign()
@@ -56,9 +58,17 @@ def growth(stack: list, batch: int = 128, width: int = 100) -> float:
     return float((first / last) ** (2 / (len(stack) - 1)))
 
 
+def typical(measured) -> float:
+    """The geometric mean over draws of the weights: of forty layers one may be far from it."""
+    return float(np.exp(np.mean([np.log(measured(draw)) for draw in range(8)])))
+
+
 def test_c01_c04_gradients_of_forty_layers():
     vanishing = growth(layers(nn.Sigmoid, 40, 1.0))
-    he, xavier = (growth(layers(nn.ReLU, 40, gain)) for gain in (2**0.5, 1.0))
+    he, xavier = (
+        typical(lambda draw, gain=gain: growth(layers(nn.ReLU, 40, gain, draw=draw)))
+        for gain in (2**0.5, 1.0)
+    )
     exploding = [growth(layers(nn.ReLU, 40, gain, bn=True)) for gain in (0.1, 1.0, 2**0.5)]
     holds("C01", over_forty=vanishing**20, relu_with_bn=min(exploding))
     holds("C04", steady=he**20, smaller=xavier**20, exploded=exploding[-1] ** 20)
@@ -72,11 +82,11 @@ def test_c03_two_ways_to_saturate():
     holds("C03", slope_at_5=x.grad, by_biases=by_biases, by_weights=by_weights)
 
 
-def moved(activation, bn: bool, change: float, where: str, depth: int = 50) -> float:
+def moved(activation, bn: bool, change: float, where: str, depth: int = 50, draw=0) -> float:
     """How far the input of the last nonlinearity moves, relative to its size."""
     outputs, x = [], gaussian(128, 100, seed=9)
     for turned in (False, True):
-        stack = layers(activation, depth, GAINS[activation] if not bn else 1.0, bn)
+        stack = layers(activation, depth, GAINS[activation] if not bn else 1.0, bn, draw=draw)
         if turned and where == "first":
             weight = stack[0][0].weight.data
             direction = gaussian(*weight.shape, seed=77)
@@ -93,7 +103,7 @@ def test_c06_small_changes_on_their_way_up():
     numb = moved(nn.Sigmoid, False, 1e-3, "first", 4) / moved(nn.Sigmoid, False, 1e-3, "first", 3)
     holds(
         "C06",
-        relu=moved(nn.ReLU, False, 1e-6, "first") / 1e-6,
+        relu=typical(lambda draw: moved(nn.ReLU, False, 1e-6, "first", draw=draw)) / 1e-6,
         relu_with_bn=moved(nn.ReLU, True, 1e-6, "first") / 1e-6,
         sigmoid_layer=numb,
         scale=moved(nn.ReLU, False, 0.01, "scale"),
@@ -215,7 +225,7 @@ def test_c07_where_training_works(data):
 
 def test_c12_c22_standardising_is_not_whitening():
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(400, 4)) @ rng.normal(size=(4, 4)) + 5
+    x = rng.normal(size=(400, 4)).cumsum(axis=1) + 5  # neighbours share most of what they are
 
     def largest(z):
         return np.abs(np.corrcoef(z.T) - np.eye(z.shape[1])).max()

@@ -51,7 +51,7 @@ def test_amplified_noise_multiplies_its_distance_from_doing_nothing():
 def test_noise_of_strength_0_is_none_and_much_noise_does_harm(digits):
     options = {"rate": 0.3, "depth": 2, "seeds": 1, "steps": 40}
     found = smoothness.with_noise(
-        digits, "relu", True, (0, 20), shift.noisy(np.random.default_rng(0)), **options
+        digits, "relu", True, (0, 100), shift.noisy(np.random.default_rng(0)), **options
     )
     networks = smoothness.build(digits, "relu", True, [0], 2)
     for _ in many_numpy.train(networks, digits.x, digits.labels, 0.3, 40, 50):
