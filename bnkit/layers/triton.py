@@ -634,6 +634,10 @@ def _in_memory(x: Tensor) -> tuple[int, int, int]:
 
 # ---- Launching -----------------------------------------------------------------------------------
 
+# What ``os.environ`` looks into. For a name that is not there it raises and catches twice, at every
+# call of a layer: beside a small batch that takes a tenth as long as the arithmetic.
+_ENVIRONMENT, _SWITCH = os.environ._data, os.environ.encodekey("BNKIT_KERNELS")
+
 
 def unavailable(x: Tensor) -> str | None:
     """Why the kernels cannot take x, in words for a user; None where they can.
@@ -646,7 +650,9 @@ def unavailable(x: Tensor) -> str | None:
 
     Raises ValueError where ``BNKIT_KERNELS`` is neither "on" nor "off".
     """
-    switch = os.environ.get("BNKIT_KERNELS", "on")
+    if _SWITCH not in _ENVIRONMENT:
+        return cannot_take(x)
+    switch = os.environ["BNKIT_KERNELS"]
     if switch not in ("on", "off"):
         raise ValueError(f"BNKIT_KERNELS is {switch!r}; it must be 'on' or 'off'.")
     return OFF if switch == "off" else cannot_take(x)
@@ -670,6 +676,7 @@ def cannot_take(x: Tensor) -> str | None:
     return None
 
 
+@functools.cache  # it is settled when the kernels are made
 def interpreted() -> bool:
     """Whether the kernels run in Triton's interpreter: slow, on any machine, and good for tests."""
     return triton is not None and not isinstance(_normalise, triton.runtime.JITFunction)
