@@ -26,9 +26,15 @@ def root() -> Path:
 
 
 def runs() -> Path:
-    """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project."""
+    """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project.
+
+    Raises NotADirectoryError where that is a file.
+    """
     given = os.environ.get("BNKIT_RUNS")
-    return Path(given).expanduser().resolve() if given else root() / "data" / "runs"
+    folder = Path(given).expanduser().resolve() if given else root() / "data" / "runs"
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file; BNKIT_RUNS must name a folder of records.")
+    return folder
 
 
 def paper() -> Path:

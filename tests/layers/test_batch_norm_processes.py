@@ -291,7 +291,8 @@ def assert_as_one(parts, whole):
     for name, expected in whole.items():
         values = [part[name] for part in parts]
         if name[0] == "y" or name.startswith("dx"):
-            assert_close(torch.cat(values), expected, 1e-12)
+            # of two examples dx is what is left of a cancellation
+            assert_close(torch.cat(values), expected, 1e-9)
         elif name[0] == "d":
             assert_close(sum(values), expected, 1e-12)
         else:

@@ -334,6 +334,17 @@ def test_numbers_out_of_range_are_named(arguments, capsys):
     assert f"{arguments[1]!r} is not a whole number from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["verify", "mnist/with-bn"], ["list"], ["check"]])
+def test_a_file_for_the_folder_of_records_is_an_error_in_a_sentence(
+    command, monkeypatch, capsys, tmp_path
+):
+    file = paths.write_atomically(tmp_path / "records", "")
+    monkeypatch.setenv("BNKIT_RUNS", str(file))
+    assert main(command) == 1
+    wanted = f"error: {file} is a file; BNKIT_RUNS must name a folder of records.\n"
+    assert capsys.readouterr().err == wanted
+
+
 @pytest.mark.parametrize("command", [["run", "digits/with-bn"], ["list"]])
 def test_a_switch_that_is_none_is_an_error_in_a_sentence(command, monkeypatch, capsys):
     monkeypatch.setenv("BNKIT_KERNELS", "0")
