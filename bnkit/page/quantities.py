@@ -103,7 +103,8 @@ def result(name: str, value: object, unit: str = "", what: str = "") -> None:
     """Hand over what this run found as `name`: a number, or a sequence of them, one for each seed.
 
     None, alone or in a sequence, is a value that is missing. A name stands for one quantity in a
-    chapter. Raises ResultError for another name, for what is no number, and for what is not finite.
+    chapter. Raises ResultError for another name, for what is no number, not finite, or beyond
+    ``LARGEST`` in magnitude.
     """
     made = as_result(name, value, unit, what)
     here = _cell()

@@ -308,7 +308,7 @@ def few_classes(classes: Sequence[int], tested: Mapping) -> Drawing:
     axes.set(title="digits", xlabel="classes in a training batch of 30", xscale="log")
     ticks(axes.xaxis, classes)
     shares(axes, "test accuracy")
-    axes.legend(loc="lower right", **AS_LINES)
+    legend_below(drawing, axes, 2, **AS_LINES)
     return drawing
 
 
