@@ -28,12 +28,15 @@ def root() -> Path:
 def runs() -> Path:
     """Recorded runs: ``$BNKIT_RUNS``, else ``data/runs`` of the project.
 
-    Raises NotADirectoryError where that is a file.
+    Raises NotADirectoryError where that is a file, or lies below one.
     """
     given = os.environ.get("BNKIT_RUNS")
     folder = Path(given).expanduser().resolve() if given else root() / "data" / "runs"
-    if folder.is_file():
-        raise NotADirectoryError(f"{folder} is a file; BNKIT_RUNS must name a folder of records.")
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise NotADirectoryError(
+                f"{place} is a file; BNKIT_RUNS must name a folder of records."
+            )
     return folder
 
 

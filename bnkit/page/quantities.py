@@ -118,7 +118,7 @@ def curve(name: str, x: object, values: object, unit: str = "", along: str = "st
     """Hand over `values` along `x`, for pages that lay runs over each other.
 
     Shapes: `x` (t,), rising; `values` (t,) or (seeds, t). Raises ResultError where they are not of
-    these shapes, or not finite.
+    these shapes, not finite, or beyond ``LARGEST`` in magnitude.
     """
     _hand(CURVE, as_curve(name, x, values, unit, along).as_dict())
 
@@ -159,10 +159,15 @@ def as_curve(name: str, x: object, values: object, unit: str = "", along: str = 
     places, rows = _plain(x), _plain(values)
     if not (isinstance(places, list | tuple) and isinstance(rows, list | tuple) and rows):
         raise ResultError(f"{name}: a curve takes lists of places and of values")
-    if not isinstance(_plain(rows[0]), list | tuple):
+    if not (isinstance(unit, str) and isinstance(along, str)):
+        raise ResultError(f"{name}: unit and what the axis counts are text")
+    rows = [_plain(row) for row in rows]
+    if not isinstance(rows[0], list | tuple):
         rows = [rows]
-    along_x = tuple(_finite(name, place) for place in places)
-    table = tuple(tuple(_rounded(_finite(name, one)) for one in _plain(row)) for row in rows)
+    if stray := [row for row in rows if not isinstance(row, list | tuple)]:
+        raise ResultError(f"{name}: {_shown(stray[0])} is no list of values, as other rows are")
+    along_x = tuple(_finite(name, place, hint="") for place in places)
+    table = tuple(tuple(_rounded(_finite(name, one, hint="")) for one in row) for row in rows)
     if any(after <= before for before, after in pairwise(along_x)):
         raise ResultError(f"{name}: the places along a curve rise")
     if any(len(row) != len(along_x) for row in table):
@@ -256,28 +261,38 @@ def _stored(cells: Iterable[dict], kind: str) -> Iterator[tuple[str, object]]:
 
 def _plain(value: object) -> object:
     """NumPy's arrays and numbers, and torch's, as Python's own; ranges and tuples as lists."""
+    if isinstance(value, str | bytes | bytearray | memoryview | type):
+        return value
     if hasattr(value, "tolist"):
-        return value.tolist()
-    is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    return list(value) if is_list else value
+        try:
+            return value.tolist()
+        except (RuntimeError, TypeError):  # a tensor without numbers, or not in one place
+            return value
+    return list(value) if isinstance(value, Sequence) else value
+
+
+def _shown(value: object) -> str:
+    """A value in a line of an error."""
+    try:
+        return f"{' '.join(repr(value).split()):.60}"
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"what holds a number too long to write ({type(value).__name__})"
 
 
 def _number(name: str, value: object) -> float | None:
     return None if value is None else _finite(name, value)
 
 
-def _finite(name: str, value: object) -> float:
+def _finite(name: str, value: object, hint: str = "; None says that a value is missing") -> float:
     value = _plain(value)
     if type(value) not in (int, float):
-        raise ResultError(f"{name}: {value!r:.60} is no number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ResultError(f"{name}: {number} is not finite; None says that a value is missing")
-    if abs(number) > LARGEST:
-        raise ResultError(f"{name}: {number} is too large; from -{LARGEST} to {LARGEST} is allowed")
+        raise ResultError(f"{name}: {_shown(value)} is no number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ResultError(f"{name}: {value} is not finite{hint}")
+    if abs(value) > LARGEST:
+        allowed = f"from -{LARGEST} to {LARGEST} is allowed"
+        raise ResultError(f"{name}: {_shown(value)} is too large; {allowed}")
+    number = float(value)
     return value if type(value) is int and abs(value) < 2**53 else number
 
 

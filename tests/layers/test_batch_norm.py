@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 import itertools
+import os
 import pickle
 import shutil
 import subprocess
@@ -561,6 +562,19 @@ def test_backend_says_which_path_runs_and_why(monkeypatch):
         layers.backend(x)
     with pytest.raises(ValueError, match="BNKIT_KERNELS"):
         BatchNorm(3)(x)
+
+
+def test_the_switch_is_that_of_the_environment_of_the_moment(monkeypatch):
+    """Also where another mapping stands in its place, with the switch or without it."""
+    x = torch.ones(4, 3)
+    monkeypatch.setenv("BNKIT_KERNELS", "off")
+    monkeypatch.setattr(os, "environ", {})
+    assert "plain torch" not in layers.backend(x)
+    monkeypatch.undo()
+    monkeypatch.delenv("BNKIT_KERNELS", raising=False)
+    assert "plain torch" not in layers.backend(x)
+    monkeypatch.setattr(os, "environ", {"BNKIT_KERNELS": "off"})
+    assert layers.backend(x) == "plain torch: BNKIT_KERNELS=off"
 
 
 def test_using_says_which_path_runs(monkeypatch):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +69,12 @@ def test_a_result_is_read_back_as_it_was_handed_over(value):
         (("a", []), "has no value; None says that one is missing"),
         (("a", math.nan), "is not finite; None says that a value is missing"),
         (("a", [1.0, math.inf]), "is not finite"),
-        (("a", 10**400), "is not finite"),
+        (("a", 10**400), "is too large; from -1e+300"),
+        (("a", -(10**400)), "a: -1000"),
+        (("a", [[10**5000]]), "too long to write (list) is no number"),
+        (("a", torch.empty(2, device="meta")), "is no number"),
+        (("a", torch.Tensor), "is no number"),
+        (("a", bytearray(b"ab")), "is no number"),
         (("a", [9e307, 9e307]), "9e+307 is too large; from -1e+300 to 1e+300 is allowed"),
         (("a", {"mean": 1}), "is no number"),
         (("a", 1.0, None), "unit and description are text"),
@@ -112,6 +118,9 @@ def test_a_curve_has_a_row_for_each_seed(shown):
         ([0, 1], [1, 2, 3], "has 2 places, but rows of 3 values"),
         ([0, 1], [[1, 2], [1]], "rows of 2, 1 values"),
         ([0, 1], [1, math.nan], "not finite"),
+        ([0, 1], [[1, 2], 3], "3 is no list of values"),
+        ([0, 1], [[1, 2], None], "None is no list of values"),
+        ([0, 1], [[1, 2], {1, 2}], "is no list of values"),
         ([], [], "lists of places and of values"),
         (3, 4, "lists of places and of values"),
     ],

@@ -339,10 +339,11 @@ def test_a_file_for_the_folder_of_records_is_an_error_in_a_sentence(
     command, monkeypatch, capsys, tmp_path
 ):
     file = paths.write_atomically(tmp_path / "records", "")
-    monkeypatch.setenv("BNKIT_RUNS", str(file))
-    assert main(command) == 1
-    wanted = f"error: {file} is a file; BNKIT_RUNS must name a folder of records.\n"
-    assert capsys.readouterr().err == wanted
+    for given in (file, file / "below"):
+        monkeypatch.setenv("BNKIT_RUNS", str(given))
+        assert main(command) == 1
+        wanted = f"error: {file} is a file; BNKIT_RUNS must name a folder of records.\n"
+        assert capsys.readouterr().err == wanted
 
 
 @pytest.mark.parametrize("command", [["run", "digits/with-bn"], ["list"]])
