@@ -92,12 +92,13 @@ def backward(dy, cache):
     """
     dy, dtype = _gradient(dy, cache)
     x_hat, inv_std, gamma, *_ = cache
-    sum_dy, sum_dy_x_hat = 0, 0
+    sums_dy, sums_dy_x_hat = [], []
     for dy_i, x_hat_i in _blocks(dy, x_hat):
-        sum_dy = sum_dy + _sum(dy_i)
-        sum_dy_x_hat = sum_dy_x_hat + _sum(dy_i, x_hat_i)
-    dgamma = _finite(sum_dy_x_hat, dy)  #            ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
-    dbeta = _finite(sum_dy, dy)  #                   ∂ℓ/∂β = Σ ∂ℓ/∂y_i
+        sums_dy.append(_sum(dy_i))
+        sums_dy_x_hat.append(_sum(dy_i, x_hat_i))
+    dgamma = _total(sums_dy_x_hat)  #                ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
+    dbeta = _total(sums_dy)  #                       ∂ℓ/∂β = Σ ∂ℓ/∂y_i
+    _finite(dgamma + dbeta, dy)
 
     # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's
     #     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
@@ -107,11 +108,11 @@ def backward(dy, cache):
     #     ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m
     # gather into ∂ℓ/∂x_i = γ s · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
     m, dx = x_hat.size // len(gamma), np.empty_like(x_hat)
-    a, b, c = _columns(x_hat, -dgamma / m, dbeta / m, gamma * inv_std)
+    a, b, c = _columns(x_hat, dgamma / m, dbeta / m, gamma * inv_std)
     for dy_i, x_hat_i, dx_i in _blocks(dy, x_hat, dx):
         np.multiply(x_hat_i, a, out=dx_i)  #         through σ²_B
+        np.subtract(dy_i, dx_i, out=dx_i)  #           through x̂_i itself
         dx_i -= b  #                                 through μ_B
-        dx_i += dy_i  #                              through x̂_i itself
         dx_i *= c  #                                 γ from line 4 and s from line 3
     return dx.astype(dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
@@ -199,11 +200,11 @@ def _blocks(*arrays):
         return [arrays]
     block = max(1, min(LONG, BLOCK * examples // size))
     starts = range(0, examples, block)
-    return ([array[start : start + block] for array in arrays] for start in starts)
+    return [[array[start : start + block] for array in arrays] for start in starts]
 
 
 def _sum(*factors):
-    """The sum over every axis but 1, of an array or of the products of two: float64, (d,).
+    """The sum over every axis but 1, of an array or of the products of two: (d,).
 
     einsum needs no temporary, but adds one after the other in the arrays' own dtype: a large map
     is taken in pieces, so that no sum gets long.
@@ -212,29 +213,13 @@ def _sum(*factors):
     if len(shape) > 2 and math.prod(shape[2:]) > LONG:
         rows = [factor.reshape(*shape[:2], -1) for factor in factors]
         starts = range(0, rows[0].shape[2], LONG)
-        return sum(_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts)
-    return np.einsum(SUMS[len(factors), len(shape)], *factors).astype(np.float64)
+        return _total([_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts])
+    return np.einsum(SUMS[len(factors), len(shape)], *factors)
 
 
-def _moments(x):
-    """Mean and variance of each feature, (d,), and x minus the mean: Algorithm 1, lines 1 and 2.
-
-    The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4,
-    which matters where the spread is 1e-2: the second step takes away what rounding the mean has
-    left.
-    """
-    m, x_mu, left, square = x.size // x.shape[1], np.empty_like(x), 0, 0
-    mean = _finite(sum(_sum(x_i) for (x_i,) in _blocks(x)), x) / m  #   line 1:  μ_B ← 1/m Σ x_i
-    (rounded,) = _columns(x, mean)
-    for x_i, x_mu_i in _blocks(x, x_mu):
-        np.subtract(x_i, rounded, out=x_mu_i)
-        left = left + _sum(x_mu_i)
-    (late,) = _columns(x, left / m)
-    for (x_mu_i,) in _blocks(x_mu):
-        x_mu_i -= late
-        square = square + _sum(x_mu_i, x_mu_i)
-    mean = rounded.ravel() + left / m
-    return mean, _finite(square, x) / m, x_mu  #        line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+def _total(sums):
+    """The sum of sums, each (d,): float64 where there are several, so that it loses no digits."""
+    return sums[0] if len(sums) == 1 else np.add.reduce(sums, axis=0, dtype=np.float64)
 
 
 def _finite(sums, x):
@@ -246,6 +231,28 @@ def _finite(sums, x):
             "come from, or scale the batch."
         )
     return sums
+
+
+def _moments(x):
+    """Mean and variance of each feature, (d,), and x minus the mean: Algorithm 1, lines 1 and 2.
+
+    The mean is taken away in two steps, for float32 cannot hold a mean of 1e4 to better than 5e-4,
+    which matters where the spread is 1e-2: the second step takes away what rounding the mean has
+    left.
+    """
+    m, x_mu = x.size // x.shape[1], np.empty_like(x)
+    blocks, left, squares = _blocks(x, x_mu), [], []
+    (rounded,) = _columns(x, _finite(_total([_sum(x_i) for x_i, _ in blocks]), x) / m)
+    for x_i, x_mu_i in blocks:
+        np.subtract(x_i, rounded, out=x_mu_i)
+        left.append(_sum(x_mu_i))
+    (late,) = _columns(x, _total(left) / m)
+    for _, x_mu_i in blocks:
+        x_mu_i -= late
+        squares.append(_sum(x_mu_i, x_mu_i))
+    mean = (rounded.astype(np.float64) + late).ravel()  #       line 1:  μ_B ← 1/m Σ x_i
+    var = _finite(_total(squares), x).astype(np.float64) / m  # line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+    return mean, var, x_mu
 
 
 def _inverse_root(var, eps, dtype):
@@ -261,6 +268,8 @@ def _inverse_root(var, eps, dtype):
 
 def _columns(x, *vectors):
     """Vectors of one number per feature, in x's dtype, shaped to broadcast along axis 1 of x."""
+    if x.ndim == 2:
+        return [np.asarray(vector, x.dtype) for vector in vectors]
     shape = (-1, *[1] * (x.ndim - 2))
     return [np.asarray(vector, x.dtype).reshape(shape) for vector in vectors]
 
