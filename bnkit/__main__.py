@@ -26,6 +26,9 @@ try:
     from bnkit.runs.verification import Verdict
 except ModuleNotFoundError as missing:  # of pip install ., which brings NumPy alone
     sys.exit(f"error: python -m bnkit needs {missing.name}, which is not here; {INSTALL}")
+except KeyboardInterrupt:  # torch alone takes seconds to load
+    print("stopped", file=sys.stderr)
+    sys.exit(130)
 
 MOST = 10  # digits of a number of steps, of which there are at most a thousand million
 _SIZE = 64  # pixels; the size at which `data` decodes pictures, so that runs find them ready
@@ -135,12 +138,20 @@ def _positive(text: str) -> int:
 def _list(options: argparse.Namespace) -> None:
     from bnkit.runs import inventory
 
-    there = list(inventory.holdings())
+    there, lines = list(inventory.holdings()), []
+    width = max(len(holding.experiment.name) for holding in there)
     for one, recorded, earlier, _ in there:
         counts = f"{recorded}/{one.seeds} recorded{f', {earlier} earlier' if earlier else ''}"
-        print(f"{one.name:38} {one.recipe.steps:>7,} steps  {counts:23}  {one.purpose}")
+        about = f"{one.name:{width}} {one.recipe.steps:>10,} steps"
+        lines.append(f"{about}  {counts:23}  {one.purpose}")
     if any(holding.earlier for holding in there):
-        print("earlier: made by an earlier arithmetic than today's; `verify` holds it to bounds")
+        lines.append(
+            "earlier: made by another arithmetic than today's; `verify` holds it to bounds"
+        )
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # as in `list | head`: nobody reads on, and nothing went wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's end warns
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ out. No function changes its arguments.
 "The paper" is Ioffe and Szegedy (2015), arXiv 1502.03167v3.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -92,13 +93,13 @@ def backward(dy, cache):
     """
     dy, dtype = _gradient(dy, cache)
     x_hat, inv_std, gamma, *_ = cache
-    sums_dy, sums_dy_x_hat = [], []
-    for dy_i, x_hat_i in _blocks(dy, x_hat):
-        sums_dy.append(_sum(dy_i))
-        sums_dy_x_hat.append(_sum(dy_i, x_hat_i))
-    dgamma = _total(sums_dy_x_hat)  #                ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
-    dbeta = _total(sums_dy)  #                       ∂ℓ/∂β = Σ ∂ℓ/∂y_i
-    _finite(dgamma + dbeta, dy)
+    m, dx, dgamma, dbeta = x_hat.size // len(gamma), np.empty_like(x_hat), None, None
+    blocks = _blocks(dy, x_hat, dx)
+    for dy_i, x_hat_i, _ in blocks:
+        dgamma = _plus(dgamma, _sum(dy_i, x_hat_i))  #   ∂ℓ/∂γ = Σ ∂ℓ/∂y_i · x̂_i
+        dbeta = _plus(dbeta, _sum(dy_i))  #              ∂ℓ/∂β = Σ ∂ℓ/∂y_i
+    _finite(dgamma, dy)
+    _finite(dbeta, dy)
 
     # With s = 1/√(σ²_B + ε), so that x_i − μ_B = x̂_i / s, the paper's
     #     ∂ℓ/∂x̂_i  = ∂ℓ/∂y_i · γ
@@ -107,12 +108,11 @@ def backward(dy, cache):
     #              = −γ s · ∂ℓ/∂β, as Σ (x_i − μ_B) = 0
     #     ∂ℓ/∂x_i  = ∂ℓ/∂x̂_i · s + ∂ℓ/∂σ²_B · 2 (x_i − μ_B) / m + ∂ℓ/∂μ_B / m
     # gather into ∂ℓ/∂x_i = γ s · (∂ℓ/∂y_i − x̂_i · ∂ℓ/∂γ / m − ∂ℓ/∂β / m): exact, for every ε.
-    m, dx = x_hat.size // len(gamma), np.empty_like(x_hat)
     a, b, c = _columns(x_hat, dgamma / m, dbeta / m, gamma * inv_std)
-    for dy_i, x_hat_i, dx_i in _blocks(dy, x_hat, dx):
+    for dy_i, x_hat_i, dx_i in blocks:
         np.multiply(x_hat_i, a, out=dx_i)  #         through σ²_B
-        np.subtract(dy_i, dx_i, out=dx_i)  #           through x̂_i itself
-        dx_i -= b  #                                 through μ_B
+        dx_i += b  #                                 through μ_B
+        np.subtract(dy_i, dx_i, out=dx_i)  #         through x̂_i itself
         dx_i *= c  #                                 γ from line 4 and s from line 3
     return dx.astype(dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
@@ -213,13 +213,14 @@ def _sum(*factors):
     if len(shape) > 2 and math.prod(shape[2:]) > LONG:
         rows = [factor.reshape(*shape[:2], -1) for factor in factors]
         starts = range(0, rows[0].shape[2], LONG)
-        return _total([_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts])
+        pieces = (_sum(*(row[..., i : i + LONG] for row in rows)) for i in starts)
+        return functools.reduce(_plus, pieces)
     return np.einsum(SUMS[len(factors), len(shape)], *factors)
 
 
-def _total(sums):
-    """The sum of sums, each (d,): float64 where there are several, so that it loses no digits."""
-    return sums[0] if len(sums) == 1 else np.add.reduce(sums, axis=0, dtype=np.float64)
+def _plus(total, sums):
+    """The sums so far and those of one more block, (d,): float64 from the second block on."""
+    return sums if total is None else np.add(total, sums, dtype=np.float64)
 
 
 def _finite(sums, x):
@@ -240,18 +241,21 @@ def _moments(x):
     which matters where the spread is 1e-2: the second step takes away what rounding the mean has
     left.
     """
-    m, x_mu = x.size // x.shape[1], np.empty_like(x)
-    blocks, left, squares = _blocks(x, x_mu), [], []
-    (rounded,) = _columns(x, _finite(_total([_sum(x_i) for x_i, _ in blocks]), x) / m)
+    m, x_mu, total, left, square = x.size // x.shape[1], np.empty_like(x), None, None, None
+    blocks = _blocks(x, x_mu)
+    for x_i, _ in blocks:
+        total = _plus(total, _sum(x_i))
+    (rounded,) = _columns(x, _finite(total, x) / m)
     for x_i, x_mu_i in blocks:
         np.subtract(x_i, rounded, out=x_mu_i)
-        left.append(_sum(x_mu_i))
-    (late,) = _columns(x, _total(left) / m)
+        left = _plus(left, _sum(x_mu_i))
+    left = left.astype(np.float64) / m
+    (late,) = _columns(x, left)
     for _, x_mu_i in blocks:
         x_mu_i -= late
-        squares.append(_sum(x_mu_i, x_mu_i))
-    mean = (rounded.astype(np.float64) + late).ravel()  #       line 1:  μ_B ← 1/m Σ x_i
-    var = _finite(_total(squares), x).astype(np.float64) / m  # line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
+        square = _plus(square, _sum(x_mu_i, x_mu_i))
+    mean = rounded.ravel() + left  #                            line 1:  μ_B ← 1/m Σ x_i
+    var = _finite(square, x).astype(np.float64) / m  #          line 2:  σ²_B ← 1/m Σ (x_i − μ_B)²
     return mean, var, x_mu
 
 

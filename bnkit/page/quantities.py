@@ -157,7 +157,8 @@ def as_curve(name: str, x: object, values: object, unit: str = "", along: str = 
     if not (isinstance(name, str) and name.strip() and "\n" not in name):
         raise ResultError(f"{name!r} cannot name a curve; it takes a line of text")
     places, rows = _plain(x), _plain(values)
-    if not (isinstance(places, list | tuple) and isinstance(rows, list | tuple) and rows):
+    lists = isinstance(places, list | tuple) and isinstance(rows, list | tuple)
+    if not (lists and places and rows):
         raise ResultError(f"{name}: a curve takes lists of places and of values")
     if not (isinstance(unit, str) and isinstance(along, str)):
         raise ResultError(f"{name}: unit and what the axis counts are text")

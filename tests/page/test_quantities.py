@@ -122,6 +122,7 @@ def test_a_curve_has_a_row_for_each_seed(shown):
         ([0, 1], [[1, 2], None], "None is no list of values"),
         ([0, 1], [[1, 2], {1, 2}], "is no list of values"),
         ([], [], "lists of places and of values"),
+        ([], [[]], "lists of places and of values"),
         (3, 4, "lists of places and of values"),
     ],
 )

@@ -351,3 +351,22 @@ def test_a_switch_that_is_none_is_an_error_in_a_sentence(command, monkeypatch, c
     monkeypatch.setenv("BNKIT_KERNELS", "0")
     assert main(command) == 1
     assert capsys.readouterr().err == "error: BNKIT_KERNELS is '0'; it must be 'on' or 'off'.\n"
+
+
+def test_ctrl_c_while_python_imports_is_one_word(tmp_path):
+    (tmp_path / "tqdm.py").write_text("raise KeyboardInterrupt")  # the first that is imported
+    places = {**os.environ, "PYTHONPATH": f"{tmp_path}:{paths.root()}"}
+    command = [sys.executable, "-m", "bnkit", "list"]
+    done = subprocess.run(command, env=places, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_a_list_of_which_nobody_reads_the_end_ends_in_silence():
+    """As in `list | head`."""
+    nobody, end = os.pipe()
+    os.close(nobody)
+    command = [sys.executable, "-m", "bnkit", "list"]
+    places = {**os.environ, "PYTHONPATH": str(paths.root())}
+    done = subprocess.run(command, env=places, stdout=end, stderr=subprocess.PIPE, timeout=60)
+    os.close(end)
+    assert (done.returncode, done.stderr) == (0, b"")
