@@ -7,16 +7,17 @@ and mode. So an optimiser made before goes on working, and a shared layer stays 
 import functools
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.ao.quantization import fuser_method_mappings
+from torch import Tensor, fx, nn
+from torch.ao.quantization import fuser_method_mappings, quantization_mappings
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from bnkit.layers.batch_norm import batch_norm
 from bnkit.layers.modules import (
@@ -27,6 +28,7 @@ from bnkit.layers.modules import (
     SyncBatchNorm,
     is_taken_apart,
     refuse,
+    refuse_to_lose,
 )
 
 OURS = {  # torch's class: ours of the same name
@@ -84,8 +86,15 @@ def examine(module: nn.Module) -> Conversion:
 def _plan(module: nn.Module) -> list[tuple[nn.Module, Entry]]:
     """Each batch normalization once, by its first name, with what is to be done."""
     normal = (_BatchNorm, _LazyNormBase)
-    named = [(n, m) for n, m in module.named_modules() if isinstance(m, normal)]
+    named = _named(module, normal)
     return [(layer, Entry(name, type(layer).__name__, *_fate(layer))) for name, layer in named]
+
+
+def _named(module: nn.Module, kinds: type | tuple[type, ...]) -> list[tuple[str, nn.Module]]:
+    """Those of `kinds` in `module`, itself included, each once, with its first name."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{module!r} is a {type(module).__name__}; a torch.nn.Module is wanted.")
+    return [(name, each) for name, each in module.named_modules() if isinstance(each, kinds)]
 
 
 def _fate(layer: nn.Module) -> tuple[str, str]:
@@ -99,7 +108,7 @@ def _fate(layer: nn.Module) -> tuple[str, str]:
         return "left", "parametrized: convert before parametrizing"
     if "forward" in vars(layer):
         return "left", "patched: forward is set on the object"
-    if kind not in OURS and hasattr(layer, "process_group") and not _is_torchs_sync(kind):
+    if hasattr(layer, "process_group") and not _is_torchs_sync(kind):
         return "left", "it has a process_group of its own"
     try:
         ours = our_class(kind)
@@ -135,6 +144,7 @@ def our_class(kind: type[_BatchNorm]) -> type[BatchNorm]:
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
+        "__init__": _beginning(kind.__init__),
         "__reduce_ex__": _reduce,
         "converted_from": kind,
         "takes_activation": False,  # what it calls so is its own
@@ -144,15 +154,36 @@ def our_class(kind: type[_BatchNorm]) -> type[BatchNorm]:
     return types.new_class(kind.__name__, (kind, base), exec_body=lambda body: body.update(members))
 
 
+def _beginning(init: Callable) -> Callable:
+    """For a subclass made anew, ``type(layer)(3)``: it may call torch's ``__init__`` by name."""
+
+    @functools.wraps(init)
+    def begun(self, *arguments, **options):
+        init(self, *arguments, **options)
+        _add_options(self)
+
+    return begun
+
+
 def _reduce(layer: BatchNorm, protocol: int) -> tuple:
     """For pickle and copy: such a class has no place where it could be looked up."""
+    kind = type(layer).converted_from
+    if kind.__reduce__ is not object.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
+        make, arguments, *rest = kind.__reduce_ex__(layer, protocol)
+        return _made_ours, (kind if make is type(layer) else make, arguments), *rest
     state = layer.__getstate__() if hasattr(layer, "__getstate__") else vars(layer)
-    return _remake, (type(layer).converted_from,), state
+    return _remake, (kind,), state
 
 
 def _remake(kind: type[_BatchNorm]) -> BatchNorm:
     ours = our_class(kind)
     return ours.__new__(ours)
+
+
+def _made_ours(make: Callable, arguments: tuple) -> nn.Module:
+    """A layer as its subclass makes it out of a pickle, and then converted."""
+    layer = make(*arguments)
+    return layer if isinstance(layer, BatchNorm) else _become(layer, our_class(type(layer)))
 
 
 def _own_forward(kind: type) -> bool:
@@ -170,6 +201,7 @@ def _calls_batch_norm(kind: type) -> bool:
     own = [base for base in own if base not in (nn.Module, object)]
     functions = (getattr(value, "__func__", value) for base in own for value in vars(base).values())
     names = [set(f.__code__.co_names) for f in functions if hasattr(f, "__code__")]
+    names = [said for said in names if "aten" not in said]  # torch.ops.aten: no function of torch's
     above = {"super", *(base.__name__ for base in kind.__mro__[1:])}
     return any("batch_norm" in said or ("forward" in said and above & said) for said in names)
 
@@ -185,8 +217,7 @@ class _OurBatchNorm(TorchFunctionMode):
         if function is F.batch_norm:
             return _functional(self.layer, *args, **(kwargs or {}))
         if function is torch.batch_norm:  # the same by another name, in another order
-            x, weight, bias, mean, var, training, momentum, eps, _ = args
-            return _functional(self.layer, x, mean, var, weight, bias, training, momentum, eps)
+            return _by_another_name(self.layer, *args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
@@ -195,25 +226,39 @@ def _functional(
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """``torch.nn.functional.batch_norm``, as a layer with a forward of its own calls it."""
-    state = [t for t in (weight, bias, running_mean, running_var) if t is not None]
-    channels = len(state[0]) if state else input.shape[1]
+    state = (weight, bias, running_mean, running_var)
     group = layer._bn_group() if training and layer.training else None
-    refuse(input, channels, state[0] if state else None, training, eps, group)
+    refuse(input, input.shape[1], state, training, eps, group)
     known = (input, running_mean, running_var, weight, bias, training, momentum, eps)
     return batch_norm(*known, False, group)
+
+
+def _by_another_name(
+    layer: BatchNorm, input: Tensor, weight, bias, running_mean, running_var,
+    training: bool, momentum: float, eps: float, cudnn_enabled: bool,
+) -> Tensor:  # fmt: skip
+    """``torch.batch_norm``: the same, in another order."""
+    known = (input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _functional(layer, *known)
 
 
 def _serving(forward: Callable) -> Callable:
     @functools.wraps(forward)
     def served(self, *arguments, **options):
-        input = next(iter((*arguments, *options.values())), None)
-        traced = torch.compiler.is_compiling() or not isinstance(input, Tensor)
-        if traced or is_taken_apart(input):  # then as torch would see it
+        given = tree_leaves((arguments, options))
+        if torch.compiler.is_compiling() or any(map(_as_torch_sees_it, given)):
+            refuse_to_lose(self._bn_group() if self.training else None)
             return forward(self, *arguments, **options)
         with _OurBatchNorm(self):
             return forward(self, *arguments, **options)
 
     return served
+
+
+def _as_torch_sees_it(argument: object) -> bool:
+    """Whether a program is being written down, in which this layer is torch's operators."""
+    traced = isinstance(argument, Tensor) and is_taken_apart(argument)
+    return traced or isinstance(argument, fx.Proxy)
 
 
 # ---- There and back ------------------------------------------------------------------------------
@@ -238,9 +283,11 @@ def convert(
     behind a layer stays where it is.
 
     Warns where the model has batch normalization, and none of it is ours in the end, or where it
-    has none. Raises ValueError, having converted nothing, for a lazy layer that has not seen a
-    batch yet.
+    has none. Raises, having converted nothing, ValueError for a lazy layer that has not seen a
+    batch yet, and TypeError for what is no module, and for a `report` that cannot be called.
     """
+    if report is not None and not callable(report):
+        raise TypeError(f"report is {report!r}; give a function that is called with a Conversion.")
     plan = _plan(module)
     for layer, entry in plan:
         if isinstance(layer, _LazyNormBase):
@@ -250,7 +297,7 @@ def convert(
     for layer, _ in plan:
         if process_group is not None and isinstance(layer, BatchNorm):
             vars(layer).setdefault("_bn_group_before", layer.process_group)
-            layer.process_group = process_group
+            vars(layer)["process_group"] = process_group
     conversion = Conversion(tuple(done))
     if len(conversion.named("left")) == len(done):
         warnings.warn(f"nothing was converted:\n{conversion}", stacklevel=2)
@@ -262,14 +309,27 @@ def convert(
 def _convert(layer: nn.Module, entry: Entry) -> Entry:
     if entry.outcome == "converted":
         try:
-            layer.__class__ = our_class(type(layer))
+            _become(layer, our_class(type(layer)))
         except TypeError as error:  # slots
             return entry._replace(outcome="left", why=f"its class cannot be changed: {error}")
-        # On the object: in the class they would hide a module of this name.
-        added = vars(layer)["_bn_added"] = [name for name in OPTIONS if not hasattr(layer, name)]
-        for name in added:
-            setattr(layer, name, None)
     return entry
+
+
+def _become(layer: nn.Module, ours: type[BatchNorm]) -> nn.Module:
+    """The same layer, of our class, with what else ours has. Past a ``__setattr__`` of its own."""
+    object.__setattr__(layer, "__class__", ours)
+    if ours.takes_activation and hasattr(layer, "activation"):  # its own, of which torch's forward knows nothing
+        vars(layer)["takes_activation"] = False
+    vars(layer)["_bn_added"] = _add_options(layer)
+    return layer
+
+
+def _add_options(layer: nn.Module) -> list[str]:
+    """Give a layer those of our options that it lacks, which are returned."""
+    # On the object: in the class they would hide a module of this name.
+    added = [name for name in OPTIONS if not hasattr(layer, name)]
+    vars(layer).update(dict.fromkeys(added))
+    return added
 
 
 def restore(module: nn.Module) -> nn.Module:
@@ -280,11 +340,11 @@ def restore(module: nn.Module) -> nn.Module:
     Layers that were made as ``BatchNorm1d/2d/3d`` or ``SyncBatchNorm`` become torch's of these
     names.
 
-    Raises ValueError, having restored nothing, for a layer that torch has no class for: with a ReLU
-    inside, with a process group other than a ``SyncBatchNorm``'s, for any shape, or with a
-    parametrization.
+    Raises, having restored nothing, TypeError for what is no module, and ValueError for a layer
+    that torch has no class for: with a ReLU inside, with a process group other than a
+    ``SyncBatchNorm``'s, for any shape, or with a parametrization.
     """
-    found = [(n, m) for n, m in module.named_modules() if isinstance(m, BatchNorm)]
+    found = _named(module, BatchNorm)
     for name, layer in found:
         if (problem := _not_torchs(layer)) is not None:
             raise ValueError(f"{name or 'the module'} is a {type(layer).__name__} {problem}")
@@ -292,8 +352,9 @@ def restore(module: nn.Module) -> nn.Module:
         state = vars(layer)
         if "_bn_group_before" in state:
             state["process_group"] = state.pop("_bn_group_before")
-        layer.__class__ = torch_class(type(layer))
+        object.__setattr__(layer, "__class__", torch_class(type(layer)))
         kept = ("process_group",) if isinstance(layer, nn.SyncBatchNorm) else ()
+        state.pop("takes_activation", None)
         for name in set(state.pop("_bn_added", OPTIONS)) - set(kept):
             if state.get(name, ...) is None:
                 del state[name]
@@ -334,21 +395,36 @@ FOLDED = {  # a layer, and the normalization that torch folds into it
 
 
 def _fuse(is_qat: bool, *modules: nn.Module) -> nn.Module:
-    """Torch's own fusion, of layers that are torch's again, and of a ReLU that ours had inside."""
+    """Torch's own fusion; where torch refuses, the modules are what they were."""
+    before = [(module, type(module), dict(vars(module))) for module in modules]
+    try:
+        parts = _as_torchs(modules)
+        fuser = fuser_method_mappings.get_fuser_method(tuple(map(type, parts)))
+        return fuser(is_qat, *parts)
+    except Exception:
+        for module, kind, state in before:
+            object.__setattr__(module, "__class__", kind)
+            vars(module).clear()
+            vars(module).update(state)
+        raise
+
+
+def _as_torchs(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Layers that are torch's again, and a ReLU behind one that had it inside."""
     parts = []
     for module in modules:
-        relu = isinstance(module, BatchNorm) and module.activation is not None
+        ours = isinstance(module, BatchNorm)
+        relu = ours and module.takes_activation and module.activation is not None
         if relu:
             module.activation = None
         if type(module) is BatchNorm:
             module.__class__ = OURS[FOLDED[type(modules[0])]]
-        parts.append(restore(module) if isinstance(module, BatchNorm) else module)
+        parts.append(restore(module) if ours else module)
         if relu:
             parts.append(nn.ReLU().train(module.training))
     if len(parts) > len(modules) and isinstance(modules[-1], nn.ReLU):
         parts.pop()  # max(max(y, 0), 0)
-    kinds = tuple(map(type, parts))
-    return fuser_method_mappings.get_fuser_method(kinds)(is_qat, *parts)
+    return parts
 
 
 def _enter_fusions() -> None:
@@ -359,6 +435,9 @@ def _enter_fusions() -> None:
             for ours in (OURS[norms[0]], BatchNorm):
                 if ours is not BatchNorm or kinds[0] in FOLDED:
                     table[tuple(ours if kind is norms[0] else kind for kind in kinds)] = _fuse
+    # One that is not folded becomes a quantized layer of its own, by exact class as well.
+    quantized = quantization_mappings.DEFAULT_STATIC_QUANT_MODULE_MAPPINGS
+    quantized.update({ours: quantized[kind] for kind, ours in OURS.items() if kind in quantized})
 
 
 _enter_fusions()

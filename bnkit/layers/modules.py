@@ -7,6 +7,7 @@ apart, to trace, export or script it, a layer shows itself as the one operator t
 """
 
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import torch
@@ -67,9 +68,8 @@ class BatchNorm(_BatchNorm):
     ) -> None:  # fmt: skip
         known = (num_features, eps, momentum, affine, track_running_stats)
         super().__init__(*known, device=device, dtype=dtype, bias=bias)
-        if activation not in (None, "relu"):
-            allowed = '"relu" and None are allowed. Put others after the layer.'
-            raise ValueError(f"activation is {activation!r}; {allowed}")
+        if activation is not None:
+            _refuse_other(activation)
         self.activation, self.process_group = activation, process_group
 
     @property
@@ -124,14 +124,17 @@ class BatchNorm(_BatchNorm):
         if isinstance(input, fx.Proxy):
             return _as_a_node(self, input)
         self._check_input_dim(input)
-        weight, bias, running_mean, running_var, count = _tensors(self)
+        *state, count = _tensors(self)
+        weight, bias, running_mean, running_var = state
         training = self.training or (running_mean is None and running_var is None)
         eps, group = self.__dict__["eps"], self._bn_group() if training else None
+        relu = self.takes_activation and self.activation is not None
+        if relu:
+            _refuse_other(self.activation)
         taken_apart = is_taken_apart(input)
         if taken_apart:
-            _refuse_to_lose(group)
+            refuse_to_lose(group)
         else:
-            state = running_mean if weight is None else weight
             refuse(input, self.num_features, state, training, eps, group)
         tracking = self.training and self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -143,16 +146,13 @@ class BatchNorm(_BatchNorm):
                 momentum = 1.0 / float(count)
         if training and not tracking:
             running_mean = running_var = None
-        relu = self.takes_activation and self.activation is not None
         known = (input, running_mean, running_var, weight, bias, training, momentum, eps)
         if taken_apart:
             y = F.batch_norm(*known)
             return y.relu() if relu else y
-        if group is None:
-            return batch_norm(*known, relu)
         try:
             return batch_norm(*known, relu, group)
-        except ValueError:  # only together do the processes know that there are too few values
+        except (RuntimeError, ValueError):  # such as too few values in all processes together
             if tracking and count is not None:
                 count.sub_(1)
             raise
@@ -169,7 +169,9 @@ class BatchNorm(_BatchNorm):
             )
 
     def __prepare_scriptable__(self) -> nn.Module:
-        _refuse_to_lose(self._bn_group())
+        refuse_to_lose(self._bn_group())
+        if self.takes_activation and self.activation is not None:
+            _refuse_other(self.activation)
         return self
 
 
@@ -214,7 +216,9 @@ class SyncBatchNorm(BatchNorm, nn.SyncBatchNorm):
     """``BatchNorm`` over several processes by default, like ``torch.nn.SyncBatchNorm``, which it is.
 
     Its `process_group` None is all processes, where any are joined, and else the layer on its own.
-    Unlike torch's it works on a CPU as well, and with parts of any size.
+    Unlike torch's it works on a CPU as well, and with parts of any size; but
+    ``DistributedDataParallel`` takes a layer of this name on GPUs alone. On a CPU give it a
+    ``BatchNorm`` with ``process_group="world"``.
     """
 
     def __init__(
@@ -253,29 +257,42 @@ def _shape(input: Tensor) -> str:
     return shape
 
 
+def _refuse_other(activation: object) -> None:
+    """Raise ValueError for an `activation` that is given, and is not the one there is."""
+    if activation != "relu":
+        allowed = '"relu" and None are allowed. Put others after the layer.'
+        raise ValueError(f"activation is {activation!r}; {allowed}")
+
+
 def refuse(
-    input: Tensor, channels: int, state: Tensor | None, training: bool, eps: float, group: object
-) -> None:
-    """Raise what ``BatchNorm`` says it raises; `state` is a tensor of the layer, if it has any."""
-    shape = input.shape
-    if shape[1] != channels:
-        shape = tuple(shape)
-        raise RuntimeError(
-            f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has "
-            f"{channels}. Move the channels to axis 1, or make the layer for that number."
-        )
+    input: Tensor, features: int, state: Sequence[Tensor | None], training: bool, eps: float,
+    group: object,
+) -> None:  # fmt: skip
+    """Raise what ``BatchNorm`` says it raises.
+
+    `state` is weight, bias, running mean and variance, which say how many channels there are; and
+    where there is none of them, `features` does.
+    """
+    channels, given = input.shape[1], None
+    for tensor in state:
+        if tensor is not None:
+            given = tensor if given is None else given
+            if tensor.numel() != channels:  # torch's operators would read and write beyond its end
+                _refuse_channels(input, state)
+    if given is None and channels != features:
+        _refuse_channels(input, state, features)
     if not input.is_floating_point():
         raise NotImplementedError(
             f"the input is {input.dtype}; float16, bfloat16, float32 and float64 are allowed. "
             "Use input.float()."
         )
-    if state is not None:
+    if given is not None:
         dtype = input.dtype
-        fits = dtype is state.dtype or (dtype in plain.HALF and state.dtype is torch.float32)
-        if not fits or input.device != state.device:
+        fits = dtype is given.dtype or (dtype in plain.HALF and given.dtype is torch.float32)
+        if not fits or input.device != given.device:
             raise RuntimeError(
-                f"the input is {input.dtype} on {input.device}, the layer {state.dtype} on "
-                f"{state.device}; allowed are one device and one dtype, or a 16-bit input and "
+                f"the input is {input.dtype} on {input.device}, the layer {given.dtype} on "
+                f"{given.device}; allowed are one device and one dtype, or a 16-bit input and "
                 "a float32 layer. Use .to() on one of them."
             )
     alone = group is None or not training or partners(group) is None
@@ -286,6 +303,19 @@ def refuse(
             f"eps is {eps}; it must be above 0 in training, where a constant channel "
             "would divide by zero, and at least 0 in evaluation. 1e-5 is usual."
         )
+
+
+def _refuse_channels(input: Tensor, state: Sequence[Tensor | None], features: int = 0) -> None:
+    """Raise RuntimeError for another number of channels than that of the layer's tensors."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    lengths = {n: t.numel() for n, t in zip(names, state, strict=True) if t is not None}
+    one = set(lengths.values()) or {features}
+    has = one.pop() if len(one) == 1 else ", ".join(f"{n} of {k}" for n, k in lengths.items())
+    shape = tuple(input.shape)
+    raise RuntimeError(
+        f"the input has shape {shape}, so {shape[1]} channels on axis 1, but the layer has {has}. "
+        "Move the channels to axis 1, or make the layer for that number."
+    )
 
 
 # ---- Among torch's tools -------------------------------------------------------------------------
@@ -332,7 +362,7 @@ def _eps_for(caller: FrameType, layer: BatchNorm) -> float:
     return _Guarded(eps) if relu and not module.startswith(READERS) else eps
 
 
-def _refuse_to_lose(group: object) -> None:
+def refuse_to_lose(group: object) -> None:
     """Tracing, exporting and scripting keep one operator, in which nothing is exchanged."""
     if partners(group) is not None:
         raise NotImplementedError(

@@ -1545,3 +1545,56 @@ def test_forgetting_how_the_statistics_depend_on_x_is_rejected_by_second_differe
 
     assert torch.autograd.gradcheck(function, x)
     assert not torch.autograd.gradgradcheck(function, x, raise_exception=False)
+
+
+STATE = ("weight", "bias", "running_mean", "running_var")
+
+
+@on_every_path
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("length", [1, 2, 4])
+@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("shape", [(4, 3), (8, 3, 90, 90)])
+def test_state_of_another_length_is_refused_and_nothing_is_touched(name, shape, length, training):
+    """Torch's operators check no lengths, and go beyond the end of what is too short."""
+    layer = layers.BatchNorm(3).train(training)
+    around = torch.arange(64.0)  # what lies in memory behind the one that is too short
+    setattr(layer, name, around[:length] if "running" in name else nn.Parameter(around[:length]))
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(
+        RuntimeError, match=f"has weight of .*{name} of {length}|{name} of {length}"
+    ):
+        layer(torch.ones(shape))
+    assert torch.equal(around, torch.arange(64.0))
+    assert all(torch.equal(before[key], value) for key, value in layer.state_dict().items())
+
+
+def test_parameters_handed_in_are_measured_as_well():
+    layer = layers.BatchNorm2d(4)
+    given = {name: torch.ones(2) for name, _ in layer.named_parameters()}
+    with pytest.raises(RuntimeError, match="weight of 2, bias of 2, running_mean of 4"):
+        torch.func.functional_call(layer, given, (torch.ones(2, 4, 3, 3),))
+
+
+@on_every_path
+def test_channels_pruned_by_hand_count_as_torch_counts_them():
+    """By the tensors, not by `num_features`, which nobody thinks of."""
+    ours, theirs = pair(2)
+    for layer in (ours, theirs):
+        for name in STATE:
+            cut = getattr(layer, name).detach()[:2].clone()
+            setattr(layer, name, cut if "running" in name else nn.Parameter(cut))
+    x = torch.randn(6, 2, dtype=torch.float64)
+    assert_close(ours(x), theirs(x))
+    assert_close(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_an_activation_that_is_set_later_is_checked_as_well():
+    layer = layers.BatchNorm2d(3)
+    layer.activation = "gelu"
+    with pytest.raises(ValueError, match="activation is 'gelu'; \"relu\" and None"):
+        layer(torch.ones(2, 3, 4, 4))
+    assert layer.num_batches_tracked == 0
+    with pytest.raises(ValueError, match="activation is 'gelu'"):
+        torch.jit.script(layer)

@@ -194,7 +194,24 @@ def among_torchs_tools(group):
     found["compiled, untouched"] = torch.equal(net[1].running_mean, before)
     net.eval()
     found["compiled, in evaluation"] = compiled(x).detach(), net(x).detach()
+    layer, x = convert(Pasted(3), process_group=group), torch.ones(2, 3, 4, 4)
+    found["subclass"] = {
+        "compile": refusal(lambda: torch.compile(layer, backend="aot_eager")(x)),
+        "jit.trace": refusal(lambda: torch.jit.trace(layer, x)),
+        "fx": refusal(lambda: torch.fx.symbolic_trace(nn.Sequential(layer))),
+        "export": refusal(lambda: torch.export.export(layer, (x,))),
+    }
+    layer.eval()
+    found["subclass, in evaluation"] = torch.export.export(layer, (x,)).module()(x), layer(x)
     return found
+
+
+class Pasted(nn.BatchNorm2d):
+    """A forward of its own, as model zoos have it."""
+
+    def forward(self, x):
+        state = self.running_mean, self.running_var, self.weight, self.bias
+        return nn.functional.batch_norm(x, *state, self.training, self.momentum, self.eps)
 
 
 def refusal(call):
@@ -348,6 +365,14 @@ def test_a_group_under_compile_is_refused_in_training_and_nothing_has_changed(fo
         assert tools["compiled as one graph"] != "nothing refused"
         assert tools["compiled, untouched"]
         assert_close(*tools["compiled, in evaluation"])
+
+
+@pytest.mark.parametrize("tool", ["compile", "jit.trace", "fx", "export"])
+def test_a_group_of_a_subclass_is_not_lost_on_the_way(tool, found):
+    for each in found[:2]:
+        told = each["tools"]["subclass"][tool]
+        assert "statistics that several processes share" in told, told
+        assert_close(*each["tools"]["subclass, in evaluation"])
 
 
 def test_a_converted_sync_batch_norm_sees_what_one_process_sees(found, monkeypatch):

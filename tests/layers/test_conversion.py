@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 import warnings
 
 import pytest
@@ -435,3 +436,113 @@ def test_there_and_back_leaves_a_subclass_what_it_has(activation):
     assert type(layer) is WithActivation
     assert vars(layer).keys() == vars(WithActivation(3)).keys()
     torch.testing.assert_close(layer(x, scale=2.0), wanted)
+
+
+# ---- What a layer has of its own, and what is given to it ----------------------------------------
+
+
+@pytest.mark.parametrize("note", ["leaky_relu", "relu", nn.SiLU()])
+def test_a_note_on_torchs_layer_is_no_activation_of_ours(note):
+    """Torch's forward knows nothing of an attribute `activation`."""
+    layer, x = nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5)
+    layer.activation = note
+    wanted, attributes = layer(x), vars(layer).keys()
+    assert convert(layer).activation is note
+    torch.testing.assert_close(layer(x), wanted)
+    torch.testing.assert_close(copy.deepcopy(layer)(x), wanted)
+    assert type(restore(layer)) is nn.BatchNorm2d
+    assert (layer.activation, vars(layer).keys()) == (note, attributes)
+
+
+def test_a_process_group_that_torchs_layer_has_is_its_own():
+    layer = nn.BatchNorm2d(3)
+    layer.process_group = "a note"
+    with pytest.warns(UserWarning, match="a process_group of its own"):
+        assert type(convert(layer)) is nn.BatchNorm2d
+
+
+class ByKeyword(nn.BatchNorm2d):
+    def forward(self, x):
+        state = {"weight": self.weight, "bias": self.bias}
+        state |= {"running_mean": self.running_mean, "running_var": self.running_var}
+        options = {"training": self.training, "momentum": 0.1, "eps": self.eps}
+        return torch.batch_norm(x, **state, **options, cudnn_enabled=False)
+
+
+class OfAList(ByKeyword):
+    def forward(self, inputs):
+        return super().forward(inputs[0])
+
+
+class ByOperator(nn.BatchNorm2d):
+    def forward(self, x):
+        state = self.weight, self.bias, self.running_mean, self.running_var
+        return torch.ops.aten.batch_norm(x, *state, self.training, 0.1, self.eps, False)
+
+
+@pytest.mark.parametrize("kind", [ByKeyword, OfAList])
+def test_torchs_function_is_ours_however_it_is_called(kind):
+    given = [far_batch()] if kind is OfAList else far_batch()
+    right = nn.BatchNorm2d(3).double()(far_batch().double())
+    assert (kind(3)(given).double() - right).abs().max() > 1e-3
+    assert (convert(kind(3))(given).double() - right).abs().max() < 1e-5
+
+
+def test_who_calls_the_operator_is_left_and_named():
+    with pytest.warns(UserWarning, match="own forward"):
+        assert type(convert(ByOperator(3))) is ByOperator
+
+
+class ByName(nn.BatchNorm2d):
+    """Begins past what stands between it and torch's class, as older code does."""
+
+    def __init__(self, features):
+        nn.BatchNorm2d.__init__(self, features)
+
+
+class Locked(nn.BatchNorm2d):
+    """Cannot be copied as it is, and says how it is made; keeps names that nobody may set."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        vars(self)["lock"] = threading.Lock()
+
+    def __setattr__(self, name, value):
+        if name in ("process_group", "activation", "__class__"):
+            raise AttributeError(f"{name} is not for you")
+        super().__setattr__(name, value)
+
+    def __reduce__(self):
+        return type(self), (self.num_features,), {"_buffers": self._buffers}
+
+
+def test_a_converted_class_makes_new_layers():
+    x = torch.randn(4, 3, 5, 5)
+    layer = type(convert(ByName(3)))(3)
+    torch.testing.assert_close(layer(x), ByName(3)(x))
+    assert type(restore(layer)) is ByName
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_subclass_that_says_how_it_is_made_is_copied_so(copied):
+    x, layer = torch.randn(4, 3, 5, 5), Locked(3)
+    layer(x)
+    kept = layer.running_mean.clone()
+    twin = copied(convert(layer))
+    assert isinstance(twin, layers.BatchNorm)
+    assert torch.equal(twin.running_mean, kept)
+    assert type(restore(twin)) is type(restore(layer)) is Locked
+
+
+@pytest.mark.parametrize("function", [convert, examine, restore])
+@pytest.mark.parametrize("given", [None, 3, [], nn.BatchNorm2d])
+def test_what_is_no_module_is_an_error_in_a_sentence(function, given):
+    with pytest.raises(TypeError, match=r"a torch\.nn\.Module is wanted"):
+        function(given)
+
+
+def test_a_report_that_cannot_be_called_is_refused_before_anything_is_converted():
+    layer = nn.BatchNorm2d(3)
+    with pytest.raises(TypeError, match="report is 3; give a function"):
+        convert(layer, report=3)
+    assert type(layer) is nn.BatchNorm2d

@@ -221,6 +221,42 @@ def test_fuse_modules(variant, x, qat):
     assert_same_state(mine, right)
 
 
+@pytest.mark.parametrize("training", [(True, True), (True, False)])
+def test_what_fuse_modules_refuses_is_what_it_was(variant, x, training):
+    from torch.ao.quantization import fuse_modules
+
+    net = variant.both(False)[0][:2]
+    for layer, mode in zip(net, training, strict=True):
+        layer.train(mode)
+    kinds, wanted = list(map(type, net)), copy.deepcopy(net)(x)
+    with pytest.raises(AssertionError):
+        fuse_modules(net, [["0", "1"]], inplace=True)
+    assert list(map(type, net)) == kinds
+    assert_close(net(x), wanted)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its observers
+@pytest.mark.parametrize("order", ["conv bn relu", "bn relu", "bn", "conv relu bn"])
+def test_static_quantization_of_a_layer_that_is_not_folded(order, x):
+    """Torch has a quantized layer for it, and looks it up by the exact class."""
+    from torch.ao import quantization
+
+    def quantized(norm):
+        parts = {"conv": nn.Conv2d(4, 4, 1), "bn": norm, "relu": nn.ReLU()}
+        chosen = [parts[name] for name in order.split()]
+        net = nn.Sequential(quantization.QuantStub(), *chosen, quantization.DeQuantStub())
+        net.qconfig = quantization.get_default_qconfig("x86")
+        ready = quantization.prepare(net.eval())
+        ready(batch)
+        return quantization.convert(ready)(batch)
+
+    batch, results = torch.cat([x, x], 1).float(), []
+    for kind in (nn.BatchNorm2d, BatchNorm2d):
+        torch.manual_seed(0)
+        results.append(quantized(kind(4)))
+    assert torch.equal(*results)
+
+
 def test_fuse_modules_of_a_layer_for_any_shape_with_a_relu(x):
     from torch.ao.quantization import fuse_modules
 
