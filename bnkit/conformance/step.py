@@ -82,9 +82,13 @@ class Subject:
         given |= {"gamma": gamma, "beta": beta}
         before = {k: np.array(v) for k, v in given.items() if v is not None}
         try:
-            result = function(given["x"], gamma, beta, given["dy"], state)
-        except BaseException as error:  # KeyboardInterrupt, too: the user's own never comes here
-            raise Trouble(f"raised {named(error)}") from error
+            # Results are copied before arguments are restored: they may share their memory.
+            return self._checked(_called(function, given, state), given["x"], flat)
+        finally:
+            self._restore(given, before)
+
+    def _restore(self, given, before) -> None:
+        """Undo what a call has done to its arguments, and note to which."""
         for name, value in before.items():
             if np.shape(given[name]) != value.shape:
                 self.mutated.add(name)
@@ -92,7 +96,6 @@ class Subject:
             if not np.array_equal(given[name], value, equal_nan=True):
                 self.mutated.add(name)
                 np.copyto(given[name], value)
-        return self._checked(result, given["x"], flat)
 
     def _turned(self, x, flat):
         x = x[:, :, None, None] if flat else x
@@ -120,6 +123,13 @@ class Subject:
                 raise Trouble(f"returned {name} of dtype {value.dtype}, which is not floating")
             arrays[name] = self._back(value, flat) if name in ("y", "dx") else value
         return Step(**arrays, state=getattr(result, "state", None))
+
+
+def _called(function, given, state):
+    try:
+        return function(given["x"], given["gamma"], given["beta"], given["dy"], state)
+    except BaseException as error:  # KeyboardInterrupt, too: the user's own never comes here
+        raise Trouble(f"raised {named(error)}") from error
 
 
 def named(error: BaseException) -> str:

@@ -74,6 +74,18 @@ def test_an_argument_of_another_shape_is_named():
     assert card.of("forward")[0].holds
 
 
+def test_a_right_y_in_the_arguments_memory_is_right():
+    class InPlace(Variant):
+        def step(self, x, gamma, beta, dy, state):
+            result = super().step(x, gamma, beta, dy, state)
+            x[...], dy[...] = result.y, result.dx
+            return result._replace(y=x, dx=dy)
+
+    card = examine(InPlace().step, InPlace().infer)
+    assert card.failed == ["arguments_kept"]
+    assert card.of("arguments_kept")[0].note == "were changed: dy, x"
+
+
 def test_a_probe_that_hangs_is_left_behind():
     card = broken(on_maps, lambda s: NEVER.wait() and s, dtypes=["float32"], limit=2)
     assert [f.note for f in card.of("maps")] == ["hung: no answer within 2 s"]

@@ -63,6 +63,35 @@ def test_arguments_that_a_call_changed_are_named_and_repaired():
     assert not gamma.any()
 
 
+def test_a_result_in_an_arguments_own_memory_is_read_before_that_is_repaired():
+    def step(x, gamma, beta, dy, state):
+        x *= 2
+        dy[...] = 7
+        gamma[...] = 5
+        return Step(x, dy, gamma)
+
+    subject = Subject(step)
+    x, gamma = np.ones((4, 3)), np.ones(3)
+    result = subject.train(x, gamma, np.zeros(3))
+    assert (result.y == 2).all()
+    assert (result.dx == 7).all()
+    assert (result.dgamma == 5).all()
+    assert subject.mutated == {"x", "gamma", "dy"}
+    assert (x == 1).all()
+    assert (gamma == 1).all()
+
+
+def test_arguments_are_repaired_after_a_step_that_raised():
+    def step(x, gamma, beta, dy, state):
+        x += 1
+        raise ValueError("by hand")
+
+    subject, x = Subject(step), np.zeros((4, 3))
+    with pytest.raises(Trouble, match="raised ValueError: by hand"):
+        subject.train(x, np.ones(3), np.zeros(3))
+    assert not x.any()
+
+
 def test_results_are_copies():
     memory = np.zeros((4, 3))
     subject = Subject(lambda x, *rest: Step(memory))
