@@ -66,6 +66,15 @@ def _zero_gamma(x, gamma, beta, dy):
     return x, np.where(np.arange(len(gamma)) % 2, 0, gamma), beta, dy
 
 
+@probe()
+def later_steps(subject, session, dtype):
+    """All four on the ordinary batch in steps two to four: training does not use running values."""
+    if session.answers["training_uses"].startswith("running values"):
+        return Finding("later_steps", dtype, None, note="training uses running values")
+    case = Case(dtype, (24, 5))
+    return session.worst("later_steps", subject, case, compare=session.later)
+
+
 # ---- Running values and inference ----------------------------------------------------------------
 
 

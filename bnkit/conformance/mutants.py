@@ -84,6 +84,77 @@ class NormalisedFromOutput(Variant):
         return step._replace(dgamma=(x_hat * dy).sum(over(x)))
 
 
+class FromTheSecondStep(Variant):
+    """Not a mutant: what those share that are right only while there is no state."""
+
+    def step(self, x, gamma, beta, dy, state):
+        result = super().step(x, gamma, beta, dy, state)
+        return result if state is None else self.spoilt(result)
+
+    def spoilt(self, step):
+        return step
+
+
+class InputGradientOnce(FromTheSecondStep):
+    """∂ℓ/∂x is 0 from the second step on, as of a graph that was freed."""
+
+    fails = "later_steps"
+
+    def spoilt(self, step):
+        return step._replace(dx=0 * step.dx)
+
+
+class GammaGradientTurnsRound(FromTheSecondStep):
+    """∂ℓ/∂γ with its sign reversed from the second step on."""
+
+    fails = "later_steps"
+
+    def spoilt(self, step):
+        return step._replace(dgamma=-step.dgamma)
+
+
+class BetaGradientOnce(FromTheSecondStep):
+    """∂ℓ/∂β is 0 from the second step on."""
+
+    fails = "later_steps"
+
+    def spoilt(self, step):
+        return step._replace(dbeta=0 * step.dbeta)
+
+
+class GradientsOnce(FromTheSecondStep):
+    """No gradient is returned from the second step on."""
+
+    fails = "later_steps"
+
+    def spoilt(self, step):
+        return step._replace(dx=None, dgamma=None, dbeta=None)
+
+
+class OutputDrifts(FromTheSecondStep):
+    """y is off by 0.4 % from the second step on: too little for ``training_uses``."""
+
+    fails = "later_steps"
+
+    def spoilt(self, step):
+        return step._replace(y=(step.y * 1.004).astype(step.y.dtype))
+
+
+class GradientsAccumulate(Variant):
+    """∂ℓ/∂β of the step before is added, as where nobody sets it to 0."""
+
+    fails = "later_steps"
+
+    def step(self, x, gamma, beta, dy, state):
+        before, state = (0, None) if state is None else (state[-1], state[:-1])
+        result = super().step(x, gamma, beta, dy, state)
+        dbeta = result.dbeta + (before if np.size(before) == len(result.dbeta) else 0)
+        return result._replace(dbeta=dbeta, state=(*result.state, dbeta))
+
+    def infer(self, x, gamma, beta, dy, state):
+        return super().infer(x, gamma, beta, dy, state[:3])
+
+
 # ---- Running values and inference ----------------------------------------------------------------
 
 

@@ -94,6 +94,18 @@ class Session:
         right, best = expected(case, self.rule)
         return errors(train(*case.arguments()), right, case.dtype), best
 
+    def later(self, subject, case: Case):
+        """The same of the second to fourth step, after a first on another batch: the largest."""
+        right, best = expected(case, self.rule)
+        other = case._replace(mean=case.mean + 1, seed=case.seed + 1)
+        step, worst = subject.train(*other.arguments()), {}
+        reported = errors(step, right, case.dtype).keys()
+        for _ in range(3):
+            step = subject.train(*case.arguments(), step.state)
+            found = dict.fromkeys(reported, np.inf) | errors(step, right, case.dtype)
+            worst = {name: max(error, worst.get(name, 0.0)) for name, error in found.items()}
+        return worst, best
+
     def ordinary(self, subject, dtype):
         """The errors on the ordinary batch, measured once."""
         if dtype not in self._ordinary:
@@ -102,8 +114,13 @@ class Session:
             self.wrong[dtype] = {k for k, v in found.items() if not v <= LIMIT}
         return self._ordinary[dtype]
 
-    def worst(self, name, subject, case: Case, results=RESULTS, limit=LIMIT) -> Finding:
-        """The worst of some results on a batch, less those that are wrong anyway."""
+    def worst(
+        self, name, subject, case: Case, results=RESULTS, limit=LIMIT, compare=None
+    ) -> Finding:
+        """The worst of some results on a batch, less those that are wrong anyway.
+
+        `compare` is another way to the errors than ``self.compare``, with its face.
+        """
         if len(case.shape) > 2 and "no maps" in self.answers:
             case = case._replace(shape=(int(np.prod(case.shape)) // case.shape[1], case.shape[1]))
         dtype = case.dtype
@@ -114,7 +131,7 @@ class Session:
         asked = [r for r in results if r not in wrong]
         if not asked:
             return Finding(name, dtype, None, note="not asked: wrong on a simpler batch")
-        found, best = self.compare(subject, case)
+        found, best = (compare or self.compare)(subject, case)
         found = {k: v for k, v in found.items() if k in asked}
         if not found:
             return Finding(name, dtype, None, note="not reported")
