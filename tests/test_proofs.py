@@ -25,7 +25,7 @@ PROVEN_BY = {  # module: the test file, below tests/, that proves it
     "conformance/conduct": "conformance/test_mutants.py",
     "conformance/asked": "conformance/test_mutants.py",
     "conformance/questions": "conformance/test_mutants.py",
-    "conformance/running": "conformance/test_mutants.py",
+    "conformance/averages": "conformance/test_running.py",
     "conformance/session": "conformance/test_mutants.py",
     "datasets/files": "datasets/test_arrays.py",
     "datasets/published": "datasets/test_arrays.py",

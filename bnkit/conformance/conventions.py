@@ -103,6 +103,9 @@ def epsilon(subject, answers):
     """ε, from channels whose variance it outweighs."""
     if "divisors" not in answers:
         return "not asked: batch_variance has no answer"
+    if answers["batch_variance"].startswith(NO_RULE):
+        answers["epsilon_place"] = "cannot be told: batch_variance follows no rule"
+        return answers["epsilon_place"]
     by_place = _epsilons(answers)
     if not len(by_place[INSIDE]):
         return 0.0

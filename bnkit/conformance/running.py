@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from bnkit.conformance import judge
+from bnkit.conformance import averages, judge
 from bnkit.conformance.judge import OUTSIDE, Running
 from bnkit.conformance.questions import (
     CLOSE,
     NO_RULE,
     NOT_REPORTED,
     Question,
-    biased_or_not,
     into,
     nearest,
     normal,
@@ -21,6 +20,9 @@ from bnkit.conformance.step import SPACING, Trouble
 
 QUESTIONS: dict[str, Question] = {}
 question = into(QUESTIONS)
+NEVER = "they never change"
+BY_EXAMPLES = "unbiased, by the number of examples"
+FAINT = "cannot be told: the changes have too few digits"
 
 
 # ---- Running values ------------------------------------------------------------------------------
@@ -41,72 +43,41 @@ def _three_steps(subject, answers):
     return batches, steps
 
 
-def _fit(new, old, result):
-    """result = share · new + keep · old + rest, over channels: the three, None for a bad fit."""
-    columns = [new] if old is None else [new, old]
-    matrix = np.stack([*columns, np.ones(len(new))], axis=1).astype(np.float64)
-    result = np.asarray(result, np.float64)
-    solution = np.linalg.lstsq(matrix, result, rcond=None)[0]
-    miss = np.max(np.abs(matrix @ solution - result))
-    if not miss < CLOSE * np.ptp(result):
-        return None
-    share, *keep, rest = solution
-    return float(share), float(keep[0]) if keep else 0.0, float(rest)
-
-
-def _fits(batches, steps, name, part):
-    """The fit of each step for one running value, "mean" or "var"."""
-    old, fits = None, []
-    for x, step in zip(batches, steps, strict=True):
-        value = getattr(step, name)
-        fits.append(_fit(judge.moments(x)[part], old, value))
-        old = value
-    return fits
-
-
 @question
 def new_weight(subject, answers):
     """The share of a new batch in the running value, once it is under way."""
     batches, steps = _three_steps(subject, answers)
-    if any(step.mean is None or step.var is None for step in steps):
-        return NOT_REPORTED
-    means, variances = (_fits(batches, steps, *which) for which in (("mean", 0), ("var", 1)))
-    if None in means:
-        return NO_RULE
-    shares = [share for share, _, _ in means]
-    answers["running"] = (shares, means, variances)
-    weight, answers["start"] = _weight_and_start(shares, means[0][2])
-    return weight
+    names = {"mean": "mean", "var": "variance"}
+    reported = [names[n] for n in names if all(getattr(step, n) is not None for step in steps)]
+    if len(reported) < 2:
+        alone = f"not asked: the {reported[0]} alone is reported" if reported else NOT_REPORTED
+        answers["unreported"] = alone
+        return alone
+    mean, var = answers["averages"] = [averages.of(batches, steps, n) for n in ("mean", "var")]
+    if mean.untouched:
+        if not var.untouched:
+            return "the mean never changes"
+        return 0.0 if _asked_for_none(answers) else NEVER
+    if mean.still:
+        return averages.FROZEN
+    if not mean.fitted:
+        return FAINT if _faint(mean, answers) else NO_RULE
+    return averages.weight_and_start(mean.shares)[0]
 
 
-def _weight_and_start(shares, rest):
-    """What three shares of the new batch say, and the part `rest` of the start that is left."""
-    first, second, third = shares
-    if abs(first - 1) > CLOSE:
-        alike = max(abs(second - first), abs(third - first)) < CLOSE
-        start = f"mean {_tidy(rest / (1 - first)):g}"
-        return (rounded(first), start) if alike else (f"{NO_RULE}: shares {shares}", start)
-    debiased = 1 / second - 1
-    if abs(second - third) < CLOSE:
-        return rounded(second), "the first batch alone"
-    if abs(third - 1 / (1 + debiased + debiased**2)) < CLOSE:
-        if abs(debiased - 1) < CLOSE:
-            return "1 / batches", "the first batch alone"
-        return rounded(1 - debiased), "debiased"
-    return f"{NO_RULE}: shares {shares}", "the first batch alone"
-
-
-def _tidy(value):
-    """A starting value, to three digits; 0 where it is nothing but rounding."""
-    return 0.0 if abs(value) < CLOSE else rounded(value, 3)
+def _asked_for_none(answers) -> bool:
+    """Whether a new batch is to count for nothing: that is a momentum of 0, or, of the old, 1."""
+    return answers.get("momentum given") in (0, 1)
 
 
 @question
 def momentum(subject, answers):
     """What the library calls momentum: the share of the new batch or of the old value."""
     given, weight = answers.get("momentum given"), answers.get("new_weight")
-    if given is None or not isinstance(weight, float):
+    if given is None:
         return "not given"
+    if not isinstance(weight, float):
+        return f"cannot be told: it is {given:g}, and the share of the new batch is not known"
     if abs(given - weight) < CLOSE:
         return "share of the new batch"
     if abs(1 - given - weight) < CLOSE:
@@ -117,35 +88,55 @@ def momentum(subject, answers):
 @question
 def start(subject, answers):
     """What is there before the first batch, or how its share is made up for."""
-    word = answers.get("start", NOT_REPORTED)
-    first = answers["running"][2][0] if "running" in answers else None
-    if first is None:
-        return word
-    share, rest = answers["running"][0][0], first[2]
-    if abs(share - 1) > CLOSE:
-        return f"{word}, variance {_tidy(rest / (1 - share)):g}"
+    if "averages" not in answers:
+        return answers.get("unreported", NOT_REPORTED)
+    mean, var = answers["averages"]
+    known = averages.variance(mean, var)
+    begins = averages.weight_and_start(mean.shares)[1] if mean.fitted else ""
+    word = begins or _value("mean", mean, 1 - mean.shares[0] if mean.fitted else None)
+    if known.own and (other := averages.weight_and_start(known.shares)[1]):
+        return f"{word}, variance: {other}"
+    if not begins or known.own or var.untouched:
+        return f"{word}, {_value('variance', var, _left(mean, var, known))}"
+    rest = var.fits[0].rest if var.fits[0] else 0.0
     if abs(rest) > CLOSE:
         return f"{word}, but {rounded(rest, 3):g} is added to the variance"
     return word
 
 
+def _left(mean, var, known):
+    """The part of its start that the first batch leaves in a running variance."""
+    if known.shares:
+        return 1 - known.shares[0]
+    if not var.still and var.fits[1] and var.fits[1].keep > CLOSE:
+        return var.fits[1].keep  # as every later batch does
+    return 1 - mean.shares[0] if mean.fitted else None
+
+
+def _value(name, average, left):
+    """The value with which an average begins, by the part of it that the first batch leaves."""
+    if average.untouched:
+        return f"{name} {averages.tidy(average.values[0][0]):g}"
+    if average.fits[0] is None or left is None:
+        return f"{name} not known"
+    return f"{name} {averages.tidy(average.fits[0].rest / left):g}"
+
+
 @question
 def running_variance(subject, answers):
     """Whether the variance is kept with m (biased) or m − 1 (unbiased), and what m counts."""
-    if "running" not in answers:
-        return NOT_REPORTED
-    shares, _, variances = answers["running"]
-    if None in variances:
-        return f"{NO_RULE}: it is no average of variances"
-    ratios = np.array([new / share for share, (new, _, _) in zip(shares, variances, strict=True)])
-    if np.max(np.abs(ratios / ratios[0] - 1)) > 10 * CLOSE:
-        return f"{NO_RULE}: its shares are not those of the mean"
-    kept = [keep for _, keep, _ in variances[1:]]  # before the first batch there is no old value
-    for keep, share in zip(kept, shares[1:], strict=True):
-        if abs(keep - 1 + share) > 10 * CLOSE:
-            return f"{NO_RULE}: of the old value it keeps {keep:.3g}, not {1 - share:.3g}"
-    word = biased_or_not(ratios[0], 4)
-    return word if word != "unbiased" else _counted(subject, answers, shares[0])
+    if "averages" not in answers:
+        return answers.get("unreported", NOT_REPORTED)
+    known = averages.variance(*answers["averages"])
+    if known.own:
+        weight, begins = averages.weight_and_start(known.shares)
+        rule = f"share {weight}, {begins}" if begins else f"share {weight}"
+        return f"{known.kept}, by a rule of its own: {rule}"
+    if known.kept.startswith(NO_RULE) and _faint(answers["averages"][1], answers):
+        return FAINT
+    if known.kept != "unbiased":
+        return known.kept
+    return _counted(subject, answers, known.shares[0])
 
 
 def _counted(subject, answers, share):
@@ -155,12 +146,14 @@ def _counted(subject, answers, share):
         step = subject.train(x, *ones(12, answers))
     except Trouble:
         return "unbiased"
-    fit = _fit(judge.moments(x)[1], None, step.var)
-    if fit is None or abs(fit[0] / share / (12 / 11) - 1) < 10 * CLOSE:
+    if step.var is None:
         return "unbiased"
-    if abs(fit[0] / share / (3 / 2) - 1) < 10 * CLOSE:
-        return "unbiased, by the number of examples"
-    return f"unbiased, but {fit[0] / share:.3g} times in maps of 12 values a channel"
+    fit = averages.fit(judge.moments(x)[1], None, step.var)
+    if fit is None or abs(fit.share / share / (12 / 11) - 1) < 10 * CLOSE:
+        return "unbiased"
+    if abs(fit.share / share / (3 / 2) - 1) < 10 * CLOSE:
+        return BY_EXAMPLES
+    return f"unbiased, but {fit.share / share:.3g} times in maps of 12 values a channel"
 
 
 def running(answers) -> Running | None:
@@ -169,9 +162,9 @@ def running(answers) -> Running | None:
     if weight != "1 / batches" and not isinstance(weight, float):
         return None
     word = answers.get("running_variance")
-    if word not in ("biased", "unbiased"):
+    kept = {"unbiased": word in ("unbiased", BY_EXAMPLES)}
+    if word not in ("biased", "unbiased", BY_EXAMPLES) and weight != 0:
         return None
-    kept = {"unbiased": word == "unbiased"}
     if weight == "1 / batches":
         return Running(None, "first batch", **kept)
     if "debiased" in begins:
@@ -180,6 +173,27 @@ def running(answers) -> Running | None:
         return Running(weight, "first batch", **kept)
     mean, var = (float(part.split()[-1]) for part in begins.split(","))
     return Running(weight, "values", mean, var, **kept)
+
+
+def unruly(answers) -> tuple[bool | None, str]:
+    """Of values without a rule: False where that is a mistake, else None; and in words why."""
+    if "averages" not in answers:
+        return None, answers.get("unreported", answers["new_weight"])
+    if answers["new_weight"] == NEVER:
+        return False, NEVER
+    said = {}
+    for name in ("new_weight", "running_variance"):
+        value = answers[name]
+        if isinstance(value, str) and value not in ("1 / batches", "biased", "unbiased"):
+            said.setdefault(value, []).append(name)
+    mean, var = answers["averages"]
+    lost = FAINT in said or (var.still and _faint(mean, answers))
+    why = "; ".join(f"{' and '.join(names)}: {value}" for value, names in said.items())
+    return (None if lost else False), why
+
+
+def _faint(average, answers) -> bool:
+    return average.faint(answers["dtype"])
 
 
 # ---- Inference -----------------------------------------------------------------------------------
@@ -215,6 +229,8 @@ def inference_epsilon(subject, answers):
     values = divided_by - np.sqrt(var) if place == OUTSIDE else divided_by**2 - var
     noise = 8 * SPACING[answers["dtype"]] * np.max(var)
     value = float(np.median(values))
+    if not isinstance(answers["epsilon"], float):
+        return rounded(value, 2) if noise < 0.05 * abs(value) else "cannot be told"
     if noise > 0.05 * abs(value):
         return "as in training" if abs(value - answers["epsilon"]) < noise else NO_RULE
     return "as in training" if abs(value - answers["epsilon"]) < 0.06 * value else rounded(value, 2)

@@ -7,34 +7,16 @@ With that findings, questions, the session that they share, and variants are pro
 import os
 from functools import cache
 
+import numpy as np
 import pytest
+from cards import card, differences, sound
 
 from bnkit import mutants as papers
 from bnkit.conformance import examine, faces
 from bnkit.conformance.asked import PROBES, QUESTIONS
-from bnkit.conformance.judge import FLOOR, OUTSIDE, Rule, Running
+from bnkit.conformance.judge import FLOOR, OUTSIDE, Rule, Running, column
 from bnkit.conformance.mutants import MUTANTS
 from bnkit.conformance.variants import Variant
-
-
-def card(variant, **settings):
-    momentum = settings.pop("momentum", 0.1)
-    return examine(
-        variant.step, variant.infer, load=variant.load, bfloat16=variant.step, momentum=momentum,
-        **settings,
-    )  # fmt: skip
-
-
-@cache
-def sound():
-    return card(Variant())
-
-
-def differences(found, usual):
-    """Conventions with another answer, and probes that do not hold."""
-    other = {k: v for k, v in found.conventions.items() if v != usual.conventions[k]}
-    other = {k: v for k, v in other.items() if not str(v).startswith("not asked")}
-    return {**other, **dict.fromkeys(set(found.failed) - set(usual.failed), False)}
 
 
 def test_a_sound_variant_passes_every_probe_and_each_is_asked():
@@ -147,9 +129,25 @@ def test_a_correction_of_the_old_value_is_found_by_what_is_kept_of_it():
             return mean, var * m / (m - 1), batches
 
     found = card(All(running=Running(unbiased=False)))
-    assert found.conventions["start"] == "mean 0, variance 1.33"
+    assert found.conventions["start"] == "mean 0, variance 1"
     said = "no rule fits: of the old value it keeps 1.2, not 0.9"
     assert found.conventions["running_variance"] == said
+
+
+def test_an_epsilon_beside_a_variance_without_a_rule_is_not_made_up():
+    """Layer normalization: of its divisors, ε might be anything."""
+
+    class Layer(Variant):
+        def normalised(self, x, gamma, beta, dy):
+            step = super().normalised(x, gamma, beta, dy)
+            y = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+            return step._replace(y=column(gamma, x) * y + column(beta, x))
+
+    answers = card(Layer()).conventions
+    assert answers["batch_variance"].startswith("no rule fits: ")
+    said = "cannot be told: batch_variance follows no rule"
+    assert (answers["epsilon"], answers["epsilon_place"]) == (said, said)
+    assert answers["inference_epsilon"] == 1e-5
 
 
 # ---- The wrong variants of the paper -------------------------------------------------------------
