@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add = command("data", _data, "find or download a data set and check it")
     add("name", choices=(*datasets.names(), *pictures.names(), runtime.NAME))
 
-    add = command("conformance", conformance.run, "examine any batch normalization")
+    examine = "examine any batch normalization"
+    add = command("conformance", conformance.run, examine, conformance.STATUS)
     conformance.arguments(add)
 
     add = command("bench", _bench, "time ours beside its peers, as ratios")

@@ -43,8 +43,10 @@ class Card(NamedTuple):
             allowed = f"conventions are {', '.join(QUESTIONS)}; probes {', '.join(PROBES)}"
             raise ValueError(f"{', '.join(unknown)}: neither a convention nor a probe. {allowed}.")
         for name, bound in wanted.items():
-            if name in PROBES and not isinstance(bound, Real):
-                raise ValueError(f"{name}={bound!r}: a number of spacings, or True, is allowed.")
+            number_or_true = isinstance(bound, Real) and bound is not False and bound >= 0
+            if name in PROBES and not number_or_true:
+                allowed = "a number of spacings from 0 on, or True, is allowed"
+                raise ValueError(f"{name}={bound!r}: {allowed}.")
         misses = [self._miss(name) for name in (self.failed if "all" in probes else probes)]
         misses += [self._miss(name, value) for name, value in wanted.items()]
         if misses := [miss for miss in misses if miss]:
@@ -58,11 +60,12 @@ class Card(NamedTuple):
         if not [f for f in answers if f.holds is not None]:
             why = answers[0].note if answers else "not asked in these dtypes"
             return f"{name} has no answer ({why})"
-        if isinstance(wanted, Real) and not isinstance(wanted, bool):
-            over = [f for f in answers if not (f.spacings is not None and f.spacings <= wanted)]
-        else:
-            over = [f for f in answers if f.holds is not None and f.holds is (wanted is False)]
-        return "; ".join(_said(f) for f in over)
+        if wanted is None or wanted is True:
+            return "; ".join(_said(f) for f in answers if f.holds is False)
+        if unmeasured := [f for f in answers if f.spacings is None and f.holds is not None]:
+            return _said(unmeasured[0], "it is yes or no; require it by its name, or with True")
+        over = [f for f in answers if f.spacings is not None and not f.spacings <= wanted]
+        return "; ".join(_said(f, f"{wanted:g} at most were wanted") for f in over)
 
     # ---- As text ----
 
@@ -188,8 +191,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.1e}"
 
 
-def _said(f: Finding) -> str:
-    found = f.note or ("no" if f.spacings is None else "")
-    if f.spacings is not None:
-        found = f"{number(f.spacings)} spacings {found}".strip()
-    return f"{f.probe} in {f.dtype}: {found}"
+def _said(f: Finding, wanted: str = "") -> str:
+    """A finding that is not what was wanted, in words; without a bound it was the probe's own."""
+    if f.spacings is None:
+        return f"{f.probe} in {f.dtype}: {wanted or f.note or 'no'}"
+    found = f"{number(f.spacings)} spacings {f.note}".strip()
+    return f"{f.probe} in {f.dtype}: {found}, {wanted or 'which is beyond rounding'}"

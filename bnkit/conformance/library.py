@@ -6,6 +6,7 @@ function that makes the arguments of ``examine``.
 """
 
 import datetime
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -69,14 +70,27 @@ def adapter(path: Path) -> ModuleType:
 
 
 def cards(module: ModuleType, only: str = ""):
-    """The cards of an adapter, one after the other: (name, card, why there is none)."""
-    for name, arguments in module.CARDS.items():
-        if only in name:
-            try:
-                given = {"limit": LIMIT} | arguments()
-                yield name, examine(**given, name=name, made=made(module.PACKAGES)), ""
-            except ImportError as error:
-                yield name, None, f"not examined, {named(error)}"
+    """The cards of an adapter, one after the other: (name, card, why there is none).
+
+    `only` chooses the card of that name; where there is none, all whose name holds it. Raises
+    Missing where that is none, either.
+    """
+    for name in _chosen(module, only):
+        try:
+            given = {"limit": LIMIT} | module.CARDS[name]()
+            yield name, examine(**given, name=name, made=made(module.PACKAGES)), ""
+        except ImportError as error:
+            yield name, None, f"not examined, {named(error)}"
+
+
+def _chosen(module, only) -> list[str]:
+    chosen = [only] if only in module.CARDS else [name for name in module.CARDS if only in name]
+    if not chosen:
+        near = difflib.get_close_matches(only, module.CARDS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        there = "; ".join(map(repr, module.CARDS))
+        raise Missing(f"no card has {only!r} in its name; there are {there}{meant}")
+    return chosen
 
 
 def made(packages: Sequence[str]) -> dict[str, str]:

@@ -29,8 +29,8 @@ _C_NUMBER = re.compile(r"(?<=[\s:,\[])(-?)(nan|inf)(?:inity)?\b", re.IGNORECASE)
 class Program:
     """A running program. A context manager: leaving it ends the program.
 
-    Raises FileNotFoundError where there is no such command; a call raises RuntimeError when the
-    program ends or answers something else than JSON.
+    Raises OSError where there is no such command or it cannot be run; a call raises RuntimeError
+    when the program ends or answers something else than JSON.
     """
 
     def __init__(self, command: str) -> None:
@@ -108,7 +108,11 @@ class Program:
     def _start(self) -> None:
         self._end()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(self._words, **pipes)
+        try:
+            self._process = subprocess.Popen(self._words, **pipes)
+        except OSError as error:
+            what = f"{self._words[0]!r} cannot be run: {error.strerror}"
+            raise type(error)(f"{what}; name a program that can be") from None
 
     def _end(self) -> None:
         if self._process is not None:

@@ -99,9 +99,16 @@ def test_what_holds_may_be_required():
         ((), {"epsilon": 1e-5}, "epsilon is 0.001, wanted was 1e-05"),
         ((), {"axis": True}, "axis is -1, wanted was True"),
         ((), {"batch_variance": "biased"}, "batch_variance is None"),
-        (("forward",), {}, r"forward in float32: 1\.2e\+03 spacings in y"),
-        ((), {"forward": 1000}, "forward in float32"),
+        (("forward",), {}, r"in float32: 1\.2e\+03 spacings in y, which is beyond rounding$"),
+        ((), {"forward": True}, r"in float32: 1\.2e\+03 spacings in y, which is beyond rounding$"),
+        ((), {"forward": 1000}, r"in float32: 1\.2e\+03 spacings in y, 1000 at most were wanted$"),
+        (
+            (),
+            {"forward": 0.5},
+            r"layer: forward in float64: 0\.8 spacings, 0\.5 at most were wanted",
+        ),
         ((), {"large_mean": 1e9}, "large_mean in float32: not finite"),
+        ((), {"deterministic": 3}, "deterministic in float64: it is yes or no; require it by its"),
         (("dx",), {}, r"dx has no answer \(not reported\)"),
         (("long_sums",), {}, "long_sums has no answer"),
         (("all",), {}, "forward in float32.*; large_mean in float32"),
@@ -115,6 +122,12 @@ def test_what_does_not_hold_is_named(probes, wanted, said):
 def test_an_unknown_name_is_refused_with_all_that_are_known():
     with pytest.raises(ValueError, match=r"frward: neither.*epsilon_place.*long_sums"):
         CARD.require("frward")
+
+
+@pytest.mark.parametrize("bound", [False, "yes", None, -1, math.nan])
+def test_a_bound_is_a_number_or_true(bound):
+    with pytest.raises(ValueError, match=r"forward=.*: a number of spacings from 0 on, or True"):
+        CARD.require(forward=bound)
 
 
 def test_numbers_for_the_eye():

@@ -4,6 +4,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -45,6 +46,7 @@ def test_a_function_is_found_by_name_from_the_working_directory(folder):
     ran = command("mylayer:step", "--infer", "mylayer:layer.infer", "--momentum", "0.1", "--json")
     assert ran.returncode == 0, ran.stderr
     card = from_json(ran.stdout)
+    assert ran.stdout == card.json()
     assert card.name == "mylayer:step"
     card.require("all", momentum="share of the new batch", inference_uses="running values")
 
@@ -81,9 +83,82 @@ def test_an_adapter_is_examined_and_recorded_and_what_is_missing_is_named(folder
     assert command("mylayer.py", "--only", "a layer").returncode == 0
 
 
-def test_a_program_that_is_not_there(folder):
-    ran = command("no-such-program", "--program")
+@pytest.mark.parametrize("what", ["no-such-program", ".", "./mylayer.py"])
+def test_a_program_that_cannot_be_run(folder, what):
+    """One that is not there, a folder, and a file that nobody may execute."""
+    ran = command(what, "--program")
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+    assert ran.stderr.startswith(f"error: {what!r} cannot be run: ")
+
+
+def test_json_alone_is_printed_where_cards_are_stored_too(folder):
+    ran = command("mylayer.py", "--only", "a layer", "--json", "--record", "cards")
+    assert ran.stdout == (folder / "cards/a-layer.json").read_text()
+    assert ran.stderr.startswith("stored as ")
+
+
+def chosen(only):
+    """Names of cards, of which none is made."""
+    module = argparse.Namespace(CARDS=dict.fromkeys(["torch", "torch, compiled"], absent))
+    return [name for name, _, _ in library.cards(module, only)]
+
+
+def absent():
+    raise ImportError("by hand")
+
+
+def test_cards_are_chosen_by_their_whole_name_or_by_a_part():
+    assert chosen("torch") == ["torch"]
+    assert chosen("comp") == ["torch, compiled"]
+    assert chosen("tor") == chosen("") == ["torch", "torch, compiled"]
+
+
+@pytest.mark.parametrize(
+    ("only", "meant"), [("nosuch", "compiled'$"), ("Torch", "; did you mean 'torch'[?]$")]
+)
+def test_a_card_that_there_is_not_is_named_beside_those_that_there_are(folder, only, meant):
+    said = f"no card has '{only}' in its name; there are 'torch'; 'torch, compiled'"
+    with pytest.raises(library.Missing, match=f"^{said}") as error:
+        chosen(only)
+    assert re.search(meant, str(error.value))
+    ran = command("mylayer.py", "--only", only)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"error: no card has '{only}'")
+    assert ran.stderr.count("\n") == 1
+
+
+OF_FUNCTIONS = ("--infer", "--axis", "--momentum", "--dtypes", "--limit")
+VALUES = dict(zip(OF_FUNCTIONS, ("a:b", "1", "0.1", "float32", "3"), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["mylayer:step", "--only", "x"], "mylayer:step is a function: leave out --only; "),
+        (["cat", "--program", "--only", "x"], "cat is a program: leave out --only; "),
+        (["cat", "--program", "--infer", "a:b"], "cat is a program: leave out --infer; "),
+        *(
+            (["mylayer.py", name, value], f"mylayer.py is an adapter: leave out {name}; ")
+            for name, value in VALUES.items()
+        ),
+    ],
+    ids=str,
+)
+def test_an_option_that_does_not_apply_is_refused(folder, capsys, arguments, refused):
+    parser = argparse.ArgumentParser()
+    door.arguments(parser.add_argument)
+    assert door.run(parser.parse_args(arguments)) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {refused}")
+    assert printed.err.count("\n") == 1
+
+
+def test_help_says_what_the_exit_status_means():
+    for module in (["bnkit.conformance"], ["bnkit", "conformance"]):
+        asked = [sys.executable, "-m", *module, "--help"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True)
+        assert "Exit status: 0 where every card was made" in " ".join(done.stdout.split())
 
 
 def test_names_of_files():
@@ -190,7 +265,5 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="seconds above 0"):
         examine(step, limit=-1)
     card = examine(step, dtypes=["float64"])
-    with pytest.raises(ValueError, match="a number of spacings"):
-        card.require(forward="yes")
     with pytest.raises(AssertionError, match="forward"):
         card.require(forward=np.int64(0))
