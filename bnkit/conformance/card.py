@@ -36,7 +36,8 @@ class Card(NamedTuple):
         ``card.require("forward", "dx", running_variance="biased", large_mean=1000)``: probes by
         name hold within their own limit, or, with a number, up to so many spacings in every dtype
         examined; conventions equal their value (numbers to three digits). ``card.require("all")``
-        asks for every probe that gave an answer. Raises ValueError for a name that there is not.
+        asks for every probe that gave an answer. Raises ValueError for a name that there is not,
+        or another bound.
         """
         known = [*QUESTIONS, *PROBES]
         if unknown := [n for n in (*probes, *wanted) if n not in known and n != "all"]:
