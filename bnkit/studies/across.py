@@ -11,6 +11,7 @@ from bnkit import paths
 from bnkit.conformance import Card, from_json, judge, recipe
 from bnkit.conformance.asked import PROBES, QUESTIONS
 from bnkit.conformance.card import number, shown
+from bnkit.conformance.conduct import WORK
 from bnkit.conformance.findings import Finding
 from bnkit.conformance.recipe import Weights
 from bnkit.networks.digits import Digits
@@ -96,6 +97,18 @@ def beyond(found: Mapping[str, Card], probe: str) -> list[str]:
             said = failed[0].note if largest is None else number(largest)
             lines.append(f"{card.name} ({dtypes}: {said})")
     return lines
+
+
+def unasked(found: Mapping[str, Card]) -> dict[str, list[str]]:
+    """Probe -> names of the cards that have no row of it, since they were made before it was."""
+    older: dict[str, list[str]] = {}
+    for name, probe in PROBES.items():
+        for card in found.values():
+            taken = {f.dtype for f in card.of("forward")}
+            due = probe.dtypes in (None, (WORK,)) or not taken.isdisjoint(probe.dtypes)
+            if due and not card.of(name):
+                older.setdefault(name, []).append(card.name)
+    return older
 
 
 # ---- A network that moves ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from bnkit import paths
 from bnkit.conformance import Card, Step, examine, from_json, library
 from bnkit.conformance import __main__ as door
-from bnkit.conformance.asked import PROBES
+from bnkit.conformance.asked import PROBES, QUESTIONS
 
 ADAPTERS = sorted((paths.root() / "adapters").glob("*.py"))
 LAYER = """
@@ -219,6 +219,7 @@ def test_a_recorded_card_is_whole(name):
     assert isinstance(card, Card)
     assert library.file_name(card.name) == name
     assert json.loads(card.json()) == json.loads(recorded()[name])
+    assert list(card.conventions) == list(QUESTIONS)
     assert {f.probe for f in card.findings} <= set(PROBES)
     assert len(card.made["day"]) == 10
     assert not [f for f in card.findings if f.note.startswith("no answer")]

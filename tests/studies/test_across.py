@@ -57,6 +57,16 @@ def test_cells_and_lines_of_findings():
     assert across.versions(one) == "lib 1.0"
 
 
+def test_cards_without_a_row_that_was_due_are_named():
+    rows = [Finding(p, d, True) for p in across.PROBES for d in ("float64", "float32")]
+    whole = CARDS["a"]._replace(findings=tuple(rows))
+    lacks = {"later_steps", "nan_stays", "float16_sum"}
+    older = whole._replace(name="old", findings=tuple(f for f in rows if f.probe not in lacks))
+    found = across.unasked({"a": whole, "old": older})
+    assert found == {"later_steps": ["old"], "nan_stays": ["old"]}  # it takes no float16
+    assert across.unasked({"a": whole}) == {}
+
+
 def test_every_link_has_its_anchor():
     anchors = " ".join(name for name, _ in across.asked())
     for name in (*across.QUESTIONS, *across.PROBES):
