@@ -136,7 +136,7 @@ def variance(mean: Average, var: Average) -> Variance:
 
 
 def by_shares(shares, var: Average) -> str:
-    """ "biased" or "unbiased", if the new batch has these shares in `var`; else why neither."""
+    """What `var` keeps if a new batch has these shares in it: a word, or why there is none."""
     ratios = np.array(var.shares) / shares
     if np.max(np.abs(ratios / ratios[0] - 1)) > 10 * CLOSE:
         return f"{NO_RULE}: its shares are not those of the mean"

@@ -76,6 +76,8 @@ def momentum(subject, answers):
     given, weight = answers.get("momentum given"), answers.get("new_weight")
     if given is None:
         return "not given"
+    if weight == "1 / batches":
+        return f"{NO_RULE}: it is {given:g}, the new batch has {weight}"
     if not isinstance(weight, float):
         return f"cannot be told: it is {given:g}, and the share of the new batch is not known"
     if abs(given - weight) < CLOSE:

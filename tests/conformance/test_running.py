@@ -170,6 +170,13 @@ def test_one_of_the_two_alone_is_said_to_be():
     assert words | {f.note for f in found.of("running_values")} == {said}
 
 
+def test_a_momentum_beside_a_plain_average_means_nothing():
+    found = card(Variant(running=Running(None, "first batch")))
+    said = "no rule fits: it is 0.1, the new batch has 1 / batches"
+    assert found.conventions["momentum"] == said
+    assert found.failed == []
+
+
 def test_values_that_are_not_reported_for_maps_are_asked_for_in_vectors():
     silent = card(without("mean", "var", on=lambda x: x.ndim > 2))
     assert differences(silent, sound()) == {}
