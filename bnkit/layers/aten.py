@@ -25,6 +25,7 @@ from bnkit.layers.plain import Vector
 
 # Rows that are summed one after the other: in float32 about ten units in the last place.
 LONGEST = 2**13
+WIDEST = 2**11  # channels of a folded row, see `_fold`: so that a block has about a hundred rows
 
 
 class Limits(NamedTuple):
@@ -278,16 +279,23 @@ def backward(
 
 
 def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
-    if relu and mean.ndim == 1 and x.dtype not in plain.HALF:
-        return _backward_through_relu(dy, x, mean, inv_std, weight, bias, wanted[0])
+    half, long = x.dtype in plain.HALF, x.stride(1) == 1 and plain.count(x) > LONGEST
+    if mean.ndim == 1 and not half and (relu or long):
+        return _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wanted[0])
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
-    weight, dtype = None if weight is None else weight.to(mean.dtype), x.dtype
+    dtype = x.dtype
     if mean.ndim == 2:
         rounded, mean = mean.unbind()
         x, dy = _from(rounded, x), dy.to(mean.dtype)
+        if long:
+            dx, *sums = _backward_by_blocks(dy, x, mean, inv_std, weight, bias, False, wanted[0])
+            return dx if dx is None else dx.to(dtype), *sums
+    weight = None if weight is None else weight.to(mean.dtype)
     dx, *sums = torch.ops.aten.native_batch_norm_backward(
         dy, x, weight, None, None, mean, inv_std, True, 0.0, wanted
     )
+    if long:  # what the operator has summed is good enough for a result in 16 bits, and only there
+        _, *sums = _backward_by_blocks(dy, x, mean, inv_std, weight, bias, False, False)
     return dx if dx is None else dx.to(dtype), *sums
 
 
@@ -307,14 +315,20 @@ def _let_through(dy: Tensor, before_relu: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward(dy, before_relu, 0, grad_input=out)
 
 
-def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) -> tuple:
-    """Twice through the batch, block by block: first what the ReLU let through, which stands where
-    the gradient will, and the sums; then the gradient.
+def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool) -> tuple:
+    """Twice through the batch, block by block: first the sums, of what a ReLU let through, which
+    stands where the gradient will; then the gradient.
     """
-    scale, one, zero = _scale(inv_std, weight), torch.ones_like(mean), torch.zeros_like(mean)
-    bias = zero if bias is None else bias.to(mean.dtype)
-    result, unused, sums = torch.empty_like(dy), torch.empty_like(mean), []
-    blocks = list(zip(*map(_blocks, (dy, x, result)), strict=True))
+    scale, m, result = _scale(inv_std, weight), plain.count(x), torch.empty_like(x)
+    bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
+    tensors, vectors, channels = (dy, x, result), (scale, bias, mean, inv_std), len(mean)
+    if rows := x.stride(1) == 1:
+        fold = _fold(x)
+        tensors = [t.movedim(1, -1).flatten().view(-1, fold * channels) for t in tensors]
+        vectors = [vector.repeat(fold) for vector in vectors]
+    scale, bias, mean, inv_std = vectors
+    one, unused, sums = torch.ones_like(mean), torch.empty_like(mean), []
+    blocks = list(zip(*map(_blocks, tensors), strict=True))
     room = torch.empty_like(blocks[0][1])
 
     def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -324,16 +338,35 @@ def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) ->
         return out
 
     for upper, lower, out in blocks:
-        _let_through(upper, affine(lower, scale, bias), out)
-        known = (out, lower, None, None, None, mean, inv_std, True, 0.0, (False, True, True))
-        sums.append(torch.stack(torch.ops.aten.native_batch_norm_backward(*known)[1:]))
-    dweight, dbias = torch.stack(sums).sum(0)
+        if relu:
+            _let_through(upper, affine(lower, scale, bias), out)
+        known = (out if relu else upper, lower, None, None, None, mean, inv_std, True, 0.0)
+        _, *both = torch.ops.aten.native_batch_norm_backward(*known, (False, True, True))
+        sums.append(torch.stack(both))
+    # In float64: thousands of them may have one sign.
+    dweight, dbias = torch.stack(sums).view(len(sums), 2, -1, channels).double().sum((0, 2))
+    dweight, dbias = dweight.to(mean.dtype), dbias.to(mean.dtype)
     if wants_x:  # γ · inv_std · (dy − x̂ · dweight/m − dbias/m)
-        m, along = plain.count(x), scale.view(-1, *[1] * (x.ndim - 2))
-        slope, drift = -scale * inv_std * dweight / m, -scale * dbias / m
-        for _, lower, out in blocks:
-            torch.addcmul(affine(lower, slope, drift), out, along, out=out)
+        repeat = len(mean) // channels
+        slope = -scale * inv_std * dweight.repeat(repeat) / m
+        drift = -scale * dbias.repeat(repeat) / m
+        along, shift = scale.view(-1, *[1] * (tensors[1].ndim - 2)), drift - slope * mean
+        for upper, lower, out in blocks:
+            if rows:  # one operation is faster here than the operator
+                rest = torch.addcmul(shift, lower, slope, out=room[: len(lower)])
+            else:
+                rest = affine(lower, slope, drift)
+            torch.addcmul(rest, out if relu else upper, along, out=out)
     return result if wants_x else None, dweight, dbias
+
+
+def _fold(x: Tensor) -> int:
+    """How many rows, channels last, are taken as one of as many more channels.
+
+    So fewer are summed one after the other in float32, and a few channels are no slower than many.
+    """
+    most, rows = max(1, WIDEST // x.shape[1]), plain.count(x)
+    return next(k for k in range(most, 0, -1) if rows % k == 0)
 
 
 def _scale(inv_std: Tensor, weight: Vector) -> Tensor:
