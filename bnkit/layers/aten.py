@@ -125,7 +125,7 @@ def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
 
     As contiguous maps, which the operator sums in float64.
     """
-    known, axes = x.detach(), plain.AXES[x.ndim]
+    known, axes = x.detach(), plain.axes(x)
     first = known[0].flatten(1)[:, 0] if x.ndim > 2 else known[0]
     near = known.double().mean(axes).to(x.dtype)
     near = torch.where((_from(first, known) == 0).all(axes), first, near)  # a constant, exactly
@@ -179,7 +179,7 @@ def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tens
     empty, if its mean and variance are numbers.
     """
     shares = counts / counts.sum()
-    origin = means[0]  # as near to μ as any: the digits go into the distance
+    origin = (shares * means).sum(0)  # near μ: the digits go into the distance
     mean = origin + (shares * (means - origin)).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
 
@@ -192,29 +192,40 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     not be near the mean of the others: where it is not, the variance of the whole is as large as
     the square of that distance.
     """
-    m, rows = x.numel() // x.shape[1], x.stride(1) == 1
-    if rows:  # channels last: every place is a row, (m, C)
-        x = x.movedim(1, -1).flatten(0, -2)
-    axes, blocks = (0, *range(2, x.ndim)), _blocks(x)
-    origin = blocks[0].to(torch.promote_types(x.dtype, torch.float32)).mean(axes, keepdim=True)
-    room = torch.empty_like(blocks[0], dtype=origin.dtype)
+    whole, fold = x, 1
+    if rows := x.stride(1) == 1:
+        fold = _fold(x)
+        x = _as_rows(x, fold)
+    axes, blocks, dtype = plain.axes(x), _blocks(x), torch.promote_types(x.dtype, torch.float32)
+    # In float64, for the sum of values near the end of the range is beyond it.
+    origin = blocks[0].mean(axes, dtype=torch.float64).view(fold, -1).mean(0).to(dtype)
+    room, near = torch.empty_like(blocks[0], dtype=dtype), _along(origin.repeat(fold), x)
     parts = []
     for block in blocks:
-        shifted = torch.sub(block, origin, out=room[: len(block)])
+        shifted = torch.sub(block, near, out=room[: len(block)])
         if rows:
             parts.append(torch.batch_norm_update_stats(shifted, None, None, 0.0))
         else:
             mean = shifted.mean(axes)
             parts.append((mean, shifted.square_().mean(axes).sub_(mean.square()).clamp_(min=0)))
-    means, variances = map(torch.stack, zip(*parts, strict=True))
-    counts = torch.tensor([[len(block)] for block in blocks], dtype=origin.dtype)
+    means, variances = (
+        torch.cat(part).view(len(part) * fold, -1) for part in zip(*parts, strict=True)
+    )
+    lengths = torch.tensor([len(block) for block in blocks], dtype=dtype, device=x.device)
+    counts = lengths.repeat_interleave(fold)[:, None]
     rest, var = pool(means, variances, counts)
-    mean = plain.split(origin.flatten(), rest)
+    mean = plain.split(origin, rest)
     if far(mean, var):  # the last digits of the variance are worth one more way through it
-        squares = [_from(mean[1], _from(mean[0], b)).square_().mean(axes) for b in blocks]
-        var = (torch.stack(squares) * (counts / counts.sum())).sum(0)
+        rounded, left = mean.repeat(1, fold)
+        squares = [_from(left, _from(rounded, b)).square_().mean(axes) for b in blocks]
+        var = (torch.cat(squares).view(len(counts), -1) * (counts / counts.sum())).sum(0)
+        if not rest.isfinite().all():  # but the values may be, and so is then their mean
+            mean = plain.split(
+                whole.double().mean(plain.axes(whole)).to(dtype), torch.zeros_like(rest)
+            )
     # Squares of finite values that are infinite: what has become ∞ − ∞ is as well.
-    return mean, torch.where(rest.isfinite() & var.isnan(), torch.inf, var), m
+    var = torch.where(mean[0].isfinite() & var.isnan(), torch.inf, var)
+    return mean, var, plain.count(whole)
 
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
@@ -246,7 +257,12 @@ def normalise(
 
 def _from(rounded: Tensor, x: Tensor) -> Tensor:
     """x − rounded, exact where x is within a factor of two; no shorter than float32."""
-    return x - rounded.view(-1, *[1] * (x.ndim - 2))
+    return x - _along(rounded, x)
+
+
+def _along(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) in the shape that broadcasts against x."""
+    return vector.view(-1, *[1] * (x.ndim - 2))
 
 
 def gradient_sums(
@@ -324,7 +340,7 @@ def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool)
     tensors, vectors, channels = (dy, x, result), (scale, bias, mean, inv_std), len(mean)
     if rows := x.stride(1) == 1:
         fold = _fold(x)
-        tensors = [t.movedim(1, -1).flatten().view(-1, fold * channels) for t in tensors]
+        tensors = [_as_rows(t, fold) for t in tensors]
         vectors = [vector.repeat(fold) for vector in vectors]
     scale, bias, mean, inv_std = vectors
     one, unused, sums = torch.ones_like(mean), torch.empty_like(mean), []
@@ -350,14 +366,19 @@ def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool)
         repeat = len(mean) // channels
         slope = -scale * inv_std * dweight.repeat(repeat) / m
         drift = -scale * dbias.repeat(repeat) / m
-        along, shift = scale.view(-1, *[1] * (tensors[1].ndim - 2)), drift - slope * mean
+        along, shift = _along(scale, tensors[1]), drift - slope * mean
         for upper, lower, out in blocks:
-            if rows:  # one operation is faster here than the operator
-                rest = torch.addcmul(shift, lower, slope, out=room[: len(lower)])
+            if rows:  # faster here than the operator
+                torch.addcmul(shift, lower, slope, out=room[: len(lower)])
             else:
-                rest = affine(lower, slope, drift)
-            torch.addcmul(rest, out if relu else upper, along, out=out)
+                affine(lower, slope, drift)
+            torch.addcmul(room[: len(lower)], out if relu else upper, along, out=out)
     return result if wants_x else None, dweight, dbias
+
+
+def _as_rows(x: Tensor, fold: int) -> Tensor:
+    """Channels last: the same numbers, `fold` places a row, (m / fold, fold · C)."""
+    return x.movedim(1, -1).flatten().view(-1, fold * x.shape[1])
 
 
 def _fold(x: Tensor) -> int:

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 Vector = Tensor | None  # a number per channel, (C,), where there is one
-# All but the channels: a map is one feature (Section 3.2).
-AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}
 HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
 
 # Shapes: x, y, dy and dx (N, C, ...), all others (C,), but that a mean may be (2, C), for float32
@@ -32,9 +30,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     The variance is that of the centred values: E[x²] − E[x]² loses digits where the mean is large.
     """
     x = wide(x)
-    rounded = x.detach().mean(AXES[x.ndim])  # any number near the mean will do: a constant
-    mean = torch.stack([rounded, _centred(x, rounded).mean(AXES[x.ndim])])
-    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), count(x)
+    rounded = _mean(x.detach())  # any number near the mean will do: a constant
+    mean = torch.stack([rounded, _mean(_centred(x, rounded))])
+    return mean, _centred(x, mean).square().mean(axes(x)), count(x)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Of each channel, also where the sum of the values is beyond the range of their dtype."""
+    return (x * 2.0**-24).mean(axes(x)) * 2.0**24
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
@@ -60,7 +63,7 @@ def gradient_sums(
 ) -> tuple[Tensor, Tensor]:
     """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3."""
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
-    return (dy * _centred(x, mean)).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
+    return (dy * _centred(x, mean)).sum(axes(x)) * inv_std, dy.sum(axes(x))
 
 
 def input_gradient(
@@ -135,6 +138,11 @@ def _centred(x: Tensor, mean: Tensor) -> Tensor:
         return wide(x) - _along_channels(mean, x)
     rounded, left = mean.unbind()
     return wide(x) - _along_channels(rounded, x) - _along_channels(left, x)
+
+
+def axes(x: Tensor) -> tuple[int, ...]:
+    """All but the channels: a map is one feature (Section 3.2)."""
+    return 0, *range(2, x.ndim)
 
 
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
