@@ -25,7 +25,8 @@ from bnkit.layers.plain import Vector
 
 # Rows that are summed one after the other: in float32 about ten units in the last place.
 LONGEST = 2**13
-WIDEST = 2**11  # channels of a folded row, see `_fold`: so that a block has about a hundred rows
+FEW = 2**6  # channels: from here on the operator is fast, channels last
+WIDEST = 2**9  # channels of a folded row, see `_fold`: a block then has some hundred rows
 
 
 class Limits(NamedTuple):
@@ -144,13 +145,17 @@ def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
 
 
 def _keep_finite(running: tuple[Tensor, ...], before: Tensor) -> None:
-    """A channel whose running variance has become infinite goes back: ``plain.observe``."""
-    if running:
-        mean, var = running
-        lost = mean.isfinite() & ~var.isfinite()
+    """A channel whose running variance has become infinite goes back: ``plain.observe``.
+
+    In calls of NumPy: a selective checkpoint, in its second pass, knows none that its first has not
+    seen.
+    """
+    if running and type(running[0]) in PLAIN:
+        mean, var = (value.detach().numpy() for value in running)  # the same memory
+        lost = np.isfinite(mean) & ~np.isfinite(var)
         if lost.any():
-            for value, old in zip(running, before, strict=True):
-                value.copy_(torch.where(lost, old, value))
+            for value, old in zip((mean, var), before.detach().numpy(), strict=True):
+                value[lost] = old[lost]
 
 
 def far(mean: Tensor, var: Tensor) -> bool:
@@ -278,7 +283,8 @@ def input_gradient(
 ) -> Tensor:  # fmt: skip
     """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m): Section 3. Without the sums, in
     evaluation, γ · inv_std · dy."""
-    dy, scale = _behind_relu(dy, x, mean, inv_std, weight, bias, relu), _scale(inv_std, weight)
+    dy, scale = plain.laid(dy, x), _scale(inv_std, weight)
+    dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
     if dweight is None:
         return normalise(dy, torch.zeros_like(inv_std), scale, None, None)
     # In 16 bits, not rounded before the two parts are added.
@@ -295,7 +301,11 @@ def backward(
 
 
 def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
-    half, long = x.dtype in plain.HALF, x.stride(1) == 1 and plain.count(x) > LONGEST
+    given, dy = dy, plain.laid(dy, x)
+    # One row after the other, as the operator sums them, costs digits where many are of one sign:
+    # those of a pooling layer, say, which come in another layout. Few channels it is slow with.
+    long = x.stride(1) == 1 and plain.count(x) > LONGEST
+    long, half = long and (dy is not given or x.shape[1] < FEW), x.dtype in plain.HALF
     if mean.ndim == 1 and not half and (relu or long):
         return _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wanted[0])
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
@@ -338,7 +348,7 @@ def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool)
     scale, m, result = _scale(inv_std, weight), plain.count(x), torch.empty_like(x)
     bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
     tensors, vectors, channels = (dy, x, result), (scale, bias, mean, inv_std), len(mean)
-    if rows := x.stride(1) == 1:
+    if x.stride(1) == 1:
         fold = _fold(x)
         tensors = [_as_rows(t, fold) for t in tensors]
         vectors = [vector.repeat(fold) for vector in vectors]
@@ -367,12 +377,11 @@ def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool)
         slope = -scale * inv_std * dweight.repeat(repeat) / m
         drift = -scale * dbias.repeat(repeat) / m
         along, shift = _along(scale, tensors[1]), drift - slope * mean
-        for upper, lower, out in blocks:
-            if rows:  # faster here than the operator
-                torch.addcmul(shift, lower, slope, out=room[: len(lower)])
-            else:
-                affine(lower, slope, drift)
-            torch.addcmul(room[: len(lower)], out if relu else upper, along, out=out)
+        for upper, lower, out in reversed(blocks):  # the last ones may still be in the cache
+            if relu:
+                torch.addcmul(affine(lower, slope, drift), out, along, out=out)
+            else:  # rows: faster here than the operator
+                torch.addcmul(shift, lower, slope, out=out).addcmul_(upper, along)
     return result if wants_x else None, dweight, dbias
 
 

@@ -119,6 +119,8 @@ def batch_norm(
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
     if path is aten and group is None and aten.small(x, training, relu):
         return aten.batch_norm(x, *rest)
+    if path is aten and type(x) not in aten.PLAIN:  # DTensors say, which do not mix with others
+        path = plain
     if torch.is_grad_enabled() and not _others_differentiate():
         return _BatchNormFunction.apply(path, group, x, *rest)
     return _forward(path, group, x, *rest)[0]
@@ -144,7 +146,7 @@ def _forward(
     else:
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
         # A copy of the mean: a training step may move the running one before the gradient is made.
-        mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
+        mean, var = running_mean.detach().to(wide, copy=True), running_var.detach().to(wide)
     if path is aten:
         known = var if training else var + eps
         if not aten.far(mean, known):
@@ -170,13 +172,17 @@ class _BatchNormFunction(torch.autograd.Function):
     def backward(ctx, dy):
         x, mean, inv_std, weight, bias = ctx.saved_tensors
         wants_x, _, _, wants_weight, wants_bias = ctx.needs_input_grad[2:7]
-        path, x, dy = ctx.path, plain.laid(x, x), plain.laid(dy, x)
+        path, x = ctx.path, plain.laid(x, x)
+        if plain.is_batched(dy):  # the operators with a place for the result do not know ``vmap``
+            path = plain
         if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
             path = plain
             if ctx.training:
                 _refuse_across_processes(ctx.group, "second derivatives")
                 mean, var, _ = plain.moments(x)
                 inv_std = plain.inverse_std(var, ctx.eps)
+        # aten lays it out itself, and wants to know in which layout it came.
+        dy = dy if path is aten else plain.laid(dy, x)
         known = (dy, x, mean, inv_std, weight, bias)
         dx = dweight = dbias = None
         if ctx.training and wants_x and ctx.group is None and path is not plain:

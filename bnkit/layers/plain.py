@@ -167,12 +167,22 @@ def layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether x stands for many tensors at once, in ``vmap`` or ``is_grads_batched``."""
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(x) or functorch.is_legacy_batchedtensor(x)
+
+
 def laid(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format that the result has for the batch `like`.
 
     The strides of axes of size 1, which mean nothing, become those that torch itself would give:
     from others its operators for the CPU guess another format, and compute wrong gradients.
     """
+    if is_batched(x):  # ``vmap`` knows no layouts
+        return x
     memory_format = layout(like)
     x = x.contiguous(memory_format=memory_format)
     if x.ndim < 4 or 1 not in x.shape:
