@@ -278,3 +278,26 @@ def refuse_one_value(input: Tensor, count: int) -> None:
             f"the input has shape {tuple(input.shape)}: {values} per channel has no variance to "
             "train with. Use at least two, or eval()."
         )
+
+
+def refuse_state(
+    x: Tensor, running_mean: Vector, running_var: Vector, weight: Vector, bias: Vector
+) -> None:
+    """Raise RuntimeError where one running value is missing, or a dtype does not go with that of x.
+
+    To be called before anything has changed.
+    """
+    if (running_mean is None) is not (running_var is None):
+        missing = "running_mean" if running_mean is None else "running_var"
+        raise RuntimeError(f"{missing} is None alone; set both running values, or neither.")
+    dtype, half = x.dtype, x.dtype in plain.HALF
+    for vector in (running_mean, running_var, weight, bias):
+        if vector is None or vector.dtype is dtype or (half and vector.dtype is torch.float32):
+            continue
+        names = "running_mean", "running_var", "weight", "bias"
+        vectors = zip(names, (running_mean, running_var, weight, bias), strict=True)
+        given = ", ".join(f"{name} {each.dtype}" for name, each in vectors if each is not None)
+        raise RuntimeError(
+            f"the input is {dtype}, but the layer has {given}; allowed is the input's dtype or, "
+            "for 16 bits, float32 as well, so use .to() on the layer."
+        )

@@ -96,12 +96,22 @@ def observe(
     """
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
-    mean = whole(mean)
+    mean, var = (_from_functional(value, running_mean) for value in (whole(mean), var))
     new_mean = _moved(running_mean, mean, momentum)
     new_var = _moved(running_var, var * (m / (m - 1)), momentum)
     moves = (new_mean.isfinite() & new_var.isfinite()) | ~mean.isfinite()
     running_mean.copy_(torch.where(moves, new_mean, running_mean))
     running_var.copy_(torch.where(moves, new_var, running_var))
+
+
+def _from_functional(x: Tensor, like: Tensor) -> Tensor:
+    """In ``torch.func.functionalize``, what may be written to a tensor that it does not know."""
+    if torch.compiler.is_compiling() or not torch._is_functional_tensor(x):
+        return x
+    if torch._is_functional_tensor(like):
+        return x
+    torch._sync(x)
+    return torch._from_functional_tensor(x)
 
 
 def _moved(running: Tensor, new: Tensor, share: float) -> Tensor:

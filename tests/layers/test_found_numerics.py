@@ -11,6 +11,7 @@ from torch.utils import checkpoint
 
 from bnkit import layers
 from bnkit.layers import BatchNorm, BatchNorm2d
+from bnkit.layers.batch_norm import refuse_state
 
 PATHS = {
     "plain": ("plain", {}),
@@ -146,3 +147,49 @@ def test_last_in_a_selective_checkpoint(mean, path):
     (found,) = torch.autograd.grad(y, x, dy)
     (wanted,) = torch.autograd.grad(net(x), x, dy)
     assert_close(found, wanted, 1e-4)
+
+
+def test_functionalize_moves_running_values_that_it_does_not_know():
+    x, ours, twin = normal(4, 3, 5, 5), BatchNorm2d(3), BatchNorm2d(3)
+    assert_close(torch.func.functionalize(ours)(x), twin(x), 1e-6)
+    assert_close(ours.running_mean, twin.running_mean, 1e-6)
+    assert_close(ours.running_var, twin.running_var, 1e-6)
+
+
+# ---- Refusals ------------------------------------------------------------------------------------
+
+ALL = ("running_mean", "running_var", "weight", "bias")
+FLOAT32 = dict.fromkeys(ALL, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changed", "message"),
+    [
+        (torch.float32, {"running_var": None}, "running_var is None alone"),
+        (torch.float32, {"running_mean": None}, "running_mean is None alone"),
+        (torch.float32, {"running_mean": torch.float64}, "running_mean torch.float64"),
+        (torch.float32, {"bias": torch.bfloat16}, "bias torch.bfloat16"),
+        (torch.bfloat16, {"bias": torch.float16}, "bias torch.float16"),
+        (torch.float64, {}, "the input is torch.float64"),
+    ],
+)
+def test_a_state_that_does_not_go_together_is_refused(dtype, changed, message):
+    state = [each and torch.ones(3, dtype=each) for each in {**FLOAT32, **changed}.values()]
+    with pytest.raises(RuntimeError, match=message):
+        refuse_state(torch.ones(4, 3, dtype=dtype), *state)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changed"),
+    [
+        (torch.float32, {}),
+        (torch.float32, {"weight": None, "bias": None}),
+        (torch.float32, {"running_mean": None, "running_var": None}),
+        (torch.bfloat16, {}),
+        (torch.bfloat16, {"weight": torch.bfloat16, "bias": torch.bfloat16}),
+        (torch.float64, dict.fromkeys(ALL, torch.float64)),
+    ],
+)
+def test_one_that_does_is_not(dtype, changed):
+    state = [each and torch.ones(3, dtype=each) for each in {**FLOAT32, **changed}.values()]
+    refuse_state(torch.ones(4, 3, dtype=dtype), *state)
