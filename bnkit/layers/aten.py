@@ -131,14 +131,15 @@ def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
     near = known.double().mean(axes).to(x.dtype)
     near = torch.where((_from(first, known) == 0).all(axes), first, near)  # a constant, exactly
     memory_format, shifted = plain.layout(x), _from(near, x).contiguous()
-    rest, before = torch.zeros_like(near), torch.stack(running) if running else ()
+    before = torch.stack(running) if running else ()
     # Not the running values themselves: what an operator has seen must not be changed afterwards.
-    known = (rest, running[1].clone()) if running else (None, None)
+    # Nobody but the operator moves them, for a checkpoint may have kept its result, and skip it.
+    known = (running[0] - near, running[1].clone()) if running else (None, None)
     try:
         y = torch.native_batch_norm(shifted, weight, bias, *known, True, momentum, eps)[0]
     finally:
         if running:
-            running[0].lerp_(near, momentum).add_(rest)
+            running[0].copy_(near + known[0])
             running[1].copy_(known[1])
             _keep_finite(running, before)
     return y.contiguous(memory_format=memory_format)

@@ -8,6 +8,7 @@ from conftest import assert_close
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy
 
 from bnkit import layers
 from bnkit.layers import BatchNorm, BatchNorm2d
@@ -147,6 +148,24 @@ def test_last_in_a_selective_checkpoint(mean, path):
     (found,) = torch.autograd.grad(y, x, dy)
     (wanted,) = torch.autograd.grad(net(x), x, dy)
     assert_close(found, wanted, 1e-4)
+
+
+@pytest.mark.parametrize("mean", [0, 1e4])
+def test_a_checkpoint_that_keeps_the_operators_result_observes_once(mean):
+    """Of a small batch: that of a large one is observed in other operations."""
+
+    def policy(_, operator, *args, **kwargs):
+        kept = operator is torch.ops.aten.native_batch_norm.default
+        return (CheckpointPolicy.PREFER_RECOMPUTE, CheckpointPolicy.MUST_SAVE)[kept]
+
+    saved = partial(checkpoint.create_selective_checkpoint_contexts, policy)
+    x, ours, twin = mean + normal(4, 3, 5, 5), BatchNorm2d(3), BatchNorm2d(3)
+    net = nn.Sequential(ours, nn.Tanh())
+    leaf = x.clone().requires_grad_()
+    checkpoint.checkpoint(net, leaf, use_reentrant=False, context_fn=saved).sum().backward()
+    twin(x)
+    assert_close(ours.running_mean, twin.running_mean, 1e-6)
+    assert_close(ours.running_var, twin.running_var, 1e-6)
 
 
 def test_functionalize_moves_running_values_that_it_does_not_know():
