@@ -56,7 +56,8 @@ def backend(x: Tensor) -> str:
     """Which code runs for x in a layer, and why, in words: "plain torch: the tensor is on meta",
     say.
 
-    It holds in training and in evaluation. Second derivatives always are plain torch.
+    It holds in training and in evaluation. Second derivatives always are plain torch, and on a CPU
+    so are large batches of a subclass of Tensor, a DTensor say, and batches of gradients.
 
     Raises ValueError where ``BNKIT_KERNELS`` is neither "on" nor "off".
     """
@@ -147,14 +148,20 @@ def _forward(
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
         # A copy of the mean: a training step may move the running one before the gradient is made.
         mean, var = running_mean.detach().to(wide, copy=True), running_var.detach().to(wide)
-    if path is aten:
-        known = var if training else var + eps
-        if not aten.far(mean, known):
-            mean = plain.whole(mean)
-        elif not training:
-            mean = torch.stack([mean, torch.zeros_like(mean)])
+    if path is aten and training and not aten.far(mean, var):
+        mean = plain.whole(mean)
     inv_std = plain.inverse_std(var, eps)
-    return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
+    exact = mean if path is not aten or training else _exact(mean, inv_std)
+    return path.normalise(x, exact, inv_std, weight, bias, relu), mean, inv_std, m
+
+
+def _exact(mean: Tensor, inv_std: Tensor) -> Tensor:
+    """A running mean as (2, C) where it is far, for ``aten``. It is not kept like that: it may have
+    moved when a checkpoint looks whether the second pass has kept what the first had.
+    """
+    if aten.far(mean, inv_std.square().reciprocal()):
+        return torch.stack([mean, torch.zeros_like(mean)])
+    return mean
 
 
 class _BatchNormFunction(torch.autograd.Function):
@@ -183,6 +190,8 @@ class _BatchNormFunction(torch.autograd.Function):
                 inv_std = plain.inverse_std(var, ctx.eps)
         # aten lays it out itself, and wants to know in which layout it came.
         dy = dy if path is aten else plain.laid(dy, x)
+        if path is aten and not ctx.training:
+            mean = _exact(mean, inv_std)
         known = (dy, x, mean, inv_std, weight, bias)
         dx = dweight = dbias = None
         if ctx.training and wants_x and ctx.group is None and path is not plain:

@@ -168,6 +168,15 @@ def test_a_checkpoint_that_keeps_the_operators_result_observes_once(mean):
     assert_close(ours.running_var, twin.running_var, 1e-6)
 
 
+def test_running_values_may_move_behind_a_checkpoint(path):
+    ours, x = BatchNorm2d(3).eval(), normal(4, 3, 5, 5)
+    leaf = x.clone().requires_grad_()
+    y = checkpoint.checkpoint(nn.Sequential(ours, nn.Tanh()), leaf, use_reentrant=False)
+    ours.running_mean.fill_(1e4)
+    y.sum().backward()
+    assert leaf.grad.isfinite().all()
+
+
 def test_functionalize_moves_running_values_that_it_does_not_know():
     x, ours, twin = normal(4, 3, 5, 5), BatchNorm2d(3), BatchNorm2d(3)
     assert_close(torch.func.functionalize(ours)(x), twin(x), 1e-6)
