@@ -203,8 +203,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
         fold = _fold(x)
         x = _as_rows(x, fold)
     axes, blocks, dtype = plain.axes(x), _blocks(x), torch.promote_types(x.dtype, torch.float32)
-    # In float64, for the sum of values near the end of the range is beyond it.
-    origin = blocks[0].mean(axes, dtype=torch.float64).view(fold, -1).mean(0).to(dtype)
+    origin = blocks[0].mean(axes, dtype=dtype)
+    if not origin.isfinite().all():  # a sum that is beyond the range, of values that are not
+        origin = blocks[0].double().mean(axes).to(dtype)
+    origin = origin.view(fold, -1).mul(1 / fold).sum(0)
     room, near = torch.empty_like(blocks[0], dtype=dtype), _along(origin.repeat(fold), x)
     parts = []
     for block in blocks:
