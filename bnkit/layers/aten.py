@@ -25,6 +25,8 @@ from bnkit.layers.plain import Vector
 
 # Rows that are summed one after the other: in float32 about ten units in the last place.
 LONGEST = 2**13
+FEW = 2**6  # channels: from here on the operator is fast, channels last
+WIDEST = 2**9  # channels of a folded row, see `_fold`: a block then has some hundred rows
 
 
 class Limits(NamedTuple):
@@ -124,32 +126,37 @@ def _from_the_mean(x, weight, bias, running, momentum, eps) -> Tensor:
 
     As contiguous maps, which the operator sums in float64.
     """
-    known, axes = x.detach(), plain.AXES[x.ndim]
+    known, axes = x.detach(), plain.axes(x)
     first = known[0].flatten(1)[:, 0] if x.ndim > 2 else known[0]
     near = known.double().mean(axes).to(x.dtype)
     near = torch.where((_from(first, known) == 0).all(axes), first, near)  # a constant, exactly
     memory_format, shifted = plain.layout(x), _from(near, x).contiguous()
-    rest, before = torch.zeros_like(near), torch.stack(running) if running else ()
+    before = torch.stack(running) if running else ()
     # Not the running values themselves: what an operator has seen must not be changed afterwards.
-    known = (rest, running[1].clone()) if running else (None, None)
+    # Nobody but the operator moves them, for a checkpoint may have kept its result, and skip it.
+    known = (running[0] - near, running[1].clone()) if running else (None, None)
     try:
         y = torch.native_batch_norm(shifted, weight, bias, *known, True, momentum, eps)[0]
     finally:
         if running:
-            running[0].lerp_(near, momentum).add_(rest)
+            running[0].copy_(near + known[0])
             running[1].copy_(known[1])
             _keep_finite(running, before)
     return y.contiguous(memory_format=memory_format)
 
 
 def _keep_finite(running: tuple[Tensor, ...], before: Tensor) -> None:
-    """A channel whose running variance has become infinite goes back: ``plain.observe``."""
-    if running:
-        mean, var = running
-        lost = mean.isfinite() & ~var.isfinite()
+    """A channel whose running variance has become infinite goes back: ``plain.observe``.
+
+    In calls of NumPy: a selective checkpoint, in its second pass, knows none that its first has not
+    seen.
+    """
+    if running and type(running[0]) in PLAIN:
+        mean, var = (value.detach().numpy() for value in running)  # the same memory
+        lost = np.isfinite(mean) & ~np.isfinite(var)
         if lost.any():
-            for value, old in zip(running, before, strict=True):
-                value.copy_(torch.where(lost, old, value))
+            for value, old in zip((mean, var), before.detach().numpy(), strict=True):
+                value[lost] = old[lost]
 
 
 def far(mean: Tensor, var: Tensor) -> bool:
@@ -178,7 +185,7 @@ def pool(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tens
     empty, if its mean and variance are numbers.
     """
     shares = counts / counts.sum()
-    origin = means[0]  # as near to μ as any: the digits go into the distance
+    origin = (shares * means).sum(0)  # near μ: the digits go into the distance
     mean = origin + (shares * (means - origin)).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
 
@@ -191,29 +198,42 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     not be near the mean of the others: where it is not, the variance of the whole is as large as
     the square of that distance.
     """
-    m, rows = x.numel() // x.shape[1], x.stride(1) == 1
-    if rows:  # channels last: every place is a row, (m, C)
-        x = x.movedim(1, -1).flatten(0, -2)
-    axes, blocks = (0, *range(2, x.ndim)), _blocks(x)
-    origin = blocks[0].to(torch.promote_types(x.dtype, torch.float32)).mean(axes, keepdim=True)
-    room = torch.empty_like(blocks[0], dtype=origin.dtype)
+    whole, fold = x, 1
+    if rows := x.stride(1) == 1:
+        fold = _fold(x)
+        x = _as_rows(x, fold)
+    axes, blocks, dtype = plain.axes(x), _blocks(x), torch.promote_types(x.dtype, torch.float32)
+    origin = blocks[0].mean(axes, dtype=dtype)
+    if not origin.isfinite().all():  # a sum that is beyond the range, of values that are not
+        origin = blocks[0].double().mean(axes).to(dtype)
+    origin = origin.view(fold, -1).mul(1 / fold).sum(0)
+    room, near = torch.empty_like(blocks[0], dtype=dtype), _along(origin.repeat(fold), x)
     parts = []
     for block in blocks:
-        shifted = torch.sub(block, origin, out=room[: len(block)])
+        shifted = torch.sub(block, near, out=room[: len(block)])
         if rows:
             parts.append(torch.batch_norm_update_stats(shifted, None, None, 0.0))
         else:
             mean = shifted.mean(axes)
             parts.append((mean, shifted.square_().mean(axes).sub_(mean.square()).clamp_(min=0)))
-    means, variances = map(torch.stack, zip(*parts, strict=True))
-    counts = torch.tensor([[len(block)] for block in blocks], dtype=origin.dtype)
+    means, variances = (
+        torch.cat(part).view(len(part) * fold, -1) for part in zip(*parts, strict=True)
+    )
+    lengths = torch.tensor([len(block) for block in blocks], dtype=dtype, device=x.device)
+    counts = lengths.repeat_interleave(fold)[:, None]
     rest, var = pool(means, variances, counts)
-    mean = plain.split(origin.flatten(), rest)
+    mean = plain.split(origin, rest)
     if far(mean, var):  # the last digits of the variance are worth one more way through it
-        squares = [_from(mean[1], _from(mean[0], b)).square_().mean(axes) for b in blocks]
-        var = (torch.stack(squares) * (counts / counts.sum())).sum(0)
+        rounded, left = mean.repeat(1, fold)
+        squares = [_from(left, _from(rounded, b)).square_().mean(axes) for b in blocks]
+        var = (torch.cat(squares).view(len(counts), -1) * (counts / counts.sum())).sum(0)
+        if not rest.isfinite().all():  # but the values may be, and so is then their mean
+            mean = plain.split(
+                whole.double().mean(plain.axes(whole)).to(dtype), torch.zeros_like(rest)
+            )
     # Squares of finite values that are infinite: what has become ∞ − ∞ is as well.
-    return mean, torch.where(rest.isfinite() & var.isnan(), torch.inf, var), m
+    var = torch.where(mean[0].isfinite() & var.isnan(), torch.inf, var)
+    return mean, var, plain.count(whole)
 
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
@@ -245,7 +265,12 @@ def normalise(
 
 def _from(rounded: Tensor, x: Tensor) -> Tensor:
     """x − rounded, exact where x is within a factor of two; no shorter than float32."""
-    return x - rounded.view(-1, *[1] * (x.ndim - 2))
+    return x - _along(rounded, x)
+
+
+def _along(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) in the shape that broadcasts against x."""
+    return vector.view(-1, *[1] * (x.ndim - 2))
 
 
 def gradient_sums(
@@ -261,7 +286,8 @@ def input_gradient(
 ) -> Tensor:  # fmt: skip
     """∂ℓ/∂x = γ · inv_std · (dy − x̂ · dweight/m − dbias/m): Section 3. Without the sums, in
     evaluation, γ · inv_std · dy."""
-    dy, scale = _behind_relu(dy, x, mean, inv_std, weight, bias, relu), _scale(inv_std, weight)
+    dy, scale = plain.laid(dy, x), _scale(inv_std, weight)
+    dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
     if dweight is None:
         return normalise(dy, torch.zeros_like(inv_std), scale, None, None)
     # In 16 bits, not rounded before the two parts are added.
@@ -278,16 +304,27 @@ def backward(
 
 
 def _backward(dy, x, mean, inv_std, weight, bias, relu, wanted) -> tuple:
-    if relu and mean.ndim == 1 and x.dtype not in plain.HALF:
-        return _backward_through_relu(dy, x, mean, inv_std, weight, bias, wanted[0])
+    given, dy = dy, plain.laid(dy, x)
+    # One row after the other, as the operator sums them, costs digits where many are of one sign:
+    # those of a pooling layer, say, which come in another layout. Few channels it is slow with.
+    long = x.stride(1) == 1 and plain.count(x) > LONGEST
+    long, half = long and (dy is not given or x.shape[1] < FEW), x.dtype in plain.HALF
+    if mean.ndim == 1 and not half and (relu or long):
+        return _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wanted[0])
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
-    weight, dtype = None if weight is None else weight.to(mean.dtype), x.dtype
+    dtype = x.dtype
     if mean.ndim == 2:
         rounded, mean = mean.unbind()
         x, dy = _from(rounded, x), dy.to(mean.dtype)
+        if long:
+            dx, *sums = _backward_by_blocks(dy, x, mean, inv_std, weight, bias, False, wanted[0])
+            return dx if dx is None else dx.to(dtype), *sums
+    weight = None if weight is None else weight.to(mean.dtype)
     dx, *sums = torch.ops.aten.native_batch_norm_backward(
         dy, x, weight, None, None, mean, inv_std, True, 0.0, wanted
     )
+    if long:  # what the operator has summed is good enough for a result in 16 bits, and only there
+        _, *sums = _backward_by_blocks(dy, x, mean, inv_std, weight, bias, False, False)
     return dx if dx is None else dx.to(dtype), *sums
 
 
@@ -307,14 +344,20 @@ def _let_through(dy: Tensor, before_relu: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward(dy, before_relu, 0, grad_input=out)
 
 
-def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) -> tuple:
-    """Twice through the batch, block by block: first what the ReLU let through, which stands where
-    the gradient will, and the sums; then the gradient.
+def _backward_by_blocks(dy, x, mean, inv_std, weight, bias, relu, wants_x: bool) -> tuple:
+    """Twice through the batch, block by block: first the sums, of what a ReLU let through, which
+    stands where the gradient will; then the gradient.
     """
-    scale, one, zero = _scale(inv_std, weight), torch.ones_like(mean), torch.zeros_like(mean)
-    bias = zero if bias is None else bias.to(mean.dtype)
-    result, unused, sums = torch.empty_like(dy), torch.empty_like(mean), []
-    blocks = list(zip(*map(_blocks, (dy, x, result)), strict=True))
+    scale, m, result = _scale(inv_std, weight), plain.count(x), torch.empty_like(x)
+    bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
+    tensors, vectors, channels = (dy, x, result), (scale, bias, mean, inv_std), len(mean)
+    if x.stride(1) == 1:
+        fold = _fold(x)
+        tensors = [_as_rows(t, fold) for t in tensors]
+        vectors = [vector.repeat(fold) for vector in vectors]
+    scale, bias, mean, inv_std = vectors
+    one, unused, sums = torch.ones_like(mean), torch.empty_like(mean), []
+    blocks = list(zip(*map(_blocks, tensors), strict=True))
     room = torch.empty_like(blocks[0][1])
 
     def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -324,16 +367,39 @@ def _backward_through_relu(dy, x, mean, inv_std, weight, bias, wants_x: bool) ->
         return out
 
     for upper, lower, out in blocks:
-        _let_through(upper, affine(lower, scale, bias), out)
-        known = (out, lower, None, None, None, mean, inv_std, True, 0.0, (False, True, True))
-        sums.append(torch.stack(torch.ops.aten.native_batch_norm_backward(*known)[1:]))
-    dweight, dbias = torch.stack(sums).sum(0)
+        if relu:
+            _let_through(upper, affine(lower, scale, bias), out)
+        known = (out if relu else upper, lower, None, None, None, mean, inv_std, True, 0.0)
+        _, *both = torch.ops.aten.native_batch_norm_backward(*known, (False, True, True))
+        sums.append(torch.stack(both))
+    # In float64: thousands of them may have one sign.
+    dweight, dbias = torch.stack(sums).view(len(sums), 2, -1, channels).double().sum((0, 2))
+    dweight, dbias = dweight.to(mean.dtype), dbias.to(mean.dtype)
     if wants_x:  # γ · inv_std · (dy − x̂ · dweight/m − dbias/m)
-        m, along = plain.count(x), scale.view(-1, *[1] * (x.ndim - 2))
-        slope, drift = -scale * inv_std * dweight / m, -scale * dbias / m
-        for _, lower, out in blocks:
-            torch.addcmul(affine(lower, slope, drift), out, along, out=out)
+        repeat = len(mean) // channels
+        slope = -scale * inv_std * dweight.repeat(repeat) / m
+        drift = -scale * dbias.repeat(repeat) / m
+        along, shift = _along(scale, tensors[1]), drift - slope * mean
+        for upper, lower, out in reversed(blocks):  # the last ones may still be in the cache
+            if relu:
+                torch.addcmul(affine(lower, slope, drift), out, along, out=out)
+            else:  # rows: faster here than the operator
+                torch.addcmul(shift, lower, slope, out=out).addcmul_(upper, along)
     return result if wants_x else None, dweight, dbias
+
+
+def _as_rows(x: Tensor, fold: int) -> Tensor:
+    """Channels last: the same numbers, `fold` places a row, (m / fold, fold · C)."""
+    return x.movedim(1, -1).flatten().view(-1, fold * x.shape[1])
+
+
+def _fold(x: Tensor) -> int:
+    """How many rows, channels last, are taken as one of as many more channels.
+
+    So fewer are summed one after the other in float32, and a few channels are no slower than many.
+    """
+    most, rows = max(1, WIDEST // x.shape[1]), plain.count(x)
+    return next(k for k in range(most, 0, -1) if rows % k == 0)
 
 
 def _scale(inv_std: Tensor, weight: Vector) -> Tensor:

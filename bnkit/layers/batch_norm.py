@@ -56,7 +56,8 @@ def backend(x: Tensor) -> str:
     """Which code runs for x in a layer, and why, in words: "plain torch: the tensor is on meta",
     say.
 
-    It holds in training and in evaluation. Second derivatives always are plain torch.
+    It holds in training and in evaluation. Second derivatives always are plain torch, and on a CPU
+    so are large batches of a subclass of Tensor, a DTensor say, and batches of gradients.
 
     Raises ValueError where ``BNKIT_KERNELS`` is neither "on" nor "off".
     """
@@ -119,6 +120,8 @@ def batch_norm(
     rest = (running_mean, running_var, weight, bias, training, momentum, eps, relu)
     if path is aten and group is None and aten.small(x, training, relu):
         return aten.batch_norm(x, *rest)
+    if path is aten and type(x) not in aten.PLAIN:  # DTensors say, which do not mix with others
+        path = plain
     if torch.is_grad_enabled() and not _others_differentiate():
         return _BatchNormFunction.apply(path, group, x, *rest)
     return _forward(path, group, x, *rest)[0]
@@ -144,15 +147,21 @@ def _forward(
     else:
         wide = torch.float32 if x.dtype in plain.HALF else x.dtype
         # A copy of the mean: a training step may move the running one before the gradient is made.
-        mean, var = running_mean.to(wide, copy=True), running_var.to(wide)
-    if path is aten:
-        known = var if training else var + eps
-        if not aten.far(mean, known):
-            mean = plain.whole(mean)
-        elif not training:
-            mean = torch.stack([mean, torch.zeros_like(mean)])
+        mean, var = running_mean.detach().to(wide, copy=True), running_var.detach().to(wide)
+    if path is aten and training and not aten.far(mean, var):
+        mean = plain.whole(mean)
     inv_std = plain.inverse_std(var, eps)
-    return path.normalise(x, mean, inv_std, weight, bias, relu), mean, inv_std, m
+    exact = mean if path is not aten or training else _exact(mean, inv_std)
+    return path.normalise(x, exact, inv_std, weight, bias, relu), mean, inv_std, m
+
+
+def _exact(mean: Tensor, inv_std: Tensor) -> Tensor:
+    """A running mean as (2, C) where it is far, for ``aten``. It is not kept like that: it may have
+    moved when a checkpoint looks whether the second pass has kept what the first had.
+    """
+    if aten.far(mean, inv_std.square().reciprocal()):
+        return torch.stack([mean, torch.zeros_like(mean)])
+    return mean
 
 
 class _BatchNormFunction(torch.autograd.Function):
@@ -170,13 +179,19 @@ class _BatchNormFunction(torch.autograd.Function):
     def backward(ctx, dy):
         x, mean, inv_std, weight, bias = ctx.saved_tensors
         wants_x, _, _, wants_weight, wants_bias = ctx.needs_input_grad[2:7]
-        path, x, dy = ctx.path, plain.laid(x, x), plain.laid(dy, x)
+        path, x = ctx.path, plain.laid(x, x)
+        if plain.is_batched(dy):  # the operators with a place for the result do not know ``vmap``
+            path = plain
         if torch.is_grad_enabled():  # second derivatives must see how the statistics depend on x
             path = plain
             if ctx.training:
                 _refuse_across_processes(ctx.group, "second derivatives")
                 mean, var, _ = plain.moments(x)
                 inv_std = plain.inverse_std(var, ctx.eps)
+        # aten lays it out itself, and wants to know in which layout it came.
+        dy = dy if path is aten else plain.laid(dy, x)
+        if path is aten and not ctx.training:
+            mean = _exact(mean, inv_std)
         known = (dy, x, mean, inv_std, weight, bias)
         dx = dweight = dbias = None
         if ctx.training and wants_x and ctx.group is None and path is not plain:
@@ -271,4 +286,27 @@ def refuse_one_value(input: Tensor, count: int) -> None:
         raise ValueError(
             f"the input has shape {tuple(input.shape)}: {values} per channel has no variance to "
             "train with. Use at least two, or eval()."
+        )
+
+
+def refuse_state(
+    x: Tensor, running_mean: Vector, running_var: Vector, weight: Vector, bias: Vector
+) -> None:
+    """Raise RuntimeError where one running value is missing, or a dtype does not go with that of x.
+
+    To be called before anything has changed.
+    """
+    if (running_mean is None) is not (running_var is None):
+        missing = "running_mean" if running_mean is None else "running_var"
+        raise RuntimeError(f"{missing} is None alone; set both running values, or neither.")
+    dtype, half = x.dtype, x.dtype in plain.HALF
+    for vector in (running_mean, running_var, weight, bias):
+        if vector is None or vector.dtype is dtype or (half and vector.dtype is torch.float32):
+            continue
+        names = "running_mean", "running_var", "weight", "bias"
+        vectors = zip(names, (running_mean, running_var, weight, bias), strict=True)
+        given = ", ".join(f"{name} {each.dtype}" for name, each in vectors if each is not None)
+        raise RuntimeError(
+            f"the input is {dtype}, but the layer has {given}; allowed is the input's dtype or, "
+            "for 16 bits, float32 as well, so use .to() on the layer."
         )

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 Vector = Tensor | None  # a number per channel, (C,), where there is one
-# All but the channels: a map is one feature (Section 3.2).
-AXES = {2: (0,), 3: (0, 2), 4: (0, 2, 3), 5: (0, 2, 3, 4)}
 HALF = (torch.float16, torch.bfloat16)  # too short for sums: computed in float32
 
 # Shapes: x, y, dy and dx (N, C, ...), all others (C,), but that a mean may be (2, C), for float32
@@ -32,9 +30,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     The variance is that of the centred values: E[x²] − E[x]² loses digits where the mean is large.
     """
     x = wide(x)
-    rounded = x.detach().mean(AXES[x.ndim])  # any number near the mean will do: a constant
-    mean = torch.stack([rounded, _centred(x, rounded).mean(AXES[x.ndim])])
-    return mean, _centred(x, mean).square().mean(AXES[x.ndim]), count(x)
+    rounded = _mean(x.detach())  # any number near the mean will do: a constant
+    mean = torch.stack([rounded, _mean(_centred(x, rounded))])
+    return mean, _centred(x, mean).square().mean(axes(x)), count(x)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Of each channel, also where the sum of the values is beyond the range of their dtype."""
+    return (x * 2.0**-24).mean(axes(x)) * 2.0**24
 
 
 def inverse_std(var: Tensor, eps: float) -> Tensor:
@@ -60,7 +63,7 @@ def gradient_sums(
 ) -> tuple[Tensor, Tensor]:
     """∂ℓ/∂γ = Σ dy · x̂ and ∂ℓ/∂β = Σ dy, with x̂ = (x − mean) / √(var + eps): Section 3."""
     dy = _behind_relu(dy, x, mean, inv_std, weight, bias, relu)
-    return (dy * _centred(x, mean)).sum(AXES[x.ndim]) * inv_std, dy.sum(AXES[x.ndim])
+    return (dy * _centred(x, mean)).sum(axes(x)) * inv_std, dy.sum(axes(x))
 
 
 def input_gradient(
@@ -93,12 +96,22 @@ def observe(
     """
     if torch.is_grad_enabled():  # the running values are no part of what is differentiated
         mean, var = mean.detach(), var.detach()
-    mean = whole(mean)
+    mean, var = (_from_functional(value, running_mean) for value in (whole(mean), var))
     new_mean = _moved(running_mean, mean, momentum)
     new_var = _moved(running_var, var * (m / (m - 1)), momentum)
     moves = (new_mean.isfinite() & new_var.isfinite()) | ~mean.isfinite()
     running_mean.copy_(torch.where(moves, new_mean, running_mean))
     running_var.copy_(torch.where(moves, new_var, running_var))
+
+
+def _from_functional(x: Tensor, like: Tensor) -> Tensor:
+    """In ``torch.func.functionalize``, what may be written to a tensor that it does not know."""
+    if torch.compiler.is_compiling() or not torch._is_functional_tensor(x):
+        return x
+    if torch._is_functional_tensor(like):
+        return x
+    torch._sync(x)
+    return torch._from_functional_tensor(x)
 
 
 def _moved(running: Tensor, new: Tensor, share: float) -> Tensor:
@@ -137,6 +150,11 @@ def _centred(x: Tensor, mean: Tensor) -> Tensor:
     return wide(x) - _along_channels(rounded, x) - _along_channels(left, x)
 
 
+def axes(x: Tensor) -> tuple[int, ...]:
+    """All but the channels: a map is one feature (Section 3.2)."""
+    return 0, *range(2, x.ndim)
+
+
 def _along_channels(vector: Tensor, x: Tensor) -> Tensor:
     """(C,) in the shape that broadcasts against x."""
     return vector if x.ndim == 2 else vector.view(-1, *[1] * (x.ndim - 2))
@@ -159,12 +177,22 @@ def layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether x stands for many tensors at once, in ``vmap`` or ``is_grads_batched``."""
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(x) or functorch.is_legacy_batchedtensor(x)
+
+
 def laid(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format that the result has for the batch `like`.
 
     The strides of axes of size 1, which mean nothing, become those that torch itself would give:
     from others its operators for the CPU guess another format, and compute wrong gradients.
     """
+    if is_batched(x):  # ``vmap`` knows no layouts
+        return x
     memory_format = layout(like)
     x = x.contiguous(memory_format=memory_format)
     if x.ndim < 4 or 1 not in x.shape:
