@@ -226,6 +226,12 @@ def partners(process_group: object) -> object:
             "process_group=None."
         )
     group = distributed.group.WORLD if process_group == "world" else process_group
+    stranger = distributed.GroupMember.NON_GROUP_MEMBER  # what those outside of a group are given
+    if not isinstance(group, distributed.ProcessGroup) and group != stranger:
+        raise RuntimeError(
+            f'process_group is {process_group!r}; a group of torch.distributed, "world" and None '
+            "are allowed."
+        )
     size = distributed.get_world_size(group)
     if size < 1:
         raise RuntimeError(
@@ -290,7 +296,7 @@ def refuse_one_value(input: Tensor, count: int) -> None:
 
 
 def refuse_state(
-    x: Tensor, running_mean: Vector, running_var: Vector, weight: Vector, bias: Vector
+    x: Tensor, weight: Vector, bias: Vector, running_mean: Vector, running_var: Vector
 ) -> None:
     """Raise RuntimeError where one running value is missing, or a dtype does not go with that of x.
 
@@ -300,12 +306,12 @@ def refuse_state(
         missing = "running_mean" if running_mean is None else "running_var"
         raise RuntimeError(f"{missing} is None alone; set both running values, or neither.")
     dtype, half = x.dtype, x.dtype in plain.HALF
-    for vector in (running_mean, running_var, weight, bias):
+    state = weight, bias, running_mean, running_var
+    for vector in state:
         if vector is None or vector.dtype is dtype or (half and vector.dtype is torch.float32):
             continue
-        names = "running_mean", "running_var", "weight", "bias"
-        vectors = zip(names, (running_mean, running_var, weight, bias), strict=True)
-        given = ", ".join(f"{name} {each.dtype}" for name, each in vectors if each is not None)
+        named = zip(("weight", "bias", "running_mean", "running_var"), state, strict=True)
+        given = ", ".join(f"{name} {each.dtype}" for name, each in named if each is not None)
         raise RuntimeError(
             f"the input is {dtype}, but the layer has {given}; allowed is the input's dtype or, "
             "for 16 bits, float32 as well, so use .to() on the layer."

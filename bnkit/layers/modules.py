@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnkit.layers import plain
-from bnkit.layers.batch_norm import batch_norm, partners, refuse_one_value
+from bnkit.layers.batch_norm import batch_norm, partners, refuse_one_value, refuse_state
 
 
 class BatchNorm(_BatchNorm):
@@ -295,6 +295,7 @@ def refuse(
                 f"{given.device}; allowed are one device and one dtype, or a 16-bit input and "
                 "a float32 layer. Use .to() on one of them."
             )
+        refuse_state(input, *state)
     alone = group is None or not training or partners(group) is None
     if training and alone and input.numel() == channels:
         refuse_one_value(input, 1 if channels else plain.count(input))

@@ -12,7 +12,6 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from bnkit import layers
 from bnkit.layers import BatchNorm, BatchNorm2d
-from bnkit.layers.batch_norm import refuse_state
 
 PATHS = {
     "plain": ("plain", {}),
@@ -186,8 +185,7 @@ def test_functionalize_moves_running_values_that_it_does_not_know():
 
 # ---- Refusals ------------------------------------------------------------------------------------
 
-ALL = ("running_mean", "running_var", "weight", "bias")
-FLOAT32 = dict.fromkeys(ALL, torch.float32)
+ALL = ("weight", "bias", "running_mean", "running_var")
 
 
 @pytest.mark.parametrize(
@@ -202,9 +200,20 @@ FLOAT32 = dict.fromkeys(ALL, torch.float32)
     ],
 )
 def test_a_state_that_does_not_go_together_is_refused(dtype, changed, message):
-    state = [each and torch.ones(3, dtype=each) for each in {**FLOAT32, **changed}.values()]
-    with pytest.raises(RuntimeError, match=message):
-        refuse_state(torch.ones(4, 3, dtype=dtype), *state)
+    layer = layer_of(changed)
+    for training in (True, False):
+        with pytest.raises(RuntimeError, match=message):
+            layer.train(training)(torch.ones(4, 3, dtype=dtype))
+    assert layer.num_batches_tracked == 0
+
+
+def layer_of(changed):
+    """A layer with these dtypes in the place of float32."""
+    layer = BatchNorm(3)
+    for name, dtype in changed.items():
+        value = dtype and torch.ones(3, dtype=dtype)
+        setattr(layer, name, value if value is None or "run" in name else nn.Parameter(value))
+    return layer
 
 
 @pytest.mark.parametrize(
@@ -219,5 +228,4 @@ def test_a_state_that_does_not_go_together_is_refused(dtype, changed, message):
     ],
 )
 def test_one_that_does_is_not(dtype, changed):
-    state = [each and torch.ones(3, dtype=each) for each in {**FLOAT32, **changed}.values()]
-    refuse_state(torch.ones(4, 3, dtype=dtype), *state)
+    layer_of(changed)(torch.randn(4, 3).to(dtype))
