@@ -202,6 +202,14 @@ def test_sync_batch_norm_keeps_the_group_or_refuses():
         assert type(net[1]) is nn.SyncBatchNorm
 
 
+@pytest.mark.parametrize("group", ["wrld", 7, False])
+def test_what_is_no_process_group_is_refused_and_nothing_has_changed(group):
+    layer = BatchNorm2d(3, process_group=group)
+    with pytest.raises(RuntimeError, match=f"process_group is {group!r}; a group of torch"):
+        layer(torch.ones(2, 3, 4, 4))
+    assert layer.num_batches_tracked == 0
+
+
 @pytest.mark.parametrize("qat", [False, True])
 def test_fuse_modules(variant, x, qat):
     from torch.ao import quantization
