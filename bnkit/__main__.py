@@ -243,6 +243,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _meaning(verdict: Verdict) -> str:
+    if not verdict.steps:
+        return "NOT verified: the record has no entry so early; ask for more with --steps"
     if not verdict.ok:
         weights = "" if verdict.same_weights else ", in their weights too"
         return f"NOT verified: the record and this run differ{weights}"

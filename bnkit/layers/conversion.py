@@ -318,10 +318,8 @@ def _convert(layer: nn.Module, entry: Entry) -> Entry:
 def _become(layer: nn.Module, ours: type[BatchNorm]) -> nn.Module:
     """The same layer, of our class, with what else ours has. Past a ``__setattr__`` of its own."""
     object.__setattr__(layer, "__class__", ours)
-    if ours.takes_activation and hasattr(
-        layer, "activation"
-    ):  # its own, of which torch's forward knows nothing
-        vars(layer)["takes_activation"] = False
+    if ours.takes_activation and hasattr(layer, "activation"):
+        vars(layer)["takes_activation"] = False  # it is its own, and torch's forward ignores it
     vars(layer)["_bn_added"] = _add_options(layer)
     return layer
 

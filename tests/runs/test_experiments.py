@@ -203,7 +203,17 @@ def test_verify_rejects_a_record_that_training_does_not_give(workshop, capsys):
     record.curves["test_accuracy"]["values"][1] += 0.05
     records.save(record)
     assert main(["verify", "digits/with-bn", "--steps", "150"]) == 1
-    assert "NOT verified" in capsys.readouterr().out
+    assert "NOT verified: the record and this run differ" in capsys.readouterr().out
+
+
+def test_verify_says_when_there_was_nothing_to_compare(workshop, capsys):
+    record, _ = experiments.run("digits/with-bn", 0)
+    for curve in record.curves.values():
+        late = [i for i, step in enumerate(curve["steps"]) if step > 20]
+        curve |= {part: [curve[part][i] for i in late] for part in ("steps", "values")}
+    records.save(record)
+    assert main(["verify", "digits/with-bn", "--steps", "10"]) == 1
+    assert "the record has no entry so early; ask for more" in capsys.readouterr().out
 
 
 def test_a_record_of_another_arithmetic_is_held_to_bounds(workshop, capsys):
