@@ -152,7 +152,11 @@ class BatchNorm(_BatchNorm):
             return y.relu() if relu else y
         try:
             return batch_norm(*known, relu, group)
-        except (RuntimeError, ValueError):  # such as too few values in all processes together
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # such as too few values in all processes together
             if tracking and count is not None:
                 count.sub_(1)
             raise
@@ -279,6 +283,12 @@ def refuse(
             given = tensor if given is None else given
             if tensor.numel() != channels:  # torch's operators would read and write beyond its end
                 _refuse_channels(input, state)
+    for value in state[2:]:  # (2, C / 2) would be taken for a mean in two parts
+        if value is not None and value.ndim != 1:
+            raise RuntimeError(
+                f"a running value has shape {tuple(value.shape)}; ({channels},) is allowed, one "
+                "number per channel. Use .flatten() on it."
+            )
     if given is None and channels != features:
         _refuse_channels(input, state, features)
     if not input.is_floating_point():

@@ -1598,3 +1598,16 @@ def test_an_activation_that_is_set_later_is_checked_as_well():
     assert layer.num_batches_tracked == 0
     with pytest.raises(ValueError, match="activation is 'gelu'"):
         torch.jit.script(layer)
+
+
+@on_every_path
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 2), (1, 4), (4, 1)])
+@pytest.mark.parametrize("name", STATE[2:])
+def test_running_values_have_one_axis(name, shape, dtype):
+    layer = layers.BatchNorm2d(4)
+    setattr(layer, name, torch.ones(shape))
+    for training in (True, False):
+        with pytest.raises(RuntimeError, match="a running value has shape"):
+            layer.train(training)(torch.ones(2, 4, 3, 3, dtype=dtype))
+    assert layer.num_batches_tracked == 0
